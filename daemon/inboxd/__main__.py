@@ -1,0 +1,7 @@
+"""`python -m inboxd`."""
+
+import sys
+
+from inboxd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,342 @@
+"""Builds every object once, starts and stops them in order. The only module that knows all.
+
+Start: configuration, folders, locks, workers, ledger, recovery, watches, pipeline, control socket, READY.
+Stop: the same list backwards, after files in progress had their grace.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from inboxd import __version__, events, folders, logs, wire
+from inboxd.clock import Clock, SystemClock
+from inboxd.config.load import database_specs, describe, handler_specs, load
+from inboxd.config.models import Config, Inbox
+from inboxd.config.units import show_duration
+from inboxd.control import Server
+from inboxd.custody.history import History
+from inboxd.custody.ledger import Ledger
+from inboxd.custody.recovery import Recovery
+from inboxd.dispatch import Dispatcher
+from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, AlreadyRunning, ConfigError, InboxdError
+from inboxd.events import emit
+from inboxd.intake.inbox import InboxView
+from inboxd.lane import Lane
+from inboxd.operator import Operator
+from inboxd.pipeline import Pipeline, alarm
+from inboxd.pool.pool import Pool
+from inboxd.service import Service
+from inboxd.space import Space
+from inboxd.status import Bulletin
+from inboxd.wire import Mark, read_mark
+
+_PROBE_TIMEOUT = 120.0  # seconds to load all handlers
+_LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
+
+
+def run(config_path: Path, log: logs.LogOptions) -> int:
+    """The whole life of the daemon. Returns its exit code; what it refuses is told on standard error."""
+    logs.setup(log)
+    try:
+        return App(load(config_path), SystemClock()).run()
+    except InboxdError as error:
+        for line in getattr(error, "problems", [str(error)]):
+            print(f"inboxd: {line}", file=sys.stderr)  # noqa: T201 - the daemon is not up, nobody reads its log yet
+        return error.exit_code
+    finally:
+        logs.close()
+
+
+def setup_for(config: Config) -> wire.Setup:
+    """What workers need to know of a configuration."""
+    return wire.Setup(handler_specs(config), database_specs(config), (str(config.base),))
+
+
+def probe(config: Config) -> None:
+    """Load every handler in a process of its own. Raises ConfigError naming those that can't be."""
+    command = [sys.executable, "-P", "-m", "inboxd.work.probe"]
+    try:
+        answer = subprocess.run(
+            command,
+            input=wire.encode(setup_for(config)),
+            capture_output=True,
+            timeout=_PROBE_TIMEOUT,
+            check=True,
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        tail = (error.stderr or b"").decode(errors="backslashreplace").strip().splitlines()[-1:]
+        raise ConfigError(
+            [f"{config.file}: the handlers could not be loaded: {error} {' '.join(tail)}"]
+        ) from error
+    refuse_broken(config, json.loads(answer.stdout))
+
+
+def refuse_broken(config: Config, broken: dict[str, str]) -> None:
+    """Raise ConfigError where a handler can't be loaded."""
+    if broken:
+        raise ConfigError([f"{config.file}: inboxes.{inbox}.handler: {why}" for inbox, why in broken.items()])
+
+
+class App:
+    """The daemon."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.state = "STARTING"
+        self.service = Service()
+        self._signals: deque[int] = deque()
+        self._stopping = threading.Event()
+        self._pipeline_thread = threading.Thread(target=self._run_pipeline, name="pipeline")
+        self._lock_fd = -1
+
+    # Start and stop
+
+    def run(self) -> int:
+        """Start, serve until told to stop, stop."""
+        emit(events.DAEMON_STARTING, version=__version__, config=str(self.config.file), pid=os.getpid())
+        self._take_state()
+        self._start_workers()
+        try:
+            self._open_ledger()
+            self._start_pipeline()
+            self._ready()
+            self.pool.run(self._turn)
+        finally:
+            self._stop()
+        return EXIT_OK
+
+    def _take_state(self) -> None:
+        folders.make(self.config)
+        self._lock_fd = os.open(
+            self.config.state / "instance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock_fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise AlreadyRunning(
+                f"another inboxd (pid {holder}) holds {self.config.state}",
+                hint="stop it, or give this one its own `state`",
+            ) from None
+        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
+        folders.check(self.config)
+
+    def _start_workers(self) -> None:
+        self.pool = Pool(
+            self.config.workers, setup_for(self.config), self.config.state, self.clock, self._wake_pipeline
+        )
+        self.pool.take_generation(self.config.stop_grace)
+        self._old_marks = _read_marks(self.config.state / "marks")
+        refuse_broken(self.config, self.pool.start())
+
+    def _open_ledger(self) -> None:
+        self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock)
+        self.history = History(self.config.ledger_url)
+        lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
+        began = time.monotonic()
+        recovery = Recovery(
+            self.ledger, {lane.name: lane.keeper() for lane in lanes}, self._old_marks, self.clock
+        )
+        recovery.run()
+        summary = (
+            ", ".join(f"{count} {what}" for what, count in recovery.summary.items() if count)
+            or "nothing to do"
+        )
+        emit(events.RECOVERED, seconds=time.monotonic() - began, summary=summary)
+        dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
+        self.pipeline = Pipeline(
+            lanes, self.ledger, dispatcher, self.clock, durable=self.config.durability == "full"
+        )
+        self._recall_pauses()
+
+    def _lane(self, name: str, inbox: Inbox) -> Lane:
+        view = InboxView(name, inbox, self.config.rescan, self.clock, self._wake_pipeline)
+        watched = [inbox.folder("work"), self.config.state]
+        space = Space(name, watched, self.config.min_free_space, self.config.min_free_inodes)
+        return Lane(name, inbox, view, self.ledger, space, self.clock)
+
+    def _start_pipeline(self) -> None:
+        for lane in self.pipeline.lanes.values():
+            lane.load(self.ledger)
+            lane.view.start()
+        self._pipeline_thread.start()
+
+    def _ready(self) -> None:
+        self.bulletin = Bulletin(self)
+        self.control = Server(
+            self.config.state / "control.sock", Operator(self.pipeline, self.history, self, self.clock)
+        )
+        self.control.start()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        self.state = "RUNNING"
+        emit(
+            events.DAEMON_READY, inboxes=len(self.config.inboxes), workers=self.config.workers.count,
+            durability=self.config.durability,
+        )  # fmt: skip
+        self.service.ready()
+
+    def _stop(self) -> None:
+        """Backwards. Called once, whatever came up."""
+        self._stopping.set()
+        if hasattr(self, "control"):
+            self.control.stop()
+        if self._pipeline_thread.ident is not None:
+            self._wake_pipeline()
+            self._pipeline_thread.join(_LAST_WORDS)
+        self.pool.kill()
+        for lane in self.pipeline.lanes.values() if hasattr(self, "pipeline") else ():
+            lane.close()
+        if hasattr(self, "ledger") and not self._pipeline_thread.is_alive():
+            self.ledger.close()
+        emit(events.DAEMON_STOPPED, released=len(getattr(self, "_released", ())))
+        self.state = "STOPPED"
+
+    # The two loops
+
+    def _run_pipeline(self) -> None:
+        """The pipeline's thread. Its death is the daemon's: half alive would be worse."""
+        try:
+            self.pipeline.run(self._stopping)
+        except BaseException as error:  # noqa: BLE001 - the last stop: told, then the process ends
+            alarm("pipeline", error, traceback.format_exc())
+            logs.close()
+            os._exit(EXIT_SOFTWARE)
+
+    def _turn(self) -> float | None:
+        """Once per round of the supervisor's loop: signals, systemd, what is told regularly."""
+        while self._signals:
+            self._obey(self._signals.popleft())
+        return self.bulletin.turn()
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals.append(number)
+        self.pool.wakeup()
+
+    def _obey(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            threading.Thread(target=self._reload_quietly, name="reload", daemon=True).start()
+        else:
+            self.drain(signal.Signals(number).name)
+
+    def _wake_pipeline(self) -> None:
+        if hasattr(self, "pipeline"):
+            self.pipeline.wake()
+
+    # What operators may ask (operator.Daemon)
+
+    def status(self) -> dict[str, Any]:
+        """The whole of `inboxd status`."""
+        return self.bulletin.status()
+
+    def drain(self, cause: str) -> None:
+        """Begin to stop. Saying it twice changes nothing."""
+        if self.state == "DRAINING":
+            return
+        self.state = "DRAINING"
+        emit(events.DAEMON_DRAINING, cause=cause, grace=show_duration(self.config.stop_grace))
+        self.service.stopping()
+        self.pipeline.draining = True
+        self.pool.drain(self.config.stop_grace)
+        self.pool.wakeup()
+
+    def reload(self) -> list[str]:
+        """Read the configuration again: all or nothing. Returns what changes; raises ConfigError."""
+        self.service.reloading()
+        try:
+            new = load(self.config.file)
+            _refuse_fixed(self.config, new)
+            folders.make(new)
+            folders.check(new)
+            probe(new)
+        except InboxdError as error:
+            emit(events.RELOAD_REFUSED, message=str(error))
+            raise
+        finally:
+            self.service.ready()
+        changes = describe(self.config, new)
+        if changes:
+            self.pipeline.ask(lambda: self._change_to(new, changes)).result()
+        return changes
+
+    def _reload_quietly(self) -> None:
+        try:
+            self.reload()
+        except InboxdError:
+            return  # told as RELOAD_REFUSED; the old configuration keeps running
+
+    def _change_to(self, new: Config, changes: list[str]) -> None:
+        """In the pipeline's thread: changed inboxes drain, then all changes take effect at once."""
+        changed = {
+            name for name, inbox in self.config.inboxes.items()
+            if new.inboxes.get(name) != inbox or new.rescan != self.config.rescan
+        }  # fmt: skip
+        self.pipeline.retire(changed, lambda: self._swap(new, changes))
+
+    def _swap(self, new: Config, changes: list[str]) -> None:
+        self.config = new
+        for name in [name for name, lane in self.pipeline.lanes.items() if lane.retiring]:
+            self.pipeline.lanes.pop(name).close()
+        for name, inbox in new.inboxes.items():
+            if name not in self.pipeline.lanes:
+                lane = self._lane(name, inbox)
+                lane.load(self.ledger)
+                lane.view.start()
+                self.pipeline.lanes[name] = lane
+        self.pipeline.dispatcher.batch_size = new.workers.batch_size
+        for lane in self.pipeline.lanes.values():
+            lane.space.require(new.min_free_space, new.min_free_inodes)
+        self._recall_pauses()
+        self.pool.renew(setup_for(new), new.workers)
+        emit(events.RELOADED, changes="; ".join(changes))
+
+    # Pauses outlive the daemon
+
+    def remember_pauses(self) -> None:
+        """Write down which inboxes an operator has paused."""
+        paused = {name: lane.paused for name, lane in self.pipeline.lanes.items() if lane.paused}
+        draft = self.config.state / "paused.part"
+        draft.write_text("".join(f"{name}\n" for name in paused))
+        draft.replace(self.config.state / "paused")
+
+    def _recall_pauses(self) -> None:
+        known = self.config.state / "paused"
+        for name in known.read_text().split() if known.exists() else ():
+            if name in self.pipeline.lanes and self.pipeline.lanes[name].paused is None:
+                self.pipeline.lanes[name].pause("an operator said so, before the last start")
+
+
+def _refuse_fixed(old: Config, new: Config) -> None:
+    """What can't change under a running daemon."""
+    fixed = ("state", "ledger", "durability")
+    changed = [key for key in fixed if getattr(old, key) != getattr(new, key)]
+    if changed:
+        raise ConfigError(
+            [f"{new.file}: {key}: can't change while inboxd runs; restart it" for key in changed]
+        )
+
+
+def _read_marks(folder: Path) -> list[Mark]:
+    """What the workers of the last daemon were at."""
+    marks: list[Mark] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            mark = read_mark(fd)
+        finally:
+            os.close(fd)
+        marks += [mark] if mark else []
+    return marks

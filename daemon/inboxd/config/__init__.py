@@ -1,0 +1,1 @@
+"""config.yaml: the models, and the loader that refuses it whole."""

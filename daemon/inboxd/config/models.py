@@ -1,0 +1,326 @@
+"""What stands in config.yaml, as frozen models. docs/configuration.md is generated from the descriptions here.
+
+Defaults are already in base units (seconds, bytes); what a person writes carries units (units.py).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, SecretStr, Tag, model_validator
+
+from inboxd.config.fields import (
+    DatabaseUrl,
+    Ending,
+    FunctionName,
+    Layout,
+    LedgerUrl,
+    Name,
+    Pattern,
+    Place,
+    Sources,
+    Text,
+)
+from inboxd.config.units import Duration, Interval, Size, show_duration
+from inboxd.lifecycle import Limits
+
+#: Names that uploaders' tools use while they write; never looked at.
+TEMPORARY_NAMES = (
+    ".*", "*.part", "*.partial", "*.tmp", "*.temp", "*.filepart", "*.crdownload", "*.download", "*.swp", "*~", "~$*",
+    ".nfs*", ".~lock.*", "Thumbs.db", "desktop.ini", "@eaDir",
+)  # fmt: skip
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Every part of the file: nothing unknown, nothing changed after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=False, use_attribute_docstrings=True
+    )
+
+
+class Workers(Section):
+    """The pool of worker processes."""
+
+    processes: Count | Literal["auto"] = "auto"
+    """How many workers run at once; `auto` is one for each core this process may use."""
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """At most so many files are dispatched together; an idle worker gets at once what there is."""
+    max_memory: Size = 512 << 20
+    """A worker whose resident memory is above this is recycled (replaced by a fresh one) after the file in progress."""
+    max_files: Count = 5000
+    """A worker is recycled after so many files."""
+    timeout: Interval = 600.0
+    """The longest a handler may take for one file; then its whole process group is killed."""
+
+    @property
+    def count(self) -> int:
+        """How many workers to keep."""
+        return len(os.sched_getaffinity(0)) if self.processes == "auto" else self.processes
+
+
+class Resources(Section):
+    """How often the use of memory, CPU, disk and queue is logged."""
+
+    every: Interval = 60.0
+    """One log line per interval."""
+
+
+class Database(Section):
+    """A database for handlers, opened afresh in each worker."""
+
+    url: DatabaseUrl
+    """An SQLAlchemy URL, such as `sqlite:///var/data.db` (relative to this file) or `postgresql+psycopg://user@host/name`.
+    One with a password belongs in `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`."""
+    connect_timeout: Interval = 300.0
+    """The longest a worker tries to reach it; then the file is given back, without blame, and tried later."""
+
+
+class Quiet(Section):
+    """Ready when its size and time of change have stood still for a span, measured by the daemon's own clock."""
+
+    quiet: Duration
+    """The span; longer than any pause an uploader makes in the middle of a file."""
+
+
+class Marker(Section):
+    """Ready when a file of the same name plus this ending lies beside it; the marker goes when the file is claimed."""
+
+    marker: Ending
+    """The ending, such as `.done`: `a.csv` is ready when `a.csv.done` is there."""
+
+
+class Checksum(Section):
+    """Ready when a file `NAME.sha256` (or `.md5`) lies beside it and its digest matches the content."""
+
+    checksum: Literal["sha256", "md5"]
+    """The kind of digest, which is the ending of the file that holds it."""
+
+
+def _settle_kind(value: Any) -> str | None:
+    """Told apart by its one key, so that a mistake is explained once and not for each kind."""
+    if isinstance(value, str):
+        return "<renamed>" if value == "renamed" else None
+    kinds = (
+        [kind for kind in ("quiet", "marker", "checksum") if kind in value] if isinstance(value, dict) else []
+    )
+    return f"<{kinds[0]}>" if len(kinds) == 1 else _SETTLE_TAGS.get(type(value))
+
+
+_SETTLE_TAGS: dict[type, str] = {Quiet: "<quiet>", Marker: "<marker>", Checksum: "<checksum>"}
+
+Settle = Annotated[
+    Annotated[Quiet, Tag("<quiet>")]
+    | Annotated[Marker, Tag("<marker>")]
+    | Annotated[Checksum, Tag("<checksum>")]
+    | Annotated[Literal["renamed"], Tag("<renamed>")],
+    Discriminator(
+        _settle_kind,
+        custom_error_type="settle",
+        custom_error_message='write one of {quiet: 1s}, renamed, {marker: ".done"} or {checksum: sha256}',
+    ),
+]
+
+
+class Retry(Section):
+    """What follows a failure: exponential backoff with full jitter."""
+
+    max_failures: Count = 3
+    """Failures laid to the file before it goes to errors/."""
+    max_attempts: Count = 10
+    """Starts of any kind before it goes to errors/; bounds runs cut off by stops and crashes."""
+    first: Duration = 1.0
+    """The longest first wait; each further one may be twice as long."""
+    longest: Duration = 300.0
+    """No wait is longer than this, whatever the number of failures."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Retry:
+        if self.first > self.longest:
+            raise ValueError(
+                f"'first' ({show_duration(self.first)}) is longer than 'longest' ({show_duration(self.longest)}); swap or raise them"
+            )
+        if self.max_failures > self.max_attempts:
+            raise ValueError(
+                f"'max_failures' ({self.max_failures}) is above 'max_attempts' ({self.max_attempts}), and could never be "
+                "reached; raise 'max_attempts'"
+            )
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """The same, as lifecycle.decide() takes it."""
+        return Limits(self.max_failures, self.max_attempts, self.first, self.longest)
+
+
+class Handler(Section):
+    """The code that is run on each file: exactly one of `python` and `command`."""
+
+    python: FunctionName | None = None
+    """`module:function`, such as `handlers:handle` for a file `handlers.py` beside this one (its folder is on the module path)."""
+    command: Annotated[list[Text], Field(min_length=1)] | None = None
+    """Program and arguments, run without a shell; `{path}`, `{name}`, `{id}`, `{results}` and `{attempt}` are filled in."""
+    batch: bool = False
+    """`true`: the Python function takes a list of files. If a worker dies of a batch, its halves run apart until the culprit is found."""
+    database: str | None = None
+    """A name from `databases`. Tested before each file; while it is away, files wait without blame."""
+    options: dict[str, Any] = {}
+    """Anything; a Python handler finds it as `file.options`, a command as `INBOXD_OPTION_…` in its environment."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Handler:
+        if (self.python is None) == (self.command is None):
+            raise ValueError("give exactly one of 'python' and 'command'")
+        if self.batch and self.command:
+            raise ValueError("'batch: true' is for Python handlers")
+        return self
+
+
+class Duplicates(Section):
+    """What happens to a file whose content was processed before in this inbox."""
+
+    policy: Literal["process", "skip", "error"] = "process"
+    """`process` it again, `skip` it (to processed/, without a run), or `error` (to errors/). Empty files are never duplicates.
+    `duplicates: skip` is short for `duplicates: {policy: skip}`."""
+    window: Interval | None = None
+    """How far back to look for the first one; without it, as far back as the ledger goes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"policy": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_use(self) -> Duplicates:
+        if self.policy == "process" and self.window is not None:
+            raise ValueError(
+                "'window' has no use with 'policy: process'; write 'policy: skip' or 'policy: error', or remove it"
+            )
+        return self
+
+
+class Retention(Section):
+    """How long delivered files and their rows are kept; `inboxd prune` and the daemon remove them after that."""
+
+    processed: Duration | None = None
+    """How long files stay in processed/; without it, for ever."""
+    errors: Duration | None = None
+    """How long files stay in errors/; without it, for ever."""
+
+
+class Inbox(Section):
+    """A directory that uploaders write to, and everything that happens to its files."""
+
+    root: Place | None = None
+    """Holds inbound/ processed/ errors/ quarantine/ outbound/ work/ incoming/, all made at start; those named one by one may lie elsewhere."""
+    inbound: Place | None = None
+    """Where uploaders write; `root`/inbound if not given."""
+    processed: Place | None = None
+    """Where files go that the handler has processed; `root`/processed if not given."""
+    errors: Place | None = None
+    """Where files go that were given up, each with its story beside it; `root`/errors if not given."""
+    quarantine: Place | None = None
+    """Where entries go that are no regular file; `root`/quarantine if not given."""
+    outbound: Place | None = None
+    """Where results of handlers appear; `root`/outbound if not given."""
+    work: Place | None = None
+    """Holds files while they are ours; private to the daemon, on the same mount as inbound; `root`/work if not given."""
+    incoming: Place | None = None
+    """Holds what is being fetched from remote sources; `root`/incoming if not given."""
+    match: Annotated[list[Pattern], Field(min_length=1)] = ["*"]
+    """Shell patterns of the names to take."""
+    ignore: list[Pattern] = []
+    """Shell patterns of names to leave where they are, besides those of `ignore_temporary`."""
+    ignore_temporary: bool = True
+    """Leave names alone that uploaders use while they write, such as `.*`, `*.part`, `*.tmp`, `*.filepart`, `~$*`."""
+    recursive: bool = False
+    """Look into folders below inbound, too; their names are kept below processed/ and errors/."""
+    settle: Settle = Quiet(quiet=1.0)
+    """When a file is complete: `{quiet: 1s}`, `renamed`, `{marker: ".done"}` or `{checksum: sha256}`."""
+    order: Literal["arrival", "name", "none"] = "arrival"
+    """`arrival` is by time of change; `none` is fastest."""
+    watch: Literal["auto", "events", "poll"] = "auto"
+    """`auto` takes kernel events where they arrive, and polls on network file systems."""
+    handler: Handler
+    retry: Retry = Retry()
+    duplicates: Duplicates = Duplicates()
+    layout: Layout = "%Y-%m-%d"
+    """Folder below processed/ and errors/, a strftime pattern of the local time; `""` for none."""
+    retention: Retention = Retention()
+    priority: int = 0
+    """Inboxes with a higher number are served first."""
+    parallel: Count | None = None
+    """At most so many files of this inbox run at once."""
+    sources: Sources = {}
+    """Remote sources. Not supported by this version: leave it out."""
+
+    def folder(
+        self, which: Literal["inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming"]
+    ) -> Path:
+        """The absolute path of one of the seven folders (absolute once loaded)."""
+        named: Path | None = getattr(self, which)
+        if named is not None:
+            return named
+        assert self.root is not None  # the validator below
+        return self.root / which
+
+    @model_validator(mode="after")
+    def _has_folders(self) -> Inbox:
+        if self.root is None:
+            missing = [name for name in FOLDERS if getattr(self, name) is None]
+            if missing:
+                raise ValueError(f"give 'root', or name every folder; missing: {', '.join(missing)}")
+        return self
+
+
+FOLDERS: tuple[Literal["inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming"], ...] = (
+    "inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming",
+)  # fmt: skip
+
+
+class Config(Section):
+    """The whole of config.yaml."""
+
+    state: Annotated[Place, Field(validate_default=True)] = Path("var/state")
+    """Folder of ledger, control socket and locks; private to the daemon. One daemon per state folder."""
+    ledger: LedgerUrl = SecretStr("sqlite")
+    """`sqlite` (the file `ledger.sqlite` below `state`) or a URL: `postgresql+psycopg://…`. One with a password belongs in
+    `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`."""
+    durability: Literal["full", "process"] = "full"
+    """`full`: what was accepted survives power loss. `process`: it survives the death of any process, and is faster."""
+    workers: Workers = Workers()
+    min_free_space: Size = 1 << 30
+    """While less is free on the disk of an inbox or of `state`, nothing is claimed there; it resumes by itself."""
+    min_free_inodes: Annotated[int, Field(ge=0)] = 1000
+    """Likewise for inodes."""
+    rescan: Interval = 30.0
+    """Every inbox is looked through at least so often, whatever the kernel told us."""
+    stop_grace: Duration = 30.0
+    """How long files in progress may go on when the daemon stops; then they are cut off, and run again after the next start."""
+    resources: Resources = Resources()
+    databases: dict[Name, Database] = {}
+    """Databases for handlers, by name."""
+    inboxes: Annotated[dict[Name, Inbox], Field(min_length=1)]
+    """The inboxes, by name."""
+
+    _file: Path = PrivateAttr(default=Path("config.yaml"))
+
+    @property
+    def file(self) -> Path:
+        """The absolute path this configuration was read from."""
+        return self._file
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths are relative to, and that handlers are imported from."""
+        return self._file.parent
+
+    @property
+    def ledger_url(self) -> str:
+        """The SQLAlchemy URL of the ledger; may hold a secret."""
+        url = self.ledger.get_secret_value()
+        return f"sqlite:///{self.state / 'ledger.sqlite'}" if url == "sqlite" else url

@@ -1,0 +1,167 @@
+"""From inbound/ into work/: announce, rename, check, sync, record.
+
+The steps of one batch, and what recovery does when we die after each (docs/recovery.md):
+
+1. `announce`  rows CLAIMING are committed             file in inbound/: abandoned, the scan finds it again
+2. `take`      rename into work/ under the fresh id,
+               compare with what was sighted           file in work/: claimed
+3. (sync)      bytes and folders are durable           as 2
+4. `record`    rows CLAIMED are committed              accepted: never lost from here on
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+
+from inboxd import events
+from inboxd.custody import disk
+from inboxd.custody.failpoints import failpoint
+from inboxd.custody.ledger import Ledger
+from inboxd.events import emit
+from inboxd.model import InboxFile, Outcome, Sighting, State, new_id
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of a batch of announced files."""
+
+    claimed: list[InboxFile] = field(default_factory=list)
+    strange: list[InboxFile] = field(default_factory=list)  # claimed, and bound for quarantine/
+    gone: list[InboxFile] = field(default_factory=list)  # never ours, or put back
+
+    def quarantined(self) -> list[InboxFile]:
+        """The strange ones, decided: to quarantine/, without anybody having opened them."""
+        return [_quarantined(file) for file in self.strange]
+
+
+class Claims:
+    """Takes the files of one inbox."""
+
+    def __init__(self, inbound: Path, work: Path, ledger: Ledger) -> None:
+        self._inbound = inbound
+        self._ledger = ledger
+        self.work_fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.work_fd)
+
+    def announce(self, sightings: Iterable[Sighting], now: float) -> list[InboxFile]:
+        """Write down, in the open transaction, what we are about to take. `now`: wall clock, seconds."""
+        files = [_row(sighting, now) for sighting in sightings]
+        self._ledger.announce(files)
+        return files
+
+    def take(self, files: Sequence[InboxFile]) -> Taken:
+        """Rename announced files into work/. An OSError after a rename goes up: only recovery may judge then."""
+        taken = Taken()
+        for folder, group in groupby(files, key=lambda file: file.folder):
+            members = list(group)
+            with contextlib.ExitStack() as stack:
+                try:
+                    inbound_fd = stack.enter_context(disk.opened(self._inbound, folder))
+                except OSError as error:
+                    reason = f"its folder can't be opened: {error.strerror}"
+                    taken.gone += [replace(file, reason=reason) for file in members]
+                    continue
+                for file in members:
+                    self._take_one(inbound_fd, file, taken)
+        return taken
+
+    def _take_one(self, inbound_fd: int, file: InboxFile, taken: Taken) -> None:
+        try:
+            disk.rename_new(inbound_fd, file.name, self.work_fd, file.work_name)
+        except FileNotFoundError:
+            taken.gone.append(replace(file, reason="it was gone"))
+            return
+        except OSError as error:
+            taken.gone.append(replace(file, reason=f"it can't be moved: {error.strerror}"))
+            return
+        failpoint("claim.renamed")
+        found = os.stat(file.work_name, dir_fd=self.work_fd, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            taken.strange.append(replace(file, **_identity(found), reason=kind_of(found.st_mode)))
+        elif found.st_nlink > 1 and file.reason:
+            taken.strange.append(replace(file, **_identity(found), reason="it has more than one name"))
+        elif found.st_nlink > 1 or not _as_sighted(file, found):
+            self._put_back(inbound_fd, file, taken)
+        else:
+            drop_companions(inbound_fd, file)
+            taken.claimed.append(file)
+
+    def _put_back(self, inbound_fd: int, file: InboxFile, taken: Taken) -> None:
+        """It was replaced or written to since it settled: it waits on, under its name or, if that is taken, beside it."""
+        try:
+            disk.rename_new(self.work_fd, file.work_name, inbound_fd, file.name)
+        except FileExistsError:
+            disk.rename_new(self.work_fd, file.work_name, inbound_fd, disk.with_tag(file.name, file.id[-8:]))
+        emit(events.FILE_PUT_BACK, inbox=file.inbox, file_id=file.id, file=file.name)
+        taken.gone.append(replace(file, reason="it changed while it was claimed"))
+
+    def sync(self, files: Sequence[InboxFile]) -> None:
+        """Make a few claimed files durable one by one: their bytes, then the folders they went between."""
+        for file in files:
+            disk.sync_file(self.work_fd, file.work_name)
+        os.fsync(self.work_fd)
+        for folder in {file.folder for file in files}:
+            with contextlib.suppress(FileNotFoundError), disk.opened(self._inbound, folder) as inbound_fd:
+                os.fsync(inbound_fd)
+
+    def record(self, taken: Taken) -> None:
+        """Write down, in the open transaction, what has been taken."""
+        self._ledger.claim([*taken.claimed, *taken.strange])
+        self._ledger.decide(taken.quarantined())
+        self._ledger.abandon(taken.gone)
+
+
+def _row(sighting: Sighting, now: float) -> InboxFile:
+    strange = "" if sighting.regular and sighting.links == 1 else "strange"
+    return InboxFile(
+        id=new_id(now), inbox=sighting.inbox, folder=sighting.folder, name=sighting.name,
+        dev=sighting.dev, ino=sighting.ino, size=sighting.size, mtime_ns=sighting.mtime_ns,
+        state=State.CLAIMING, claimed_at=now, sha256=sighting.sha256, companions=sighting.companions,
+        reason=strange or None,
+    )  # fmt: skip
+
+
+def _quarantined(file: InboxFile) -> InboxFile:
+    destination = os.path.join(file.folder, file.name)
+    return replace(
+        file,
+        state=State.DECIDED,
+        outcome=Outcome.QUARANTINE,
+        destination=destination,
+        finished_at=file.claimed_at,
+    )
+
+
+def _identity(found: os.stat_result) -> dict[str, int]:
+    return {"dev": found.st_dev, "ino": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _as_sighted(file: InboxFile, found: os.stat_result) -> bool:
+    return (file.ino, file.size, file.mtime_ns, file.dev) == (
+        found.st_ino, found.st_size, found.st_mtime_ns, found.st_dev,
+    )  # fmt: skip
+
+
+def drop_companions(inbound_fd: int, file: InboxFile) -> None:
+    """Remove the marker or checksum files that spoke for this file; one left over would speak for the next."""
+    for name in file.companions:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=inbound_fd)
+
+
+def kind_of(mode: int) -> str:
+    """What an entry that is no regular file is, in words."""
+    kinds = {
+        stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFDIR: "a folder",
+    }  # fmt: skip
+    return "it is " + kinds.get(stat.S_IFMT(mode), "no regular file")

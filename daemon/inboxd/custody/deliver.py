@@ -1,0 +1,216 @@
+"""From work/ to processed/, errors/ or quarantine/: sidecar, results, rename, sync, record.
+
+Everything here is done again from the DECIDED row when we die on the way, and doing it twice is harmless:
+
+1. sidecar    NAME.error.json beside where an error will lie   (written under its id in work/, then renamed)
+2. results    what the handler left, into outbound/            (each by rename)
+3. `move`     rename, never onto another                       (a taken name: `redirect` commits the next name first)
+4. (sync)     both folders are durable
+5. `record`   rows DONE are committed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from inboxd import events
+from inboxd.custody import disk
+from inboxd.custody.failpoints import failpoint
+from inboxd.custody.ledger import Ledger
+from inboxd.events import emit
+from inboxd.model import Failure, InboxFile, Outcome
+
+
+@dataclass(slots=True)
+class Moved:
+    """What became of a batch of decided files."""
+
+    delivered: list[InboxFile] = field(default_factory=list)
+    redirected: list[InboxFile] = field(
+        default_factory=list
+    )  # the name was taken; a new destination to commit
+
+
+class Deliveries:
+    """Delivers the files of one inbox."""
+
+    def __init__(self, folders: dict[Outcome, Path], outbound: Path, work_fd: int, ledger: Ledger) -> None:
+        self._folders = folders
+        self._outbound = outbound
+        self._work_fd = work_fd
+        self._ledger = ledger
+
+    def move(self, files: Sequence[InboxFile], *, with_results: frozenset[str] | None = None) -> Moved:
+        """Bring decided files to their destinations; raises OSError for an outage, to be tried again later.
+
+        `with_results` names the ids that left results; None looks for them (recovery does not know).
+        """
+        moved = Moved()
+        for (outcome, folder), group in groupby(files, key=_place):
+            with disk.opened(self._folders[outcome], folder, make=True) as target_fd:
+                for file in group:
+                    self._move_one(file, target_fd, with_results, moved)
+        return moved
+
+    def _move_one(
+        self, file: InboxFile, target_fd: int, with_results: frozenset[str] | None, moved: Moved
+    ) -> None:
+        name = os.path.basename(file.destination or "")
+        if file.outcome is Outcome.ERROR:
+            self._place_sidecar(file, target_fd, name)
+        if with_results is None or file.id in with_results:
+            self._place_results(file)
+        try:
+            disk.rename_new(self._work_fd, file.work_name, target_fd, name)
+        except FileExistsError:
+            if self._is_there(file, target_fd, name):
+                moved.delivered.append(file)
+            else:
+                moved.redirected.append(_elsewhere(file))
+            return
+        except FileNotFoundError:
+            if not self._is_there(file, target_fd, name):
+                emit(
+                    events.FILE_TAKEN,
+                    inbox=file.inbox,
+                    file_id=file.id,
+                    file=file.name,
+                    destination=file.destination,
+                )
+        failpoint("deliver.renamed")
+        moved.delivered.append(file)
+
+    def _is_there(self, file: InboxFile, target_fd: int, name: str) -> bool:
+        """An earlier try, cut off, has moved it already."""
+        found = disk.look(target_fd, name)
+        return found is not None and (found.st_dev, found.st_ino) == (file.dev, file.ino)
+
+    def _place_sidecar(self, file: InboxFile, target_fd: int, name: str) -> None:
+        draft = file.id + ".error.json"
+        content = sidecar(file, self._ledger.failures(file.id))
+        disk.write_new(
+            self._work_fd, draft, json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n"
+        )
+        sidecar_name = disk.fit(name, ".error.json")
+        try:
+            disk.rename_new(self._work_fd, draft, target_fd, sidecar_name)
+        except FileExistsError:
+            if _speaks_of(target_fd, sidecar_name, file.id):
+                os.rename(draft, sidecar_name, src_dir_fd=self._work_fd, dst_dir_fd=target_fd)
+            else:
+                other = disk.fit(name, f".{file.id[-8:]}.error.json")
+                os.rename(draft, other, src_dir_fd=self._work_fd, dst_dir_fd=target_fd)
+        failpoint("deliver.sidecar")
+
+    def _place_results(self, file: InboxFile) -> None:
+        if disk.look(self._work_fd, file.results_name) is None:
+            return
+        if file.outcome is not Outcome.PROCESSED:
+            drop_results(self._work_fd, file)
+            return
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        results_fd = os.open(file.results_name, flags, dir_fd=self._work_fd)
+        try:
+            with disk.opened(self._outbound) as outbound_fd:
+                for name in sorted(os.listdir(results_fd)):
+                    try:
+                        disk.rename_new(results_fd, name, outbound_fd, name)
+                    except FileExistsError:
+                        disk.rename_new(results_fd, name, outbound_fd, disk.with_tag(name, file.id[-8:]))
+                    failpoint("deliver.results")
+        finally:
+            os.close(results_fd)
+        os.rmdir(file.results_name, dir_fd=self._work_fd)
+
+    def sync(self, files: Sequence[InboxFile]) -> None:
+        """Make the folders durable that `files` were moved to, and work/."""
+        for outcome, folder in {_place(file) for file in files}:
+            with disk.opened(self._folders[outcome], folder) as fd:
+                os.fsync(fd)
+        os.fsync(self._work_fd)
+
+    def record(self, moved: Moved) -> None:
+        """Write down, in the open transaction, what has been delivered or must go elsewhere."""
+        self._ledger.deliver(moved.delivered)
+        self._ledger.redirect(moved.redirected)
+
+
+def _place(file: InboxFile) -> tuple[Outcome, str]:
+    assert file.outcome is not None and file.destination is not None  # a DECIDED row has both
+    return file.outcome, os.path.dirname(file.destination)
+
+
+def _elsewhere(file: InboxFile) -> InboxFile:
+    """The same file bound for the next name: its id makes it free, unless somebody plays with us."""
+    folder, name = os.path.split(file.destination or "")
+    tag = file.id[-8:]
+    if f".{tag}" in name:
+        tag = f"{tag}-{os.urandom(4).hex()}"
+    destination = os.path.join(folder, disk.with_tag(file.name, tag))
+    emit(events.FILE_COLLISION, inbox=file.inbox, file_id=file.id, file=file.name, destination=destination)
+    return replace(file, destination=destination)
+
+
+def destination(file: InboxFile, layout: str, now: float) -> str:
+    """Where below its outcome's folder a file goes: the layout's folder (local time), its own folder, its name."""
+    day = time.strftime(layout, time.localtime(now)) if layout else ""
+    return os.path.join(day, file.folder, file.name)
+
+
+def drop_results(work_fd: int, file: InboxFile) -> None:
+    """What a failed run left is nobody's result."""
+    shutil.rmtree(file.results_name, ignore_errors=True, dir_fd=work_fd)
+
+
+def sidecar(file: InboxFile, failures: Sequence[Failure]) -> dict[str, Any]:
+    """What stands in NAME.error.json (docs/handlers.md lists the keys)."""
+    last = failures[-1] if failures else None
+    return {
+        "id": file.id,
+        "inbox": file.inbox,
+        "name": file.name.encode("utf-8", "backslashreplace").decode(),
+        "folder": file.folder.encode("utf-8", "backslashreplace").decode(),
+        "source": file.source,
+        "reason": file.reason,
+        "error_class": last.error_class if last else "",
+        "message": file.message or (last.message if last else ""),
+        "detail": last.detail if last else "",
+        "attempts": [
+            {
+                "attempt": failure.attempt, "at": _iso(failure.at), "seconds": round(failure.seconds, 6),
+                "ending": str(failure.ending), "error_class": failure.error_class, "message": failure.message,
+            }
+            for failure in failures
+        ],
+        "size": file.size,
+        "sha256": file.sha256,
+        "claimed_at": _iso(file.claimed_at),
+        "finished_at": _iso(file.finished_at or 0.0),
+        "retry": f"inboxd retry {file.id}",
+    }  # fmt: skip
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _speaks_of(folder_fd: int, name: str, file_id: str) -> bool:
+    """The sidecar that lies there is an earlier try for the same file."""
+    found = disk.look(folder_fd, name)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return False
+    with contextlib.suppress(OSError, ValueError):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+        with os.fdopen(fd, "rb") as stream:
+            return bool(json.load(stream).get("id") == file_id)
+    return False

@@ -1,0 +1,126 @@
+"""The system calls that move files: relative to open folders, following no link, overwriting nothing.
+
+Names come from uploaders and are hostile; a folder is reached component by component with O_NOFOLLOW, so that a
+folder swapped for a symbolic link leads nowhere (openat(2)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from pathlib import Path
+
+from inboxd.beneath import look as look
+from inboxd.beneath import opened as opened
+from inboxd.errors import DiskError, PreconditionError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_NAME_MAX = 255  # bytes, limits.h
+
+_OUTAGE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+}
+
+
+def is_outage(error: OSError) -> bool:
+    """The machine is short of something or a disk is away; not the fault of one file."""
+    return error.errno in _OUTAGE
+
+
+def rename_new(source_fd: int, source: str, target_fd: int, target: str) -> None:
+    """Move an entry, never onto another: renameat2(2) with RENAME_NOREPLACE.
+
+    Raises FileExistsError, FileNotFoundError, or another OSError.
+    """
+    result = _libc.renameat2(
+        source_fd, os.fsencode(source), target_fd, os.fsencode(target), ctypes.c_uint(_RENAME_NOREPLACE)
+    )
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), source, None, target)
+
+
+def sync_file(folder_fd: int, name: str) -> None:
+    """Make one regular file's bytes durable: fsync(2). A failure is never retried on the same data."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_all(folder_fd: int) -> None:
+    """Make everything on the file system of `folder_fd` durable: syncfs(2); reports write errors since Linux 5.8."""
+    if _libc.syncfs(folder_fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def write_new(folder_fd: int, name: str, content: bytes) -> None:
+    """Write a small file of ours, replacing an older try of the same; durable when it returns."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder_fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o666, dir_fd=folder_fd)
+    with os.fdopen(fd, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(fd)
+
+
+def with_tag(name: str, tag: str) -> str:
+    """`report.csv` with tag `1a2b` is `report.1a2b.csv`; the stem is cut so that 255 bytes suffice."""
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(os.fsencode(extension)) > 32:
+        stem, dot, extension = name, "", ""
+    return fit(stem, f".{tag}{dot}{extension}")
+
+
+def fit(stem: str, ending: str) -> str:
+    """`stem` plus `ending`, the stem cut to a budget of bytes, not in the middle of a UTF-8 character."""
+    budget = _NAME_MAX - len(os.fsencode(ending))
+    raw = os.fsencode(stem)
+    if len(raw) <= budget:
+        return stem + ending
+    cut = budget
+    while cut > budget - 4 and raw[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return os.fsdecode(raw[:cut]) + ending
+
+
+def free_space(path: Path) -> tuple[int, int]:
+    """Bytes and inodes that an ordinary user may still take: statvfs(3). No inode count: a very large number."""
+    state = os.statvfs(path)
+    return state.f_bavail * state.f_frsize, state.f_favail if state.f_files else 1 << 62
+
+
+def make_folder(path: Path, mode: int | None = None) -> None:
+    """Make a folder and its parents; with `mode`, ours alone to that degree. Raises PreconditionError, DiskError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if mode is not None:
+            path.chmod(mode)
+    except FileExistsError:
+        raise PreconditionError(f"{path} is not a folder", hint="move the file that is in the way") from None
+    except PermissionError as error:
+        raise PreconditionError(
+            f"{path} can't be made or changed: {error.strerror}",
+            hint=f"make it by hand and give it to uid {os.geteuid()}",
+        ) from error
+    except OSError as error:
+        raise DiskError(f"{path}: {error.strerror}", errno=error.errno or 0, path=str(path)) from error
+    if stat.S_ISLNK(os.lstat(path).st_mode):
+        raise PreconditionError(
+            f"{path} is a symbolic link", hint="name the real folder in the configuration"
+        )

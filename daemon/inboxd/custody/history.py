@@ -1,0 +1,87 @@
+"""Reading the ledger beside its writer: short connections, for control threads and a stopped daemon's command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import literal_column, select, text
+
+from inboxd.custody.engine import make_engine, translated
+from inboxd.custody.rows import failure_of, file_of
+from inboxd.custody.schema import failures, files, totals
+from inboxd.model import Failure, InboxFile, Outcome, State
+
+_RECENT = 20_000  # rows looked through for a name
+
+
+class History:
+    """Reads only. Any thread; each call opens a connection and closes it. Raises LedgerUnavailable, LedgerRefused."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = make_engine(url, "process")
+
+    def _rows(self, statement: Any) -> list[Any]:
+        with translated(), self._engine.connect() as connection:
+            return list(connection.execute(statement).mappings())
+
+    def get(self, file_id: str) -> InboxFile | None:
+        """One row by its id, or by the unique beginning of one (8 digits at least)."""
+        if len(file_id) < 8:
+            return None
+        query = select(files).where(files.c.id >= file_id, files.c.id < file_id + "~").limit(2)
+        rows = self._rows(query)
+        return file_of(rows[0]) if len(rows) == 1 else None
+
+    def failures(self, file_id: str) -> list[Failure]:
+        """A file's failed attempts, oldest first."""
+        query = (
+            select(failures).where(failures.c.file_id == file_id).order_by(failures.c.at, failures.c.attempt)
+        )
+        return [failure_of(row) for row in self._rows(query)]
+
+    def find(
+        self, *, inbox: str | None = None, states: Sequence[State] | None = None, outcome: Outcome | None = None,
+        since: float | None = None, limit: int = 100, before_id: str | None = None,
+    ) -> list[InboxFile]:  # fmt: skip
+        """Newest first. `since`: wall clock seconds of the claim."""
+        query = select(files)
+        if inbox is not None:
+            query = query.where(files.c.inbox == inbox)
+        if states is not None:
+            query = query.where(files.c.state.in_([str(state) for state in states]))
+        if outcome is not None:  # literal, so that the partial index on errors is found
+            query = query.where(literal_column(f"outcome = '{outcome}'"))
+        if since is not None:
+            query = query.where(files.c.id >= f"{int(since * 1000):012x}", files.c.claimed_at >= since)
+        if before_id is not None:
+            query = query.where(files.c.id < before_id)
+        return [file_of(row) for row in self._rows(query.order_by(files.c.id.desc()).limit(limit))]
+
+    def by_name(self, inbox: str, folder: str, name: str, limit: int = 5) -> list[InboxFile]:
+        """The newest rows of a name, among recent ones."""
+        recent = select(files).order_by(files.c.id.desc()).limit(_RECENT).subquery()
+        query = select(recent).where(
+            recent.c.inbox == inbox,
+            recent.c.folder == os.fsencode(folder),
+            recent.c.name == os.fsencode(name),
+        )
+        return [file_of(row) for row in self._rows(query.order_by(recent.c.id.desc()).limit(limit))]
+
+    def totals(self) -> dict[str, dict[Outcome, tuple[int, int]]]:
+        """By inbox and outcome: files and bytes."""
+        result: dict[str, dict[Outcome, tuple[int, int]]] = {}
+        for row in self._rows(select(totals)):
+            result.setdefault(row["inbox"], {})[Outcome(row["outcome"])] = (row["files"], row["bytes"])
+        return result
+
+    def counts(self) -> dict[str, dict[State, int]]:
+        """How many rows are in each open state, by inbox."""
+        query = text(
+            "SELECT inbox, state, count(*) AS number FROM files WHERE open = 1 GROUP BY state, inbox"
+        )
+        result: dict[str, dict[State, int]] = {}
+        for row in self._rows(query):
+            result.setdefault(row["inbox"], {})[State(row["state"])] = row["number"]
+        return result

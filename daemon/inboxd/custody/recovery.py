@@ -1,0 +1,199 @@
+"""At every start, before READY: rows and folders are made to agree again.
+
+Each step may be cut off and done again (docs/recovery.md has the table of crash points). Order:
+
+1. CLAIMING rows: in work/ they are ours now; elsewhere the scan will find them again.
+2. DECIDED rows are delivered.
+3. RUNNING rows: given back. What never began is not counted; nobody is blamed for the death of the daemon.
+4. work/ against the rows, in both directions: unknown files are adopted, missing ones are LOST.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from inboxd import events
+from inboxd.clock import Clock
+from inboxd.custody import disk
+from inboxd.custody.claim import Claims, Taken, drop_companions, kind_of
+from inboxd.custody.deliver import Deliveries
+from inboxd.custody.failpoints import failpoint
+from inboxd.custody.ledger import Ledger
+from inboxd.events import emit
+from inboxd.model import Ending, Failure, InboxFile, Outcome, State, new_id
+from inboxd.wire import Mark
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """What recovery needs of one inbox."""
+
+    inbox: str
+    inbound: Path
+    claims: Claims
+    deliveries: Deliveries
+
+
+class Recovery:
+    """One pass over everything a dead daemon may have left. Needs the whole state to itself."""
+
+    def __init__(
+        self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], clock: Clock
+    ) -> None:
+        self._ledger = ledger
+        self._keepers = keepers
+        self._marks = {mark.batch: mark for mark in marks}
+        self._clock = clock
+        self.summary: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """All steps. Raises LedgerError, OSError: then the daemon does not start, and nothing is worse than before."""
+        failpoint("recover.begun")
+        self._resolve_claiming()
+        failpoint("recover.claiming")
+        self._deliver_decided()
+        failpoint("recover.decided")
+        self._give_back_running()
+        failpoint("recover.running")
+        for keeper in self._keepers.values():
+            self._reconcile(keeper)
+        failpoint("recover.work")
+
+    def _pages(self, *states: State) -> Iterator[tuple[Keeper, list[InboxFile]]]:
+        rows = (file for file in self._ledger.open_files(*states) if file.inbox in self._keepers)
+        while page := list(islice(rows, _PAGE)):
+            for inbox in sorted({file.inbox for file in page}):
+                yield self._keepers[inbox], [file for file in page if file.inbox == inbox]
+
+    def _deliver_decided(self) -> None:
+        while self._any_decided():
+            for keeper, files in self._pages(State.DECIDED):
+                moved = keeper.deliveries.move(files)
+                keeper.deliveries.sync(moved.delivered)
+                with self._ledger.transaction():
+                    keeper.deliveries.record(moved)
+                self.summary["delivered"] += len(moved.delivered)
+
+    def _any_decided(self) -> bool:
+        counts = self._ledger.counts()
+        return any(counts.get(inbox, {}).get(State.DECIDED) for inbox in self._keepers)
+
+    def _resolve_claiming(self) -> None:
+        for keeper, files in self._pages(State.CLAIMING):
+            taken = Taken()
+            for file in files:
+                found = disk.look(keeper.claims.work_fd, file.work_name)
+                if found is None:
+                    taken.gone.append(replace(file, reason="the daemon stopped before it was taken"))
+                elif stat.S_ISREG(found.st_mode):
+                    taken.claimed.append(self._hold(keeper, file, found))
+                else:
+                    taken.strange.append(replace(file, reason=kind_of(found.st_mode)))
+            os.fsync(keeper.claims.work_fd)
+            with self._ledger.transaction():
+                keeper.claims.record(taken)
+            self.summary["claimed"] += len(taken.claimed) + len(taken.strange)
+            self.summary["abandoned"] += len(taken.gone)
+
+    def _hold(self, keeper: Keeper, file: InboxFile, found: os.stat_result) -> InboxFile:
+        """It is in work/: ours. After a power cut its old name may still be there as well."""
+        disk.sync_file(keeper.claims.work_fd, file.work_name)
+        try:
+            with disk.opened(keeper.inbound, file.folder) as inbound_fd:
+                twin = disk.look(inbound_fd, file.name)
+                if twin and (twin.st_dev, twin.st_ino) == (found.st_dev, found.st_ino) and found.st_nlink > 1:
+                    os.unlink(file.name, dir_fd=inbound_fd)
+                drop_companions(inbound_fd, file)
+        except FileNotFoundError:
+            pass  # the uploader removed the folder; there is no old name then
+        return replace(
+            file, dev=found.st_dev, ino=found.st_ino, size=found.st_size, mtime_ns=found.st_mtime_ns
+        )
+
+    def _give_back_running(self) -> None:
+        for _keeper, files in self._pages(State.RUNNING):
+            with self._ledger.transaction():
+                self._ledger.release([self._given_back(file) for file in files])
+                self._ledger.failed([self._cut_off(file) for file in files if self._begun(file)])
+            self.summary["given back"] += len(files)
+
+    def _begun(self, file: InboxFile) -> bool:
+        """A batch is in the order of its ids, so what its mark names and all before it have begun."""
+        mark = self._marks.get(file.batch or "")
+        return mark is not None and file.id <= mark.file_id
+
+    def _given_back(self, file: InboxFile) -> InboxFile:
+        return file if self._begun(file) else replace(file, attempts=max(file.attempts - 1, 0))
+
+    def _cut_off(self, file: InboxFile) -> Failure:
+        now = self._clock.time()
+        message = "cut off: the daemon died while it ran, or before its report was recorded"
+        return Failure(file.id, file.attempts, now, 0.0, Ending.RELEASED, message=message, charged=False)
+
+    def _reconcile(self, keeper: Keeper) -> None:
+        """Entries of work/ and open rows must be the same set."""
+        work_fd = keeper.claims.work_fd
+        present = {name for name in os.listdir(work_fd) if not name.endswith((".results", ".error.json"))}
+        missing: list[InboxFile] = []
+        for file in self._ledger.open_files(State.CLAIMED, State.WAITING):
+            if file.inbox != keeper.inbox:
+                continue
+            if file.work_name in present:
+                present.discard(file.work_name)
+            else:
+                missing.append(replace(file, reason="missing from work/", finished_at=self._clock.time()))
+        for file in missing:
+            emit(events.FILE_LOST, inbox=file.inbox, file_id=file.id, file=file.name)
+        with self._ledger.transaction():
+            self._ledger.lose(missing)
+        self.summary["lost"] += len(missing)
+        self._adopt(keeper, sorted(present))
+        _sweep(work_fd)
+
+    def _adopt(self, keeper: Keeper, names: Iterable[str]) -> None:
+        """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off."""
+        for name in names:
+            found = disk.look(keeper.claims.work_fd, name)
+            if found is None:
+                continue
+            known = self._ledger.get(name[:32]) if _ID.match(name) else None
+            if known and known.state is State.DONE and known.outcome is Outcome.ERROR:
+                row = replace(known, dev=found.st_dev, ino=found.st_ino)
+                with self._ledger.transaction():
+                    self._ledger.retry([row])
+            else:
+                row = self._new_row(keeper, name, found)
+                with self._ledger.transaction():
+                    self._ledger.announce([row])
+                disk.rename_new(keeper.claims.work_fd, name, keeper.claims.work_fd, row.work_name)
+                with self._ledger.transaction():
+                    self._ledger.claim([row])
+            emit(events.FILE_ADOPTED, inbox=keeper.inbox, file_id=row.id, file=row.name)
+            self.summary["adopted"] += 1
+
+    def _new_row(self, keeper: Keeper, name: str, found: os.stat_result) -> InboxFile:
+        now = self._clock.time()
+        return InboxFile(
+            id=new_id(now), inbox=keeper.inbox, folder="", name=name, dev=found.st_dev, ino=found.st_ino,
+            size=found.st_size, mtime_ns=found.st_mtime_ns, claimed_at=now, reason="adopted",
+        )  # fmt: skip
+
+
+def _sweep(work_fd: int) -> None:
+    """Results and sidecar drafts of runs that no longer count."""
+    for name in os.listdir(work_fd):
+        if name.endswith(".error.json"):
+            os.unlink(name, dir_fd=work_fd)
+        elif name.endswith(".results"):
+            shutil.rmtree(name, dir_fd=work_fd)

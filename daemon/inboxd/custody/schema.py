@@ -1,0 +1,106 @@
+"""The ledger's tables. Their history is in migrations/; a test holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+#: The newest revision in migrations/versions.
+REVISION = "0001"
+
+metadata = MetaData()
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("inbox", Text, nullable=False),
+    Column("folder", LargeBinary, nullable=False),  # bytes as the file system has them
+    Column("name", LargeBinary, nullable=False),
+    Column("dev", BigInteger, nullable=False),
+    Column("ino", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("open", SmallInteger, nullable=False, server_default=text("1")),  # 0 in a final state
+    Column("batch", String(32)),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("not_before", Double, nullable=False, server_default=text("0")),
+    Column("claimed_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("outcome", String(12)),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("destination", LargeBinary),
+    Column("result", Text),  # JSON
+    Column("sha256", String(64)),
+    Column("source", Text),
+    Column("companions", Text),  # JSON
+    # An id is made in the order of time, so rows of one time lie together.
+    sqlite_with_rowid=False,
+)
+
+Index(
+    "files_open",
+    files.c.state,
+    files.c.inbox,
+    files.c.id,
+    sqlite_where=text("open = 1"),
+    postgresql_where=text("open = 1"),
+)
+Index(
+    "files_content", files.c.inbox, files.c.sha256,
+    sqlite_where=text("sha256 IS NOT NULL"), postgresql_where=text("sha256 IS NOT NULL"),
+)  # fmt: skip
+Index(
+    "files_errors", files.c.inbox, files.c.id,
+    sqlite_where=text("outcome = 'error'"), postgresql_where=text("outcome = 'error'"),
+)  # fmt: skip
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("file_id", String(32), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("at", Double, primary_key=True),
+    Column("seconds", Double, nullable=False),
+    Column("ending", String(16), nullable=False),
+    Column("error_class", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("charged", SmallInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: Counts per inbox and outcome, so that status does not read ten million rows.
+totals = Table(
+    "totals",
+    metadata,
+    Column("inbox", Text, primary_key=True),
+    Column("outcome", String(12), primary_key=True),
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,1 @@
+"""What is there? Only looks, never changes a file."""

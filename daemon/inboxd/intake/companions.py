@@ -1,0 +1,131 @@
+"""Files that speak for another: `x.csv.done` says that x.csv is complete, `x.csv.sha256` what it must contain.
+
+The companion is what we look for; the file it speaks for is looked up then. So files without one cost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from inboxd.beneath import look, opened
+from inboxd.intake.settle import read_digest
+from inboxd.model import Sighting
+
+_LARGEST = 4096  # bytes of a checksum file
+_MOST = 1000  # files whose content is being verified at a time
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Checked:
+    """A file and its checksum file as they were when the two did not match."""
+
+    file: Sighting
+    companion: tuple[int, int, int]  # inode, size, mtime_ns
+
+
+class Companions:
+    """Of one inbox. `digest` is the kind of checksum, or "" for plain markers."""
+
+    def __init__(self, root: Path, ending: str, digest: str) -> None:
+        self._root = root
+        self._ending = ending
+        self._digest = digest
+        self._to_hash: dict[Key, Sighting] = {}
+        self._hashing: set[Key] = set()
+        self._wrong: dict[Key, _Checked] = {}
+
+    def subject(self, name: str) -> str:
+        """The file that this name speaks for, or the name itself."""
+        return name.removesuffix(self._ending) or name
+
+    def consider(self, sighting: Sighting, fd: int | None) -> Sighting | None:
+        """A file or a companion was seen; the complete file's sighting, if it is complete by that.
+
+        `fd`, the open folder, comes with hints; a scan meets the companion by itself.
+        """
+        name = self.subject(sighting.name)
+        if name == sighting.name and fd is None:
+            return None
+        try:
+            with opened(self._root, sighting.folder) as folder_fd:
+                file, companion = look(folder_fd, name), look(folder_fd, name + self._ending)
+        except OSError:
+            return None
+        if file is None or companion is None or not _pair(file, companion):
+            return None
+        found = replace(
+            sighting, name=name, dev=file.st_dev, ino=file.st_ino, size=file.st_size, mtime_ns=file.st_mtime_ns,
+            links=file.st_nlink, companions=(name + self._ending,),
+        )  # fmt: skip
+        if not self._digest:
+            return found
+        self._ask(found, companion)
+        return None
+
+    def _ask(self, found: Sighting, companion: os.stat_result) -> None:
+        """Have its content read, unless that is under way or has just been done."""
+        wrong = self._wrong.get(found.key)
+        if wrong is not None and wrong.file.same_content(found) and wrong.companion == _version(companion):
+            return
+        if found.key not in self._hashing and len(self._to_hash) < _MOST:
+            self._to_hash[found.key] = found
+
+    def to_hash(self) -> list[Sighting]:
+        """Files whose content must be read; each is given out once."""
+        asked = list(self._to_hash.values())
+        self._hashing.update(self._to_hash)
+        self._to_hash.clear()
+        return asked
+
+    def hashed(self, sighting: Sighting, digest: str) -> Sighting | None:
+        """The file's digest; the complete file's sighting if the checksum file says the same."""
+        self._hashing.discard(sighting.key)
+        try:
+            with opened(self._root, sighting.folder) as fd:
+                found = look(fd, sighting.companions[0])
+                wanted = self._read(fd, sighting)
+        except OSError:
+            return None
+        if found is not None and digest and digest == wanted:
+            self._wrong.pop(sighting.key, None)
+            return replace(sighting, sha256=digest if self._digest == "sha256" else None)
+        if found is not None and len(self._wrong) < _MOST:
+            self._wrong[sighting.key] = _Checked(sighting, _version(found))
+        return None
+
+    def _read(self, folder_fd: int, sighting: Sighting) -> str | None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(sighting.companions[0], flags, dir_fd=folder_fd)
+        with os.fdopen(fd, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return None
+            text = stream.read(_LARGEST).decode("utf-8", "surrogateescape")
+        return read_digest(text, self._digest, sighting.name)
+
+    def explain(self, folder: str, name: str) -> str:
+        """What a file with this policy waits for."""
+        companion = self.subject(name) + self._ending
+        if name == companion:
+            return f"it speaks for {self.subject(name)}, and goes when that is claimed"
+        if (folder, name) in self._wrong:
+            return f"its content does not match {companion}; it waits until one of the two changes"
+        if (folder, name) in self._hashing or (folder, name) in self._to_hash:
+            return "its content is being compared with its checksum"
+        if not os.path.lexists(self._root / folder / companion):
+            return f"it waits for {companion}"
+        return f"{companion} is there, but is no regular file of the same owner, or has not been seen yet"
+
+
+def _pair(file: os.stat_result, companion: os.stat_result) -> bool:
+    """Both are regular, and of one owner: nobody speaks for another's file."""
+    regular = stat.S_ISREG(file.st_mode) and stat.S_ISREG(companion.st_mode)
+    return regular and file.st_uid == companion.st_uid
+
+
+def _version(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,376 @@
+"""One inbox as the pipeline sees it: what lies in inbound/, and what of it is complete.
+
+The scan is the truth, the watch a hint: events only say which entries to look at before the next scan does. Used by
+the pipeline's thread, all but the hints.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from inboxd import events
+from inboxd.beneath import look, open_folder, opened
+from inboxd.clock import Clock
+from inboxd.config.models import Checksum, Inbox, Marker, Quiet
+from inboxd.config.units import show_duration
+from inboxd.errors import PreconditionError
+from inboxd.events import emit
+from inboxd.intake.companions import Companions
+from inboxd.intake.hints import Heard, Hints
+from inboxd.intake.match import Matcher
+from inboxd.intake.scan import Scan
+from inboxd.intake.settle import Settling
+from inboxd.intake.strange import Strangers
+from inboxd.intake.watch import Watch, why_poll
+from inboxd.model import Sighting
+
+WINDOW = 20_000  # files kept in memory while they settle; the rest waits for a later pass
+_POLL = 2.0  # seconds between two passes where there are no events
+_AWAY = 1.0  # seconds between two looks for a folder that is away
+
+
+class InboxView:
+    """Looks only; never changes a file. Instants in monotonic seconds."""
+
+    def __init__(
+        self, name: str, rules: Inbox, rescan: float, clock: Clock, wake: Callable[[], None]
+    ) -> None:
+        self.condition = "not started"
+        self.backlog = 0
+        self._name = name
+        self._rules = rules
+        self._root = rules.folder("inbound")
+        self._clock = clock
+        self._every = rescan
+        self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
+        span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
+        self._settling = Settling(span, _ORDERS[rules.order], WINDOW)
+        self._strangers = Strangers()
+        self._companions = _companions(rules)
+        self._hints = Hints()
+        self._watch = Watch(self._root, rules.recursive, span > 0, self._hints, wake)
+        self._identity: tuple[int, int] | None = None
+        self._scan: Scan | None = None
+        self._again: set[str] = set()  # folders to be looked through; "" means everything
+        self._next_scan = 0.0
+        self._left_out = False  # the window was full in this pass
+
+    # Start, stop, outages
+
+    def start(self) -> None:
+        """Watch first, then look. Raises PreconditionError when inbound/ can't be used."""
+        try:
+            self._arm()
+        except OSError as error:
+            raise PreconditionError(
+                f"inbox {self._name}: {self._root} can't be looked at: {error.strerror}"
+            ) from error
+
+    def stop(self) -> None:
+        """No more hints."""
+        self._watch.stop()
+        if self._scan is not None:
+            self._scan.close()
+
+    def _arm(self) -> None:
+        fd = open_folder(self._root)
+        try:
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        self._watch.stop()
+        reason = why_poll(self._root, self._rules.watch) or self._start_watch()
+        self._identity = (found.st_dev, found.st_ino)
+        self.condition = f"polling: {reason}" if reason else "events"
+        if reason:
+            self._every = min(self._every, _POLL)
+            emit(events.INBOX_POLLING, inbox=self._name, reason=reason, every=show_duration(self._every))
+        else:
+            emit(
+                events.INBOX_WATCHED,
+                inbox=self._name,
+                folder=str(self._root),
+                how="kernel events and rescans",
+            )
+        self.rescan()
+
+    def _start_watch(self) -> str:
+        """Why there are no events; "" when they come."""
+        try:
+            self._watch.start()
+        except OSError as error:
+            return error.strerror or str(error)
+        if self._watch.works():
+            return ""
+        self._watch.stop()
+        return "the event of a probe file did not arrive"
+
+    def _check_root(self) -> bool:
+        """The folder is there, and is the one we know; a new one in its place is taken up, a foreign mount is not."""
+        try:
+            found = os.lstat(self._root)
+        except OSError as error:
+            return self._away(error.strerror or "unknown")
+        if not stat.S_ISDIR(found.st_mode):
+            return self._away(
+                "it is a symbolic link now" if stat.S_ISLNK(found.st_mode) else "it is no folder now"
+            )
+        if self._identity is not None and found.st_dev != self._identity[0]:
+            return self._away("another file system is in its place")
+        was_away = self.condition.startswith("away")
+        if was_away or (found.st_dev, found.st_ino) != self._identity or not self._watch_lives():
+            try:
+                self._arm()
+            except OSError as error:
+                return self._away(error.strerror or "unknown")
+            if was_away:
+                emit(events.INBOX_BACK, inbox=self._name, folder=str(self._root))
+        return True
+
+    def _watch_lives(self) -> bool:
+        return self._watch.alive or self.condition.startswith("polling")
+
+    def _away(self, reason: str) -> bool:
+        if not self.condition.startswith("away"):
+            emit(events.INBOX_AWAY, inbox=self._name, folder=str(self._root), reason=reason)
+        self.condition = f"away: {reason}"
+        self._next_scan = self._clock.monotonic() + _AWAY
+        if self._scan is not None:
+            self._scan.close()
+            self._scan = None
+        return False
+
+    # Looking
+
+    def rescan(self) -> None:
+        """Look through everything again, soon."""
+        self._again.add("")
+
+    def look(self, budget: int) -> None:
+        """Take in hints, and go on with a pass over at most `budget` entries."""
+        now = self._clock.monotonic()
+        heard = self._hints.take()
+        if heard.overflow:
+            emit(events.INBOX_OVERFLOW, inbox=self._name)
+            self.rescan()
+        due = now >= self._next_scan and self._scan is None
+        if (heard.root_lost or due) and not self._check_root():
+            return
+        if self.condition.startswith("away"):
+            return
+        if due:
+            self.rescan()
+        self._again |= heard.folders
+        self._look_at(heard, now)
+        self._advance(budget, now)
+
+    def _look_at(self, heard: Heard, now: float) -> None:
+        by_folder: dict[str, list[str]] = {}
+        for folder, name in heard.names:
+            by_folder.setdefault(folder, []).append(name)
+        for folder, names in by_folder.items():
+            try:
+                with opened(self._root, folder) as fd:
+                    for name in names:
+                        found = look(fd, name)
+                        if found is not None:
+                            self._consider(folder, name, found, now, fd)
+            except OSError:
+                self._again.add("")  # the folder changed under us; the scan will tell
+
+    def _advance(self, budget: int, now: float) -> None:
+        if self._scan is None:
+            if not self._again or (self._settling.full and self._rules.order == "none"):
+                return
+            whole = "" in self._again
+            self._scan = Scan(self._root, [""] if whole else sorted(self._again), self._rules.recursive)
+            self._again.clear()
+            self._left_out = False
+            if whole:
+                self._next_scan = now + self._every
+        try:
+            for folder, name, found in self._scan.advance(budget):
+                self._consider(folder, name, found, now, None)
+        except OSError:
+            self._scan = None
+            self._check_root()
+            return
+        if self._scan.finished:
+            self.backlog = max(len(self._settling), self._scan.files if self._left_out else 0)
+            if self._left_out:
+                self._again.add("")
+            self._scan = None
+
+    def _consider(self, folder: str, name: str, found: os.stat_result, now: float, fd: int | None) -> None:
+        """One entry: to be left, strange, or to settle."""
+        if stat.S_ISDIR(found.st_mode) or not self._matcher.takes(self._subject(name)):
+            return
+        sighting = Sighting(
+            self._name, folder, name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns,
+            stat.S_ISREG(found.st_mode), found.st_nlink,
+        )  # fmt: skip
+        if not sighting.regular or sighting.links > 1:
+            self._strangers.note(sighting, now)
+            return
+        self._strangers.forget(sighting.key)
+        if self._companions is not None:
+            complete = self._companions.consider(sighting, fd)
+            if complete is None:
+                return
+            sighting = complete
+        if not self._settling.note(sighting, now):
+            self._left_out = True
+
+    def _subject(self, name: str) -> str:
+        """The name that the patterns are about: for a marker, that of the file it speaks for."""
+        return self._companions.subject(name) if self._companions is not None else name
+
+    # What is complete
+
+    def ready(self, room: int) -> list[Sighting]:
+        """At most `room` complete files, looked at just now; they leave this view."""
+        if room <= 0 or self.condition.startswith("away"):
+            return []
+        now = self._clock.monotonic()
+        taken = self._settling.take(now, room)
+        self.backlog = max(0, self.backlog - len(taken), len(self._settling))
+        if isinstance(self._rules.settle, Quiet):
+            return self._unchanged(taken, now)
+        return taken
+
+    def _unchanged(self, taken: list[Sighting], now: float) -> list[Sighting]:
+        """Those that are still as they were when they began to stand still; the others wait on."""
+        still: list[Sighting] = []
+        folder: str | None = None
+        fd = -1
+        try:
+            for sighting in taken:
+                if sighting.folder != folder:
+                    if fd >= 0:
+                        os.close(fd)
+                        fd = -1
+                    folder = sighting.folder
+                    fd = open_folder(self._root, folder)
+                found = look(fd, sighting.name)
+                if found is None:
+                    continue
+                if (found.st_ino, found.st_size, found.st_mtime_ns) == (
+                    sighting.ino,
+                    sighting.size,
+                    sighting.mtime_ns,
+                ):
+                    still.append(sighting)
+                else:
+                    self._consider(sighting.folder, sighting.name, found, now, fd)
+        except OSError:
+            self.rescan()  # the folder is gone or swapped: the next pass tells
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return still
+
+    def strange(self) -> list[Sighting]:
+        """Entries for quarantine: no regular file, or several names for too long."""
+        if self.condition.startswith("away"):
+            return []
+        now, still = self._clock.monotonic(), []
+        for sighting in self._strangers.due(now):
+            try:
+                with opened(self._root, sighting.folder) as fd:
+                    found = look(fd, sighting.name)
+            except OSError:
+                continue
+            if found is None or found.st_ino != sighting.ino:
+                continue
+            if found.st_nlink == 1 and sighting.regular:
+                self._consider(sighting.folder, sighting.name, found, now, None)
+            else:
+                still.append(replace(sighting, links=found.st_nlink))
+        return still
+
+    def put_back(self, sightings: list[Sighting]) -> None:
+        """They were not claimed after all; they have settled already, but wait again for their turn."""
+        now = self._clock.monotonic()
+        for sighting in sightings:
+            if sighting.regular and sighting.links == 1:
+                self._settling.note(sighting, now)
+            else:
+                self._strangers.note(sighting, now)
+
+    def to_hash(self) -> list[Sighting]:
+        """Files whose content must be read by a worker before they are complete."""
+        return self._companions.to_hash() if self._companions is not None else []
+
+    def hashed(self, sighting: Sighting, digest: str) -> None:
+        """A worker has read it; "" when it could not."""
+        complete = self._companions.hashed(sighting, digest) if self._companions is not None else None
+        if complete is not None:
+            self._settling.note(complete, self._clock.monotonic())
+
+    def next_wake(self) -> float | None:
+        """When `look` or `ready` may have something new, if nobody wakes us before."""
+        if self._scan is not None or (self._again and not self.condition.startswith("away")):
+            return 0.0
+        moments = [self._next_scan, self._settling.next_due(), self._strangers.next_due()]
+        return min(moment for moment in moments if moment is not None)
+
+    # In words
+
+    def explain(self, folder: str, name: str) -> str | None:
+        """What this entry of inbound/ waits for; None when nothing here holds it."""
+        if self.condition.startswith("away"):
+            return f"the inbox is {self.condition}"
+        if folder and not self._rules.recursive:
+            return "it lies in a folder below inbound/, and the inbox is not recursive"
+        why_not = self._matcher.why_not(self._subject(name))
+        if why_not:
+            return why_not
+        try:
+            with opened(self._root, folder) as fd:
+                found = look(fd, name)
+        except OSError as error:
+            return f"its folder can't be looked at: {error.strerror}"
+        if found is None:
+            return "it is not there"
+        return self._explain_found(folder, name, found)
+
+    def _explain_found(self, folder: str, name: str, found: os.stat_result) -> str | None:
+        if not stat.S_ISREG(found.st_mode):
+            return "it is no regular file; it goes to quarantine/"
+        if found.st_nlink > 1:
+            return "it has more than one name (hard links); it goes to quarantine/ after a minute"
+        now = self._clock.monotonic()
+        left = self._settling.left((folder, name), now)
+        if left:
+            span = show_duration(self._rules.settle.quiet) if isinstance(self._rules.settle, Quiet) else ""
+            return f"it must stand still for {span}; {left:.1f} s are left, if it does not change"
+        if left is not None:
+            return f"it is complete and waits for its turn ({len(self._settling)} files wait here)"
+        if self._companions is not None:
+            return self._companions.explain(folder, name)
+        pending = (
+            "now"
+            if self._scan or self._again
+            else f"in {max(0.0, self._next_scan - now):.0f} s at the latest"
+        )
+        return f"it has not been seen yet; the inbox is looked through {pending}"
+
+
+_ORDERS: dict[str, Callable[[Sighting], tuple[object, ...]]] = {
+    "arrival": lambda sighting: (sighting.mtime_ns, sighting.folder, sighting.name),
+    "name": lambda sighting: (sighting.folder, sighting.name),
+    "none": lambda sighting: (),
+}
+
+
+def _companions(rules: Inbox) -> Companions | None:
+    root: Path = rules.folder("inbound")
+    if isinstance(rules.settle, Marker):
+        return Companions(root, rules.settle.marker, "")
+    if isinstance(rules.settle, Checksum):
+        return Companions(root, "." + rules.settle.checksum, rules.settle.checksum)
+    return None

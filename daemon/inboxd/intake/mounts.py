@@ -1,0 +1,93 @@
+"""Which mount a folder is on, and whether that is a network (proc_pid_mountinfo(5))."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+#: File systems that tell this machine nothing of what others do to their files.
+_NETWORK = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "ncpfs",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "9p",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "fuse.rclone",
+        "fuse.gcsfuse",
+        "fuse.cephfs",
+        "davfs",
+        "fuse.davfs2",
+        "vboxsf",
+        "prl_fs",
+        "vmhgfs",
+        "fuse.vmhgfs-fuse",
+        "beegfs",
+        "gpfs",
+        "orangefs",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo."""
+
+    id: int
+    point: str
+    kind: str
+
+
+def _unescape(text: str) -> str:
+    return text.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def mounts() -> list[Mount]:
+    """All mounts this process sees, in the order they were made."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            left, _, right = line.partition(" - ")
+            fields = left.split(" ")
+            point = _unescape(fields[4]) if "\\" in fields[4] else fields[4]
+            found.append(Mount(int(fields[0]), point, right.split(" ", 1)[0]))
+    return found
+
+
+def mount_of(path: Path) -> Mount | None:
+    """The mount that `path` is on: the one that the kernel names for a descriptor (proc_pid_fdinfo(5), mnt_id)."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+            number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id"))
+    finally:
+        os.close(fd)
+    return next((mount for mount in mounts() if mount.id == number), None)
+
+
+def same_mount(one: Path, other: Path) -> bool:
+    """A rename between the two can work: same device and same mount (bind mounts of one file system are two)."""
+    if os.stat(one).st_dev != os.stat(other).st_dev:
+        return False
+    return mount_of(one) == mount_of(other)
+
+
+def network_kind(path: Path) -> str:
+    """The kind of network file system that `path` is on; "" on a local one."""
+    mount = mount_of(path)
+    return mount.kind if mount is not None and mount.kind in _NETWORK else ""
+
+
+def is_network(path: Path) -> bool:
+    """Others may change files there without our kernel knowing."""
+    return bool(network_kind(path))

@@ -1,0 +1,228 @@
+"""All that the pipeline knows of one inbox while it runs: its lane."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from inboxd import events
+from inboxd.batching import cut
+from inboxd.clock import Clock
+from inboxd.config.models import Checksum, Inbox
+from inboxd.custody.claim import Claims
+from inboxd.custody.deliver import Deliveries
+from inboxd.custody.ledger import Ledger
+from inboxd.custody.recovery import Keeper
+from inboxd.events import emit
+from inboxd.intake.inbox import InboxView
+from inboxd.lifecycle import Limits
+from inboxd.model import InboxFile, Outcome
+from inboxd.progress import Progress
+from inboxd.space import Space
+
+_ALL = 1 << 31
+_REST_FIRST, _REST_LONGEST = 1.0, 60.0  # seconds an inbox rests while what its handler needs is away
+
+
+@dataclass(slots=True)
+class Twins:
+    """Files that wait because another one with their content is running (duplicates policy)."""
+
+    running: dict[str, str] = field(default_factory=dict)  # sha256 -> id of the file that runs
+    parked: dict[str, list[InboxFile]] = field(default_factory=dict)  # sha256 -> those that wait for it
+
+
+class Lane:
+    """One inbox: its view, its custody, what is held in memory, and whether it may go on."""
+
+    def __init__(
+        self, name: str, rules: Inbox, view: InboxView, ledger: Ledger, space: Space, clock: Clock
+    ) -> None:
+        self.name = name
+        self.rules = rules
+        self.view = view
+        self.limits: Limits = rules.retry.limits
+        self.claims = Claims(rules.folder("inbound"), rules.folder("work"), ledger)
+        self.deliveries = Deliveries(
+            {
+                Outcome.PROCESSED: rules.folder("processed"),
+                Outcome.ERROR: rules.folder("errors"),
+                Outcome.QUARANTINE: rules.folder("quarantine"),
+            },
+            rules.folder("outbound"),
+            self.claims.work_fd,
+            ledger,
+        )
+        self.progress = Progress(clock.monotonic())
+        self.held: deque[InboxFile] = deque()  # in work/, to be dispatched
+        self.decided: list[InboxFile] = []  # DECIDED in the ledger, to be delivered
+        self.with_results: set[str] = set()  # ids of decided files whose handler left results
+        self.halves: deque[list[InboxFile]] = deque()  # batches that died, cut in two
+        self.twins = Twins()
+        self.running = 0  # batches
+        self.running_files = 0
+        self._due: set[str] = set()  # ids in `held` that the ledger still calls WAITING
+        self.next_waiting = math.inf  # wall clock seconds
+        self.paused: str | None = None
+        self.retiring = False  # takes nothing new: the configuration has changed
+        self.space = space
+        self._rest_until = 0.0
+        self._rest = 0.0
+
+    @property
+    def work(self) -> Path:
+        return self.rules.folder("work")
+
+    def keeper(self) -> Keeper:
+        """What recovery needs of this inbox."""
+        return Keeper(self.name, self.rules.folder("inbound"), self.claims, self.deliveries)
+
+    def drained(self) -> bool:
+        """Nothing of this inbox is under way; what is held by a pause waits for its successor in the ledger."""
+        waits = self.paused is not None or not (self.held or self.halves)
+        return waits and not (self.running or self.decided or self.twins.parked)
+
+    def may_run(self, now: float) -> bool:
+        """Held files may be dispatched."""
+        return self.paused is None and now >= self._rest_until
+
+    def may_claim(self, now: float) -> bool:
+        """New files may be taken."""
+        return self.may_run(now) and not self.retiring
+
+    def has_space(self, now: float) -> bool:
+        """There is room on the disk for what we might take; says so when that changes."""
+        return self.space.enough(now)
+
+    def room(self, room: int, batch_size: int) -> int:
+        """How many files this inbox may claim, given room for so many in the pool."""
+        if self.rules.parallel is None:
+            return max(0, room)
+        return max(0, min(room, (self.rules.parallel - self.running) * batch_size - len(self.held)))
+
+    def load(self, ledger: Ledger) -> None:
+        """At start: take up what recovery left."""
+        self.held.extend(ledger.claimed(self.name, _ALL))
+        self.next_waiting = ledger.next_waiting(0.0).get(self.name, math.inf)
+
+    def refill(self, ledger: Ledger, room: int, now: float) -> int:
+        """Bring back files whose wait is over (`now`: wall clock); returns how many."""
+        if room <= 0 or now < self.next_waiting:
+            return 0
+        rows = ledger.waiting(self.name, now, room + len(self._due))
+        due = [file for file in rows if file.id not in self._due]
+        self.held.extend(due)
+        self._due.update(file.id for file in due)
+        if len(rows) < room:
+            self.next_waiting = ledger.next_waiting(now).get(self.name, math.inf)
+        return len(due)
+
+    def dispatched(self, files: list[InboxFile]) -> None:
+        """A batch has gone to the pool."""
+        self.running += 1
+        self.running_files += len(files)
+        self._due.difference_update(file.id for file in files)
+
+    def note_gone(self, files: list[InboxFile], now: float) -> None:
+        """Announced files that could not be had; where the folder forbids it, do not try again at once."""
+        if any("can't be" in (file.reason or "") for file in files):
+            self.rest(now)
+
+    @property
+    def digest(self) -> str:
+        """The kind of checksum that settles files here; "" where none does."""
+        return self.rules.settle.checksum if isinstance(self.rules.settle, Checksum) else ""
+
+    def run_or_park(self, file: InboxFile) -> None:
+        """A hashed file without a twin in the ledger: run it, unless its twin is running now."""
+        assert file.sha256 is not None  # hashed
+        if file.sha256 in self.twins.running:
+            self.twins.parked.setdefault(file.sha256, []).append(file)
+        else:
+            self.twins.running[file.sha256] = file.id
+            self.held.append(file)
+
+    def unpark(self, file: InboxFile) -> None:
+        """A run is over: the files that waited for its content are looked at afresh."""
+        if file.sha256 and self.twins.running.get(file.sha256) == file.id:
+            del self.twins.running[file.sha256]
+            self.held.extend(replace(twin, sha256=None) for twin in self.twins.parked.pop(file.sha256, []))
+
+    def bisect(self, files: list[InboxFile]) -> None:
+        """A batch died as a whole: run its halves apart, so that the guilty file ends up alone."""
+        files = sorted(files, key=lambda file: file.id)
+        middle = (len(files) + 1) // 2
+        self.halves.extend(half for half in (files[:middle], files[middle:]) if half)
+
+    def next_wake(self, now: float, wall: float, room: int, *, draining: bool) -> float:
+        """Monotonic seconds when there may be something to do here, other than reports."""
+        if draining or self.paused is not None:
+            return math.inf
+        if now < self._rest_until:
+            return self._rest_until
+        if room <= 0:
+            return math.inf  # a report will wake us
+        moments = [now + max(0.0, self.next_waiting - wall)]
+        if not self.retiring:
+            moments.append(max(self.view.next_wake() or math.inf, self.space.look_again))
+        return min(moments)
+
+    def rest(self, now: float) -> float:
+        """What the handler needs is away: wait, longer each time; returns the span in seconds."""
+        self._rest = min(max(_REST_FIRST, self._rest * 2), _REST_LONGEST)
+        self._rest_until = now + self._rest
+        return self._rest
+
+    def resting(self, now: float) -> str:
+        """Why it rests, in words; "" when it does not."""
+        left = self._rest_until - now
+        return f"what it needs was away; it goes on in {left:.1f} s" if left > 0 else ""
+
+    def rested(self) -> None:
+        """A run has come through: forget earlier outages."""
+        self._rest = 0.0
+
+    def pause(self, reason: str) -> None:
+        """Take and run nothing until `resume`."""
+        self.paused = reason
+        emit(events.INBOX_PAUSED, inbox=self.name, reason=reason)
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self.paused = None
+        self._rest_until = 0.0
+        emit(events.INBOX_RESUMED, inbox=self.name)
+
+    def batches_allowed(self, room: int) -> int:
+        """How many more batches this inbox may have under way, given room for so many in the pool."""
+        if self.rules.parallel is None:
+            return room
+        return max(0, min(room, self.rules.parallel - self.running))
+
+    def wants_hash(self, file: InboxFile) -> bool:
+        """The duplicates policy needs the content's hash first; empty files are nobody's duplicate."""
+        return self.rules.duplicates.policy != "process" and file.sha256 is None and file.size > 0
+
+    def form(self, idle: int, room: int, batch_size: int) -> list[list[InboxFile]]:
+        """Take batches out of what is held. A batch is in the order of its ids, as recovery counts on."""
+        room = self.batches_allowed(room)
+        batches: list[list[InboxFile]] = []
+        while self.halves and len(batches) < room:
+            batches.append(self.halves.popleft())
+        idle, room = max(0, idle - len(batches)), room - len(batches)
+        for size in cut(len(self.held), idle, room, batch_size):
+            batch = [self.held.popleft() for _ in range(size)]
+            batches += self._by_need(batch)
+        return batches
+
+    def _by_need(self, batch: list[InboxFile]) -> list[list[InboxFile]]:
+        """Files to be hashed first go in a batch of their own."""
+        parts = [[file for file in batch if self.wants_hash(file) is needed] for needed in (True, False)]
+        return [sorted(part, key=lambda file: file.id) for part in parts if part]
+
+    def close(self) -> None:
+        """Stop looking, and give descriptors back."""
+        self.view.stop()
+        self.claims.close()

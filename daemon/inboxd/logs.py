@@ -1,0 +1,185 @@
+"""Events -> loguru -> terminal, JSON lines or the journal. Made harmless first; never blocks the daemon."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from loguru import logger
+
+from inboxd import events
+from inboxd.escape import escape
+from inboxd.events import Event
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+Format = Literal["auto", "terminal", "json", "journal"]
+
+_MOST = 10_000  # records that may wait for a slow reader of our log; more are counted and dropped
+_PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}  # syslog(3)
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """What the command line says of the log."""
+
+    level: str = "INFO"
+    format: Format = "auto"
+
+
+class _Gaps(dict[str, Any]):
+    """A field that an event's text names and nobody gave."""
+
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def wording(event: Event, fields: dict[str, Any]) -> str:
+    """The event's text with its fields, harmless. Never raises."""
+    safe = _Gaps((key, escape(value) if isinstance(value, str) else value) for key, value in fields.items())
+    try:
+        return event.text.format_map(safe)
+    except (ValueError, TypeError, AttributeError):
+        return escape(f"{event.name} {fields!r}")
+
+
+class _Outlet:
+    """A thread that writes, so that whoever logs never waits for a reader. Full: the newest are counted and dropped."""
+
+    def __init__(self, write: Any) -> None:
+        self._write = write
+        self._waiting: deque[str] = deque()
+        self._dropped = 0
+        self._arrived = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def __call__(self, message: Message) -> None:
+        with self._arrived:
+            if len(self._waiting) >= _MOST:
+                self._dropped += 1
+                return
+            self._waiting.append(str(message))
+            if len(self._waiting) == 1:
+                self._arrived.notify()
+
+    def stop(self) -> None:
+        """Write what waits, for a moment; loguru calls this."""
+        with self._arrived:
+            self._closing = True
+            self._arrived.notify()
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._arrived:
+                while not self._waiting and not self._closing:
+                    self._arrived.wait()
+                text, dropped = "".join(self._waiting), self._dropped
+                self._waiting.clear()
+                self._dropped = 0
+                closing = self._closing
+            if text or dropped:
+                self._write(text + (f"[{dropped} log records were dropped here]\n" if dropped else ""))
+            if closing:
+                return
+
+
+def setup(options: LogOptions) -> None:
+    """From now on events are logged, and what libraries log or warn of as well."""
+    logger.remove()
+    chosen = _choose(options.format)
+    outlet = _Outlet(_write_stderr)
+    logger.add(
+        outlet, level=options.level, format=_FORMATS[chosen], colorize=chosen == "terminal" and sys.stderr.isatty(),
+        diagnose=False, backtrace=False, catch=True,
+    )  # fmt: skip
+    least = logger.level(options.level).no
+    events.send_to(lambda event, fields: _send(event, fields, least))
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
+    warnings.showwarning = _show_warning
+
+
+def close() -> None:
+    """Write what waits, and stop."""
+    logger.remove()
+    events.send_to(events.nowhere)
+
+
+def _choose(wanted: Format) -> str:
+    if wanted != "auto":
+        return wanted
+    return "journal" if _stderr_is_journal() else "terminal"
+
+
+def _stderr_is_journal() -> bool:
+    """systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream that leads to the journal."""
+    found = os.fstat(2)
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _write_stderr(text: str) -> None:
+    data = text.encode("utf-8", "backslashreplace")
+    while data:
+        try:
+            data = data[os.write(2, data) :]
+        except OSError:
+            return  # nobody reads any more; the daemon goes on
+
+
+def _send(event: Event, fields: dict[str, Any], least: int) -> None:
+    if logger.level(event.level).no >= least:
+        logger.bind(event=event, fields=fields).log(event.level, "{}", wording(event, fields))
+
+
+def _terminal(record: Any) -> str:
+    detail = record["extra"].get("fields", {}).get("detail")
+    record["extra"]["detail"] = _indented(detail) if detail else ""
+    return "<green>{time:HH:mm:ss.SSS}</green> <level>{level: <8}</level> {message}\n{extra[detail]}"
+
+
+def _indented(detail: str) -> str:
+    return "".join(f"    | {escape(line)}\n" for line in str(detail).rstrip("\n").split("\n"))
+
+
+def _journal(record: Any) -> str:
+    """Lines that systemd reads from standard error, with a priority (sd-daemon(3))."""
+    record["extra"]["priority"] = f"<{_PRIORITY.get(record['level'].name, 6)}>"
+    return "{extra[priority]}{message}\n"
+
+
+def _json(record: Any) -> str:
+    event = record["extra"].get("event")
+    line = {
+        "time": datetime.fromtimestamp(record["time"].timestamp(), UTC).isoformat(timespec="milliseconds"),
+        "level": record["level"].name,
+        "event": event.name if event else "log",
+        "message": record["message"],
+        **{key: value for key, value in record["extra"].get("fields", {}).items() if value is not None},
+    }
+    record["extra"]["line"] = json.dumps(line, default=str)
+    return "{extra[line]}\n"
+
+
+_FORMATS: dict[str, Any] = {"terminal": _terminal, "json": _json, "journal": _journal}
+
+
+class _Libraries(logging.Handler):
+    """What libraries log through the standard module."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        events.emit(events.LIBRARY, logger=record.name, message=record.getMessage())
+
+
+def _show_warning(message: Any, category: type[Warning], *_where: Any) -> None:
+    events.emit(events.LIBRARY, logger=category.__name__, message=str(message))

@@ -1,0 +1,178 @@
+"""The frozen records that pass between the parts of the daemon.
+
+Names and folders are `str` with surrogate escapes (os.fsdecode), so any byte a file system allows survives;
+the ledger keeps them as bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,16}\Z")
+
+
+class State(StrEnum):
+    """The states of a file; lifecycle.py says who brings a file here and who takes it away."""
+
+    CLAIMING = "CLAIMING"
+    CLAIMED = "CLAIMED"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    DECIDED = "DECIDED"
+    DONE = "DONE"
+    ABANDONED = "ABANDONED"
+    LOST = "LOST"
+
+
+class Outcome(StrEnum):
+    """Where a file ends: the word in the ledger and the name of the folder kind."""
+
+    PROCESSED = "processed"
+    ERROR = "error"
+    QUARANTINE = "quarantine"
+
+
+class Ending(StrEnum):
+    """How one run of one file ended; what a report says."""
+
+    PROCESSED = "processed"  # the handler returned, or its command exited 0
+    REJECTED = "rejected"  # Reject, or exit 65: final
+    RETRY = "retry"  # Retry, or exit 75: later
+    FAILED = "failed"  # any other exception or exit code
+    CRASHED = "crashed"  # its worker died in the middle of it
+    TIMED_OUT = "timed out"  # it ran longer than workers.timeout and was killed
+    INPUT_CHANGED = "input changed"  # the handler removed, replaced or changed its input
+    RELEASED = "released"  # never begun, or cut off by a stop: given back without blame
+    UNAVAILABLE = "unavailable"  # a configured database was away before the run began: nobody's fault
+    BROKEN = "broken"  # the handler can't be loaded or its command can't be started: a configuration fault
+    HASHED = "hashed"  # a hash order: `result` holds {"sha256": …} or {"md5": …}
+
+
+def new_id(now: float | None = None) -> str:
+    """A UUID version 7 (RFC 9562, 5.7) as 32 hexadecimal digits: unique, and in the order of `now` (seconds)."""
+    milliseconds = int((time.time() if now is None else now) * 1000)
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80
+    value |= 0x7 << 76 | (random >> 62 & 0xFFF) << 64
+    value |= 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF
+    return f"{value:032x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A file seen in an inbox, as lstat(2) showed it; nothing is promised about it yet."""
+
+    inbox: str
+    folder: str  # below inbound/, "" for inbound/ itself
+    name: str
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    regular: bool = True
+    links: int = 1
+    sha256: str | None = None  # set when a settle policy verified the content
+    companions: tuple[str, ...] = ()  # marker or checksum files beside it that go when it is claimed
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells two sightings of one inbox apart."""
+        return (self.folder, self.name)
+
+    def same_content(self, other: Sighting) -> bool:
+        """Nothing lstat shows has changed between the two."""
+        return (self.dev, self.ino, self.size, self.mtime_ns) == (
+            other.dev,
+            other.ino,
+            other.size,
+            other.mtime_ns,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFile:
+    """A file we hold, or mean to hold: one row of the ledger."""
+
+    id: str
+    inbox: str
+    folder: str
+    name: str
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    state: State = State.CLAIMING
+    batch: str | None = None  # the batch it last ran in
+    attempts: int = 0  # starts of the handler, bounded by max_attempts
+    failures: int = 0  # failures laid to the file, bounded by max_failures
+    not_before: float = 0.0  # wall clock seconds; WAITING ends then
+    claimed_at: float = 0.0  # wall clock seconds
+    started_at: float | None = None
+    finished_at: float | None = None
+    outcome: Outcome | None = None
+    reason: str | None = None  # a short stable word: "rejected", "crashed", "too many failures", …
+    message: str | None = None
+    destination: str | None = None  # relative to the outcome's folder, fsdecoded, layout and folder included
+    result: dict[str, Any] | None = None
+    sha256: str | None = None
+    source: str | None = None
+    companions: tuple[str, ...] = ()
+
+    @property
+    def work_name(self) -> str:
+        """Its only name in work/: the id, and the uploaded extension where that is harmless."""
+        found = _EXTENSION.search(self.name)
+        return self.id + (found.group().lower() if found else "")
+
+    @property
+    def results_name(self) -> str:
+        """The folder in work/ where its handler may leave results."""
+        return self.id + ".results"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed attempt, as the ledger and the error sidecar tell it."""
+
+    file_id: str
+    attempt: int
+    at: float  # wall clock seconds
+    seconds: float
+    ending: Ending
+    error_class: str = ""
+    message: str = ""
+    detail: str = ""  # traceback, or the tail of standard error
+    charged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one file of an order; made by the worker, or by the supervisor for a dead one."""
+
+    file_id: str
+    ending: Ending
+    seconds: float = 0.0
+    result: dict[str, Any] | None = None
+    after: float | None = None  # RETRY: seconds to wait, when the handler said so
+    error_class: str = ""
+    message: str = ""
+    detail: str = ""
+    begun: bool = True  # False: the handler never heard of the file
+    output: str = ""  # tail of what a command printed
+    results: bool = False  # something stands in its results folder
+    pid: int = 0
+    bisect: bool = False  # its whole batch died in one call: run it again in two halves
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Files of one inbox, dispatched together."""
+
+    id: str
+    inbox: str
+    files: tuple[InboxFile, ...] = field(default_factory=tuple)

@@ -1,0 +1,59 @@
+"""What is away, since when, and when to try again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inboxd import events
+from inboxd.clock import Clock
+from inboxd.events import emit
+
+_FIRST, _LONGEST = 0.5, 15.0  # seconds between two tries
+
+
+@dataclass(slots=True)
+class _Outage:
+    reason: str
+    since: float
+    pause: float
+    again: float
+
+
+class Outages:
+    """Keeps the daemon *degraded* while something is away. All instants monotonic seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._open: dict[str, _Outage] = {}
+
+    def begin(self, what: str, reason: str) -> float:
+        """It is away, or still away. Returns the seconds until the next try."""
+        now = self._clock.monotonic()
+        known = self._open.get(what)
+        if known is None:
+            emit(events.DEGRADED, reason=reason)
+            known = self._open[what] = _Outage(reason, now, _FIRST / 2, now)
+        known.reason = reason
+        known.pause = min(known.pause * 2, _LONGEST)
+        known.again = now + known.pause
+        return known.pause
+
+    def end(self, what: str) -> None:
+        """It works."""
+        known = self._open.pop(what, None)
+        if known is not None:
+            emit(events.RESUMED, reason=known.reason, seconds=self._clock.monotonic() - known.since)
+
+    def must_wait(self, what: str) -> bool:
+        """It is away, and it is too early to try again."""
+        known = self._open.get(what)
+        return known is not None and self._clock.monotonic() < known.again
+
+    def next_try(self) -> float:
+        """Seconds until the earliest next try."""
+        now = self._clock.monotonic()
+        return max(0.0, min((known.again for known in self._open.values()), default=now) - now)
+
+    def reasons(self) -> list[str]:
+        """Why we are degraded; empty when we are not."""
+        return [known.reason for known in self._open.values()]

@@ -1,0 +1,258 @@
+"""The way of a file: detect, settle, claim, batch, dispatch, run, decide, deliver.
+
+One thread owns the files and the ledger, and `turn` is its loop. Each turn writes down what it means to do, does it,
+and writes down what has been done: two commits and one sync serve everything that came together, and a death between
+any two lines leaves rows that recovery can finish (custody/recovery.py, docs/recovery.md).
+
+The order of the lines in `turn` is the argument for "nothing is lost". It changes only together with that table.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from inboxd import events
+from inboxd.clock import Clock
+from inboxd.custody import disk
+from inboxd.custody.claim import Taken
+from inboxd.custody.deliver import Moved
+from inboxd.custody.failpoints import failpoint
+from inboxd.custody.ledger import Ledger
+from inboxd.dispatch import Dispatcher
+from inboxd.errors import LedgerUnavailable
+from inboxd.events import emit
+from inboxd.lane import Lane
+from inboxd.model import InboxFile, Sighting
+from inboxd.outage import Outages
+from inboxd.story import Story
+
+T = TypeVar("T")
+
+_LOOK = 2000  # directory entries looked at per inbox and turn, so that no inbox holds up the others
+_FEW = 4  # up to so many claimed files are synced one by one; more by one syncfs(2)
+
+
+class Pipeline:
+    """Owns files and ledger. Every method but `ask` and `wake` belongs to the pipeline's own thread."""
+
+    def __init__(
+        self, lanes: Iterable[Lane], ledger: Ledger, dispatcher: Dispatcher, clock: Clock, *, durable: bool
+    ) -> None:
+        self.lanes = {lane.name: lane for lane in lanes}
+        self.ledger = ledger
+        self.dispatcher = dispatcher
+        self.outages = Outages(clock)
+        self.draining = False
+        self.turns = 0
+        self._clock = clock
+        self._durable = durable
+        self._story = Story(clock)
+        self._wake = threading.Event()
+        self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._retired: Callable[[], None] | None = None
+        self._announced: list[tuple[Lane, list[InboxFile]]] = []
+        self._taken: list[tuple[Lane, Taken]] = []
+        self._moved: list[tuple[Lane, Moved]] = []
+
+    def run(self, stopping: threading.Event) -> None:
+        """Turn until `stopping` is set and all that was under way is recorded."""
+        while not (stopping.is_set() and self.quiet()):
+            self._wake.wait(self.turn())
+            self._wake.clear()
+
+    def turn(self) -> float | None:
+        """One turn. Returns seconds until there may be more to do; None: not before somebody wakes us."""
+        self.turns += 1
+        self._answer()
+        self.dispatcher.collect()  # run: a worker did, and reports
+        if self.outages.must_wait("ledger"):
+            return self.outages.next_try()
+        sightings = self._detect()  # detect, settle
+        try:
+            self._intend(sightings)  # decide; announce what will be claimed: commit
+            self._claim()  # claim: rename into work/
+            self._deliver()  # deliver: rename out of work/
+            self._sync()
+            self._record()  # batch; claimed, delivered, dispatched: commit; dispatch
+        except LedgerUnavailable as error:
+            return self.outages.begin("ledger", str(error))
+        self.outages.end("ledger")
+        self._finish_retiring()
+        return self._next_wake()
+
+    def wake(self) -> None:
+        """Any thread: there may be something to do."""
+        self._wake.set()
+
+    def ask(self, question: Callable[[], T]) -> Future[T]:
+        """Any thread: have `question` answered in the pipeline's thread, between two turns."""
+        future: Future[T] = Future()
+        self._asked.put((question, future))
+        self.wake()
+        return future
+
+    def retire(self, names: set[str], then: Callable[[], None]) -> None:
+        """Let these inboxes drain under their old rules, and call `then` (in this thread) when they have."""
+        for name in names:
+            self.lanes[name].retiring = True
+        self._retired = then
+
+    def _finish_retiring(self) -> None:
+        then = self._retired
+        if then is not None and all(lane.drained() for lane in self.lanes.values() if lane.retiring):
+            self._retired = None
+            then()
+
+    def quiet(self) -> bool:
+        """Nothing is under way: no batch runs, nothing waits to be recorded or delivered."""
+        to_deliver = any(lane.decided for lane in self.lanes.values())
+        return not (self.dispatcher.busy() or self._announced or self._taken or self._moved or to_deliver)
+
+    def _answer(self) -> None:
+        while not self._asked.empty():
+            question, future = self._asked.get()
+            try:
+                future.set_result(question())
+            except BaseException as error:  # noqa: BLE001 - it belongs to the one who asked
+                future.set_exception(error)
+
+    # The steps of a turn, in their order
+
+    def _detect(self) -> list[tuple[Lane, list[Sighting]]]:
+        """Complete files that the pool can take soon; the rest stay in inbound/, which is the queue."""
+        if self.draining:
+            return []
+        now, found = self._clock.monotonic(), []
+        room = self.dispatcher.room(self.lanes.values())
+        for lane in self.dispatcher.in_turn(self.lanes.values()):
+            room -= lane.refill(self.ledger, room, self._clock.time())
+            lane.view.look(_LOOK)
+            if not lane.may_claim(now):
+                continue
+            sightings = lane.view.strange() + lane.view.ready(lane.room(room, self.dispatcher.batch_size))
+            if sightings and lane.has_space(now):
+                found.append((lane, sightings))
+                room -= len(sightings)
+            elif sightings:
+                lane.view.put_back(sightings)
+        return found
+
+    def _intend(self, sightings: list[tuple[Lane, list[Sighting]]]) -> None:
+        """One commit: what reports decide, and what we are about to claim."""
+        if not (sightings or self.dispatcher.pending()):
+            return
+        now = self._clock.time()
+        try:
+            concluded = self.dispatcher.conclude(self.ledger, now)
+            with self.ledger.transaction():
+                concluded.write(self.ledger)
+                announced = [(lane, lane.claims.announce(seen, now)) for lane, seen in sightings]
+        except LedgerUnavailable:
+            for lane, seen in sightings:
+                lane.view.put_back(seen)
+            raise
+        failpoint("decide.recorded")
+        failpoint("claim.announced")
+        self._announced += announced
+        self._story.concluded(self.dispatcher.apply(concluded))
+
+    def _claim(self) -> None:
+        """Rename what is announced. An OSError that comes up here is fatal: only recovery can judge it."""
+        for lane, files in self._announced:
+            taken = lane.claims.take(files)
+            lane.held.extend(taken.claimed)
+            lane.note_gone(taken.gone, self._clock.monotonic())
+            self._taken.append((lane, taken))
+        self._announced.clear()
+
+    def _deliver(self) -> None:
+        """Rename what is decided. While a destination is away the files stay in work/, decided."""
+        if self.outages.must_wait("disk"):
+            return
+        for lane in self.lanes.values():
+            if not lane.decided:
+                continue
+            try:
+                moved = lane.deliveries.move(lane.decided, with_results=frozenset(lane.with_results))
+            except OSError as error:
+                if not disk.is_outage(error):
+                    raise
+                self.outages.begin("disk", f"{lane.name}: a file can't be delivered: {error.strerror}")
+                return
+            lane.decided = []
+            lane.with_results.clear()
+            self._moved.append((lane, moved))
+        self.outages.end("disk")
+
+    def _sync(self) -> None:
+        """Make the renames of this turn durable, and the bytes of what was claimed. A failure is fatal: it may not be tried again."""
+        if not self._durable:
+            return
+        for lane, taken in self._taken:
+            if len(taken.claimed) > _FEW:
+                disk.sync_all(lane.claims.work_fd)
+            else:
+                lane.claims.sync(taken.claimed)
+        failpoint("claim.synced")
+        for lane, moved in self._moved:
+            lane.deliveries.sync(moved.delivered)
+        failpoint("deliver.synced")
+
+    def _record(self) -> None:
+        """One commit: what is claimed, delivered, and going to the pool now. Then it goes."""
+        batches = [] if self.draining else self.dispatcher.form(self.lanes.values())
+        if not (batches or self._taken or self._moved):
+            return
+        try:
+            with self.ledger.transaction():
+                for lane, taken in self._taken:
+                    lane.claims.record(taken)
+                for lane, moved in self._moved:
+                    lane.deliveries.record(moved)
+                for batch in batches:
+                    batch.write(self.ledger)
+        except LedgerUnavailable:
+            self.dispatcher.unform(batches)
+            raise
+        for name in ("claim.recorded", "deliver.recorded", "dispatch.recorded"):
+            failpoint(name)
+        for batch in batches:
+            self.dispatcher.dispatch(batch)
+        for lane, taken in self._taken:
+            lane.decided.extend(taken.quarantined())
+            self._story.claimed(taken)
+        for lane, moved in self._moved:
+            lane.decided.extend(moved.redirected)
+            lane.progress.done(
+                len(moved.delivered), sum(file.size for file in moved.delivered), self._clock.monotonic()
+            )
+            self._story.delivered(lane.name, moved.delivered)
+        self._taken.clear()
+        self._moved.clear()
+
+    def _next_wake(self) -> float | None:
+        now, wall = self._clock.monotonic(), self._clock.time()
+        room = self.dispatcher.room(self.lanes.values())
+        moments = [lane.next_wake(now, wall, room, draining=self.draining) for lane in self.lanes.values()]
+        if self.outages.must_wait("disk"):
+            moments.append(now + self.outages.next_try())
+        elif any(lane.decided for lane in self.lanes.values()):
+            moments.append(now)
+        soonest = min(moments, default=math.inf)
+        return None if soonest == math.inf else max(0.0, soonest - now)
+
+
+def alarm(thread: str, error: BaseException, detail: str) -> None:
+    """A part that must never end has ended."""
+    emit(
+        events.DAEMON_FAILED,
+        thread=thread,
+        error_class=type(error).__name__,
+        message=str(error),
+        detail=detail,
+    )

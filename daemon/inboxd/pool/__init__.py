@@ -1,0 +1,1 @@
+"""Who does it: the only code of the daemon that starts, signals or reaps processes."""

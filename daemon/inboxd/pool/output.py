@@ -1,0 +1,73 @@
+"""What children print: lines of bounded length at a bounded rate, and a tail for the post-mortem. Pure."""
+
+from __future__ import annotations
+
+LONGEST = 4096        # bytes of a line that are kept
+TAIL = 64 * 1024      # bytes of the tail
+RATE = 100            # lines per child and second
+
+
+class Output:
+    """The output of one child. Foreign bytes come in; harmless str goes out; memory stays bounded."""
+
+    def __init__(self, rate: int = RATE) -> None:
+        self._rate = rate
+        self._line = bytearray()
+        self._cut = 0              # bytes of the unfinished line beyond LONGEST
+        self._tail = bytearray()
+        self._second = 0.0         # monotonic seconds when the present second of the rate began
+        self._said = 0
+        self._dropped = 0
+
+    def feed(self, data: bytes, now: float) -> list[str]:
+        """The lines that `data` completes, as many as the rate allows."""
+        self._tail += data[-TAIL:]
+        del self._tail[:-TAIL]
+        *whole, rest = data.split(b"\n")
+        lines = []
+        for part in whole:
+            self._append(part)
+            lines += self._finish(now)
+        self._append(rest)
+        return lines
+
+    def close(self, now: float) -> list[str]:
+        """The unfinished line, and how many were left out."""
+        lines = self._finish(now) if self._line else []
+        return lines + self._left_out()
+
+    def tail(self) -> str:
+        """The last of the output."""
+        return self._tail.decode("utf-8", "replace")
+
+    def forget(self) -> None:
+        """What comes now belongs to other files than what came before."""
+        self._tail.clear()
+
+    def _append(self, part: bytes) -> None:
+        room = LONGEST - len(self._line)
+        self._line += part[:room]
+        self._cut += max(0, len(part) - room)
+
+    def _finish(self, now: float) -> list[str]:
+        text = self._line.decode("utf-8", "replace")
+        if self._cut:
+            text += f" … ({self._cut} bytes more)"
+        self._line.clear()
+        self._cut = 0
+        return self._limited(text, now)
+
+    def _limited(self, text: str, now: float) -> list[str]:
+        lines: list[str] = []
+        if now - self._second >= 1.0:
+            lines = self._left_out()
+            self._second, self._said = now, 0
+        if self._said >= self._rate:
+            self._dropped += 1
+            return lines
+        self._said += 1
+        return [*lines, text]
+
+    def _left_out(self) -> list[str]:
+        dropped, self._dropped = self._dropped, 0
+        return [f"({dropped} lines left out)"] if dropped else []

@@ -1,0 +1,145 @@
+"""The pool as the rest of the daemon sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from inboxd.clock import Clock
+from inboxd.config.models import Workers
+from inboxd.model import Report
+from inboxd.pool.child import Launch
+from inboxd.pool.exchange import Exchange
+from inboxd.pool.generation import GenerationLock
+from inboxd.pool.slot import Slot
+from inboxd.pool.supervisor import Supervisor, Turn
+from inboxd.wire import Mark, Order, Setup, read_mark
+
+
+class Pool:
+    """Worker processes, and the orders they run. Nothing here tells a caller that a worker is local.
+
+    `start`, `run` and `kill` belong to the main thread, which stays in `run`. The rest is for any thread: orders
+    and reports pass through an Exchange (one lock, two deques); `renew` and `drain` set attributes that the loop
+    reads in its next round; `snapshot` reads each attribute once.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        setup: Setup,
+        state_dir: Path,
+        clock: Clock,
+        wake: Callable[[], None],
+        secrets: frozenset[str] = frozenset(),
+    ) -> None:
+        """`wake`: there are reports. `secrets`: names of environment variables that no worker may see."""
+        self._workers, self._setup, self._clock = workers, setup, clock
+        self._marks = state_dir / "marks"
+        self._generation = GenerationLock(state_dir / "generation.lock")
+        self._secrets = secrets
+        self._exchange = Exchange(workers.count, wake)
+        self._supervisor: Supervisor | None = None
+
+    def take_generation(self, timeout: float = 10.0) -> None:
+        """Wait until no worker of an earlier daemon is left, as recovery needs it. Raises AlreadyRunning."""
+        self._generation.take(timeout)
+
+    def start(self) -> dict[str, str]:
+        """Main thread: start the workers; returns the handlers that can't be loaded (inbox -> why).
+
+        Raises AlreadyRunning, and PreconditionError when no worker comes up.
+        """
+        self.take_generation()
+        self._marks.mkdir(mode=0o700, exist_ok=True)
+        launch = Launch(self._marks, self._generation.fd, self._secrets)
+        self._supervisor = Supervisor(self._workers, self._setup, launch, self._exchange, self._clock)
+        try:
+            return self._supervisor.start()
+        except BaseException:
+            self._generation.release()
+            raise
+
+    def run(self, turn: Turn) -> None:
+        """Main thread: the loop, until drained. It calls `turn` each round, and within the seconds that returns."""
+        assert self._supervisor is not None, "start() comes first"
+        try:
+            self._supervisor.run(turn)
+        finally:
+            self._generation.release()
+
+    def kill(self) -> None:
+        """Main thread: end everything at once, whatever has come up. Harmless after `run`."""
+        if self._supervisor is not None:
+            self._supervisor.close()
+        self._generation.release()
+
+    def wakeup(self) -> None:
+        """Make the loop turn once. A signal handler may call it."""
+        self._exchange.wakeup()
+
+    def free(self) -> int:
+        """How many orders it would take now: for idle workers, and one ahead for each."""
+        return self._exchange.free()
+
+    def idle(self) -> int:
+        """Workers without an order, and without one on its way to them."""
+        return self._exchange.idle()
+
+    def dispatch(self, order: Order) -> None:
+        """Run this. Each file of it gets exactly one report, whatever dies."""
+        self._exchange.dispatch(order)
+
+    def reports(self) -> list[tuple[str, Report]]:
+        """(batch, report), oldest first; each is handed out once."""
+        return self._exchange.take_reports()
+
+    def drain(self, grace: float) -> None:
+        """No more orders; what has not begun is given back; files in progress get `grace` seconds.
+
+        Then `run` returns. A second call can only shorten the grace.
+        """
+        if self._supervisor is not None:
+            self._supervisor.drain(grace)
+
+    def renew(self, setup: Setup, workers: Workers | None = None) -> None:
+        """After a reload: recycle the workers one by one. Orders for a changed inbox wait for a new one."""
+        self._setup, self._workers = setup, workers or self._workers
+        if self._supervisor is not None:
+            self._supervisor.renew(self._setup, self._workers)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Per worker: slot, state, pid, batch, inbox, file_id, since (monotonic seconds), files_done, restarts,
+        rss (bytes), cpu (seconds).
+        """
+        return [self._describe(slot) for slot in list(self._supervisor.slots)] if self._supervisor else []
+
+    def _describe(self, slot: Slot) -> dict[str, Any]:
+        facts = slot.describe()
+        mark = _mark(self._marks / str(slot.number))
+        busy = mark is not None and mark.batch == facts["batch"]
+        facts["file_id"], facts["since"] = (mark.file_id, mark.since) if mark and busy else (None, None)
+        return facts | _usage(facts["pid"])
+
+
+def _mark(path: Path) -> Mark | None:
+    try:
+        with path.open("rb") as file:
+            return read_mark(file.fileno())
+    except FileNotFoundError:
+        return None
+
+
+def _usage(pid: int | None) -> dict[str, Any]:
+    try:
+        process = psutil.Process(pid) if pid is not None else None
+        if process is None:
+            return {"rss": 0, "cpu": 0.0}
+        with process.oneshot():
+            times = process.cpu_times()
+            return {"rss": process.memory_info().rss, "cpu": times.user + times.system}
+    except psutil.Error:
+        return {"rss": 0, "cpu": 0.0}

@@ -1,0 +1,354 @@
+"""One place of the pool: the child in it, the order that child has, and when it is looked after again."""
+
+from __future__ import annotations
+
+import math
+import random
+import selectors
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psutil
+
+from inboxd import events
+from inboxd.clock import Clock
+from inboxd.config.models import Workers
+from inboxd.events import emit
+from inboxd.pool.assignment import Assignment, Cause, Death, how_it_ended
+from inboxd.pool.child import Child, Launch
+from inboxd.pool.exchange import Exchange
+from inboxd.pool.restarts import Restarts
+from inboxd.pool.states import ChildState, follow
+from inboxd.pool.transcript import Transcript
+from inboxd.wire import BrokenFrame, Mark, Message, Note, Order, Ready, Reports, Setup
+
+START_TIMEOUT = 60.0   # seconds until Ready
+EXIT_TIMEOUT = 5.0     # from the request to stop, without a file in progress, to SIGKILL
+ABANDON_AFTER = 10.0   # from SIGKILL to giving the slot up
+_EOF_GRACE = 1.0       # a dying process closes its socket a moment before its pidfd tells
+_DUMP_SPAN = 0.5       # what a hung worker gets to write its traceback
+_LOOK = 1.0            # how often the memory of a worker is looked at during a long file
+_SWEEP = 10.0          # from a finished order to the look for what it left behind
+_NEVER = math.inf
+
+_NOTES = {event.name: event for event in (events.DATABASE_OPENED, events.DATABASE_AWAY)}
+
+
+@dataclass(slots=True)
+class Ground:
+    """What all slots stand on. `workers` is replaced by a reload."""
+
+    workers: Workers
+    clock: Clock
+    exchange: Exchange
+    selector: selectors.BaseSelector
+    launch: Launch
+    sweep_within: Callable[[float], None]  # seconds: there may be orphans
+
+
+class Slot:
+    """One place of the pool. Used by the supervisor's thread; others may read its public attributes."""
+
+    def __init__(self, number: int, ground: Ground) -> None:
+        self.number = number
+        self.state = ChildState.EXITED
+        self.due = -_NEVER                 # monotonic seconds when `tend` (or the next start) is due
+        self.child: Child | None = None
+        self.setup: Setup | None = None    # what the child was started with
+        self.broken: dict[str, str] | None = None  # as Ready said it
+        self.assignment: Assignment | None = None
+        self.restarts = Restarts()
+        self.starts = 0
+        self.done = 0                      # files of this child
+        self.last_words = ""               # of the last child that died
+        self._ground = ground
+        self._transcript: Transcript | None = None
+        self._verdict: Death | None = None  # why we kill, or are about to
+        self._asked = False                # to stop
+        self._killed = False
+        self._started = 0.0
+        self._spread = 1.0                 # of max_files
+        self._rss = 0
+
+    # Start
+
+    def spawn(self, setup: Setup) -> None:
+        """Start a child, or wait longer when the machine can't."""
+        try:
+            child = Child(self.number, self._ground.launch)
+        except OSError as error:
+            self._rest(self.restarts.died(explained=False, early=True), f"it can't be started: {error}")
+            return
+        self._change("spawn")
+        self._begin(child, setup)
+        self._send(child, setup)
+        emit(events.CHILD_STARTED, slot=self.number, pid=child.pid)
+
+    def _begin(self, child: Child, setup: Setup) -> None:
+        self.child, self.setup, self.broken = child, setup, None
+        self._verdict, self._asked, self._killed = None, False, False
+        self._transcript = Transcript(self.number, child)
+        # Workers that were started together must not all be recycled together.
+        self._spread = random.uniform(0.9, 1.1)
+        self.done, self._rss = 0, 0
+        self.starts += 1
+        self._started = self._now()
+        self.due = self._started + START_TIMEOUT
+        selector = self._ground.selector
+        selector.register(child.pidfd, selectors.EVENT_READ, self._on_exit)
+        selector.register(child.socket, selectors.EVENT_READ, self._on_socket)
+        selector.register(child.output_fd, selectors.EVENT_READ, self._on_output)
+
+    # Work
+
+    def hand_over(self, order: Order) -> None:
+        """IDLE: give the child its next order."""
+        assert self.child is not None and self.setup is not None
+        self._change("hand over")
+        handler = self.setup.handlers.get(order.inbox)
+        now = self._now()
+        self.assignment = Assignment(order, handler is not None and handler.batch, now)
+        self.due = now + min(_LOOK, self._ground.workers.timeout)
+        self._send(self.child, order)
+
+    def _send(self, child: Child, message: Setup | Order) -> None:
+        child.send(message)
+        if child.wants_to_send and not child.eof:
+            both = selectors.EVENT_READ | selectors.EVENT_WRITE
+            self._ground.selector.modify(child.socket, both, self._on_socket)
+
+    def _on_socket(self, mask: int) -> None:
+        child = self.child
+        if child is None or child.eof:  # it went while its other descriptors were served
+            return
+        if mask & selectors.EVENT_WRITE:
+            child.flush()
+            if not child.wants_to_send:
+                self._ground.selector.modify(child.socket, selectors.EVENT_READ, self._on_socket)
+        if mask & selectors.EVENT_READ:
+            self._take_in(child, everything=False)
+            if child.eof:
+                self._hang_up(child)
+
+    def _hang_up(self, child: Child) -> None:
+        self._ground.selector.unregister(child.socket)
+        if self.assignment is not None or not self._asked:
+            self.due = min(self.due, self._now() + _EOF_GRACE)
+
+    def _take_in(self, child: Child, *, everything: bool) -> None:
+        try:
+            for message in child.receive_all() if everything else child.receive():
+                self._on_message(message)
+        except BrokenFrame as error:
+            self.kill(Death(Cause.DIED, f"it said what is no message of ours: {error}"))
+
+    def _on_message(self, message: Message) -> None:
+        if isinstance(message, Reports):
+            self._on_reports(message)
+        elif isinstance(message, Ready):
+            self._on_ready(message)
+        elif isinstance(message, Note) and message.event in _NOTES:
+            emit(_NOTES[message.event], **message.fields)
+        else:
+            raise BrokenFrame(f"a worker does not say {message.kind!r}")
+
+    def _on_ready(self, message: Ready) -> None:
+        self.broken = message.broken
+        if self.state is not ChildState.STARTING:
+            return
+        self._change("ready")
+        self.due = _NEVER
+        emit(events.CHILD_READY, slot=self.number, pid=message.pid, seconds=self._now() - self._started)
+
+    def _on_reports(self, message: Reports) -> None:
+        assignment = self.assignment
+        if assignment is None or assignment.order.batch != message.batch:
+            raise BrokenFrame(f"reports for batch {message.batch}, which it does not have")
+        assignment.accept(message.reports, last=message.last)
+        self._ground.exchange.report(message.batch, message.reports)
+        self.restarts.finished()
+        self.done += len(message.reports)
+        self._rss = message.rss
+        if message.last:
+            self._finish()
+        self._recycle()
+
+    def _finish(self) -> None:
+        self.assignment = None
+        self._ground.sweep_within(_SWEEP)
+        if self._killed:
+            return
+        self._verdict = None
+        self.due = self._now() + EXIT_TIMEOUT if self._asked else _NEVER
+        if self.state is ChildState.BUSY:
+            self._change("finish")
+
+    def _recycle(self) -> None:
+        workers = self._ground.workers
+        if self._rss > workers.max_memory:
+            self.stop(f"{self._rss >> 20} MiB of memory, {workers.max_memory >> 20} MiB allowed")
+        elif self.state is ChildState.IDLE and self.done >= workers.max_files * self._spread:
+            self.stop(f"{self.done} files")
+
+    # Time
+
+    def tend(self, now: float) -> None:
+        """Look after the child, when it is time."""
+        if now < self.due or self.child is None:
+            return
+        if self._killed:
+            self._abandon(self.child)
+        elif self.state is ChildState.STARTING:
+            self.kill(Death(Cause.DIED, f"not ready within {START_TIMEOUT:.0f} s"))
+        elif self.child.eof and (self.assignment is not None or not self._asked):
+            self.kill(Death(Cause.DIED, "it closed its socket"))
+        elif self.assignment is not None:
+            self._check_run(self.child, self.assignment, now)
+        else:
+            self.kill(Death(Cause.STOPPED, f"asked to end, and still there after {EXIT_TIMEOUT:.0f} s"))
+
+    def _check_run(self, child: Child, assignment: Assignment, now: float) -> None:
+        mark, timeout = child.mark(), self._ground.workers.timeout
+        deadline = assignment.deadline(mark, timeout)
+        if now >= deadline:
+            self._time_out(child, assignment, mark)
+            return
+        self._verdict = None
+        if not self._asked:
+            self._rss = memory(child.pid)
+            self._recycle()
+        self.due = min(now + _LOOK, deadline)
+
+    def _time_out(self, child: Child, assignment: Assignment, mark: Mark | None) -> None:
+        """First a traceback on standard error (the worker's faulthandler), a moment later SIGKILL."""
+        file = assignment.current(mark)
+        text = f"ran longer than {self._ground.workers.timeout:g} s"
+        death = Death(Cause.TIMED_OUT, text, file_id=file.id if file else "")
+        if self._verdict == death:
+            self.kill(death)
+            return
+        self._verdict = death
+        child.signal(signal.SIGQUIT)
+        self.due = self._now() + _DUMP_SPAN
+
+    # End
+
+    def stop(self, reason: str) -> None:
+        """Let the child finish its file, give the rest back, and end. Harmless when it is ending already."""
+        if self.state is ChildState.BACKOFF:
+            self._change("exit")
+        if self.child is None or self.state in (ChildState.STOPPING, ChildState.FATAL):
+            return
+        self._change("stop")
+        self._asked = True
+        self.child.signal(signal.SIGTERM)
+        self.due = self._now() + (0.0 if self.assignment is not None else EXIT_TIMEOUT)
+        emit(events.CHILD_RECYCLED, slot=self.number, pid=self.child.pid, reason=reason)
+
+    def kill(self, death: Death) -> None:
+        """SIGKILL for its process group. Harmless when that was done."""
+        if self.child is None or self._killed:
+            return
+        if self.state is not ChildState.STOPPING:
+            self._change("stop")
+        self._killed, self._verdict = True, death
+        self.child.kill()
+        self.due = self._now() + ABANDON_AFTER
+        emit(events.CHILD_KILLED, slot=self.number, pid=self.child.pid, reason=death.text)
+
+    def _abandon(self, child: Child) -> None:
+        assert self._verdict is not None and self._transcript is not None
+        self._change("abandon")
+        self.due = _NEVER
+        self._settle(child, self._verdict, self._transcript.tail())
+        emit(events.CHILD_STUCK, slot=self.number, pid=child.pid)
+
+    def _on_exit(self, _mask: int) -> None:
+        """The process has ended: take what it said last, report what it did not, reap it."""
+        child, transcript = self.child, self._transcript
+        assert child is not None and transcript is not None
+        child.kill_group()
+        if not child.eof:
+            self._take_in(child, everything=True)
+        self.last_words = transcript.finish(self.assignment, self._now())
+        returncode = child.reap()
+        file = self.assignment.current(child.mark()) if self.assignment else None
+        text = how_it_ended(returncode) + (" in the middle of the file" if file else "")
+        self._settle(child, self._verdict or Death(Cause.DIED, text), self.last_words)
+        self._leave(child)
+        self._bury(child.pid, returncode, file.name if file else "")
+
+    def _settle(self, child: Child, death: Death, detail: str) -> None:
+        """Report every file that the child has not."""
+        assignment, self.assignment = self.assignment, None
+        if assignment is not None:
+            death = replace(death, detail=detail, pid=child.pid)
+            self._ground.exchange.report(assignment.order.batch, assignment.remains(child.mark(), death))
+
+    def _leave(self, child: Child) -> None:
+        self._change("exit")
+        self.child = None
+        selector = self._ground.selector
+        for fd in (child.pidfd, child.socket.fileno(), child.output_fd):
+            if fd in selector.get_map():
+                selector.unregister(fd)
+        child.close()
+        self._ground.sweep_within(0.0)
+
+    def _bury(self, pid: int, returncode: int, file: str) -> None:
+        """Say how it ended, and decide when the next one starts."""
+        self.due = -_NEVER
+        if self._asked and returncode in (0, -signal.SIGTERM):
+            emit(events.CHILD_STOPPED, slot=self.number, pid=pid)
+            return
+        reason = self._verdict.text if self._verdict else how_it_ended(returncode)
+        if not self._killed:
+            emit(events.CHILD_DIED, slot=self.number, pid=pid, reason=reason, file=file or "no file")
+        delay = self.restarts.died(explained=bool(file), early=self.broken is None)
+        if delay:
+            self._rest(delay, reason)
+
+    def _rest(self, delay: float, reason: str) -> None:
+        if self.state is ChildState.EXITED:
+            self._change("wait")
+        self.due = self._now() + delay
+        emit(events.CHILD_BACKOFF, slot=self.number, delay=delay, reason=reason)
+
+    def forsake(self) -> None:
+        """The pool ends while the process does not: leave it to the kernel and to the next daemon's start."""
+        if self.child is not None:
+            self._leave(self.child)
+
+    def _on_output(self, _mask: int) -> None:
+        child, transcript = self.child, self._transcript
+        if child is not None and transcript is not None and not transcript.read(self.assignment, self._now()):
+            self._ground.selector.unregister(child.output_fd)
+
+    def _change(self, event: str) -> None:
+        self.state = follow(self.state, event)
+
+    def _now(self) -> float:
+        return self._ground.clock.monotonic()
+
+    def describe(self) -> dict[str, Any]:
+        """For any thread: every fact is read once; the child may be gone a moment later."""
+        child, assignment = self.child, self.assignment
+        return {
+            "slot": self.number,
+            "state": self.state.value,
+            "pid": child.pid if child else None,
+            "batch": assignment.order.batch if assignment else None,
+            "inbox": assignment.order.inbox if assignment else None,
+            "files_done": self.done,
+            "restarts": max(0, self.starts - 1),
+        }
+
+
+def memory(pid: int) -> int:
+    """Resident bytes; 0 when the process is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

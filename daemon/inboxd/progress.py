@@ -1,0 +1,86 @@
+"""Count, percentage, rate and the time that is left. Pure; instants in monotonic seconds."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+_WINDOW = 30.0  # seconds over which a rate is taken
+
+
+class Progress:
+    """Of one inbox, since the daemon started; percentages are of the present heap: done in it, and waiting."""
+
+    def __init__(self, now: float) -> None:
+        self.count = 0
+        self._bytes = 0
+        self._began = now
+        self._heap = 0  # done since there was nothing to do
+        self._recent: deque[tuple[float, int]] = deque()
+
+    def done(self, count: int, size: int, now: float) -> None:
+        """So many files have come to an end."""
+        if count:
+            self.count += count
+            self._bytes += size
+            self._heap += count
+            self._recent.append((now, count))
+
+    def rate(self, now: float) -> float:
+        """Files per second of late."""
+        while self._recent and self._recent[0][0] < now - _WINDOW:
+            self._recent.popleft()
+        if not self._recent:
+            return 0.0
+        span = max(now - self._recent[0][0], min(1.0, now - self._began), 0.001)
+        return sum(count for _at, count in self._recent) / span
+
+    def figures(self, waiting: int, now: float) -> dict[str, Any]:
+        """For `inboxd status`: done, total, percent, rate (files/s), eta (seconds, None when nothing moves)."""
+        done, rate = self._heap, self.rate(now)
+        if not waiting:
+            self._heap = 0
+        total = done + waiting
+        return {
+            "done": done,
+            "total": total,
+            "percent": 100.0 * done / total if total else None,
+            "rate": rate,
+            "eta": waiting / rate if waiting and rate else None if waiting else 0.0,
+        }
+
+    def text(self, waiting: int, now: float) -> str:
+        """ "1,234 of 10,000 (12.3 %), 850 files/s, 10 s left"."""
+        figures = self.figures(waiting, now)
+        if not figures["total"]:
+            return f"{self.count:,} files so far, nothing waits"
+        left = "" if figures["eta"] is None else f", {show_span(figures['eta'])} left"
+        share = f"{figures['done']:,} of {figures['total']:,} ({figures['percent']:.1f} %)"
+        return f"{share}, {figures['rate']:.0f} files/s{left}"
+
+
+def show_span(seconds: float) -> str:
+    """For people: 75.0 -> "1 min 15 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class LineBudget:
+    """So many log lines a second may speak of single files; above that one line speaks for many."""
+
+    def __init__(self, per_second: float = 20.0) -> None:
+        self._rate = per_second
+        self._left = per_second
+        self._at = 0.0
+
+    def take(self, lines: int, now: float) -> bool:
+        """There is room for these lines."""
+        self._left = min(self._rate, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if lines > self._left:
+            return False
+        self._left -= lines
+        return True

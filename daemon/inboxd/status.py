@@ -1,0 +1,130 @@
+"""What is told regularly: systemd's ping and STATUS, progress and resource lines; and all of `inboxd status`."""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from inboxd import __version__, events
+from inboxd.custody import disk
+from inboxd.events import emit
+from inboxd.lane import Lane
+from inboxd.model import Outcome, State
+from inboxd.resources import Sampler
+
+if TYPE_CHECKING:
+    from inboxd.app import App
+
+_PROGRESS = 5.0  # seconds between two looks at the progress
+_NOTHING: dict[Outcome, tuple[int, int]] = {}
+
+
+class Bulletin:
+    """Belongs to the main thread, but for `status`, which any thread may call."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._since = app.clock.time()
+        self._sampler = Sampler()
+        self._due = dict.fromkeys(("resources", "progress"), 0.0)
+        self._told: dict[str, tuple[int, int]] = {}
+        self._ping_every = app.service.watchdog_interval() or math.inf
+        self._next_ping = 0.0
+        self._answer: Future[None] | None = None
+
+    def turn(self) -> float:
+        """Tell what is due. Returns seconds until something is due again."""
+        now = self._app.clock.monotonic()
+        self._ping(now)
+        if now >= self._due["progress"]:
+            self._due["progress"] = now + _PROGRESS
+            self._tell_progress(now)
+        if now >= self._due["resources"]:
+            self._due["resources"] = now + self._app.config.resources.every
+            self._tell_resources()
+        return max(0.0, min(*self._due.values(), self._next_ping) - now)
+
+    def _ping(self, now: float) -> None:
+        """Tell systemd that we live: only if the pipeline has made a turn since the last time."""
+        if now < self._next_ping:
+            return
+        self._next_ping = now + self._ping_every / 3
+        if self._answer is None or self._answer.done():
+            self._app.service.ping()
+            self._answer = self._app.pipeline.ask(lambda: None) if self._ping_every < math.inf else None
+
+    def _tell_progress(self, now: float) -> None:
+        """One line per inbox in which something has happened, and the STATUS text."""
+        texts = []
+        for lane in list(self._app.pipeline.lanes.values()):
+            waiting = _waiting(lane)
+            figures = (lane.progress.count, waiting)
+            text = lane.progress.text(waiting, now)
+            if waiting:
+                texts.append(f"{lane.name} {text}")
+            if figures != self._told.get(lane.name, (0, 0)):
+                self._told[lane.name] = figures
+                emit(events.PROGRESS, inbox=lane.name, summary=text)
+        reasons = self._app.pipeline.outages.reasons()
+        state = "degraded: " + "; ".join(reasons) if reasons else self._app.state.lower()
+        self._app.service.status(f"{state}; {', '.join(texts) or 'nothing waits'}")
+
+    def _tell_resources(self) -> None:
+        sample = self._sampler.sample([worker["pid"] for worker in self._app.pool.snapshot()])
+        queue = sum(_waiting(lane) for lane in list(self._app.pipeline.lanes.values()))
+        free, _ = disk.free_space(self._app.config.state)
+        sample = {**sample, "queue": queue, "disk_free": free}
+        emit(events.RESOURCES, summary=self._sampler.text(sample), **sample)
+
+    def status(self) -> dict[str, Any]:
+        """All of `inboxd status`, as data."""
+        app, now = self._app, self._app.clock.monotonic()
+        totals, counts = app.history.totals(), app.history.counts()
+        reasons = app.pipeline.outages.reasons()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "config": str(app.config.file),
+            "state": "DEGRADED" if reasons and app.state == "RUNNING" else app.state,
+            "degraded": reasons,
+            "since": self._since,
+            "uptime": app.clock.time() - self._since,
+            "durability": app.config.durability,
+            "ledger": app.config.ledger_url.partition(":")[0].partition("+")[0],
+            "inboxes": [
+                _inbox(lane, totals.get(lane.name, _NOTHING), counts.get(lane.name, {}), now)
+                for lane in list(app.pipeline.lanes.values())
+            ],
+            "workers": app.pool.snapshot(),
+            "resources": {**Sampler().sample([]), "disk_free": disk.free_space(app.config.state)[0]},
+        }
+
+
+def _waiting(lane: Lane) -> int:
+    """Files that are known here and have not come to an end."""
+    return lane.view.backlog + len(lane.held) + lane.running_files
+
+
+def _inbox(
+    lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[State, int], now: float
+) -> dict[str, Any]:
+    waiting = _waiting(lane)
+    figures = {outcome: totals.get(outcome, (0, 0)) for outcome in Outcome}
+    return {
+        "inbox": lane.name,
+        "condition": lane.view.condition,
+        "paused": lane.paused,
+        "space": lane.space.low,
+        "backlog": lane.view.backlog,
+        "claimed": counts.get(State.CLAIMED, 0) + counts.get(State.CLAIMING, 0),
+        "running": counts.get(State.RUNNING, 0),
+        "waiting": counts.get(State.WAITING, 0),
+        "processed": figures[Outcome.PROCESSED][0],
+        "errors": figures[Outcome.ERROR][0],
+        "quarantined": figures[Outcome.QUARANTINE][0],
+        "bytes": sum(size for _count, size in figures.values()),
+        "disk_free": disk.free_space(lane.work)[0],
+        **lane.progress.figures(waiting, now),
+    }

@@ -1,0 +1,111 @@
+"""What is compared: inboxd at both durabilities, a bare loop, a hand-written script."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from support.daemon import Notifications
+from support.wait import wait_until
+
+PEERS = Path(__file__).parent / "peers"
+_START = 120.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """How to run one of them on a folder that holds inbound/ and processed/."""
+
+    name: str
+    durability: str = ""
+    script: str = ""
+
+    def command(self, folder: Path) -> list[str]:
+        if self.script:
+            return [sys.executable, str(PEERS / self.script), str(folder)]
+        return [sys.executable, "-m", "inboxd", "run", "-c", str(self._configure(folder)), "--log-format", "json"]
+
+    def _configure(self, folder: Path) -> Path:
+        shutil.copy(PEERS / "hashing.py", folder)
+        settings = {
+            "state": "state",
+            "durability": self.durability,
+            "workers": {"processes": 2},
+            "min_free_space": "1MiB",
+            "inboxes": {
+                "main": {"root": ".", "settle": "renamed", "layout": "", "handler": {"python": "hashing:handle"}}
+            },
+        }
+        path = folder / "config.yaml"
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return path
+
+
+INBOXD = Candidate("inboxd, process", durability="process")
+INBOXD_FULL = Candidate("inboxd, full", durability="full")
+BARE = Candidate("bare loop", script="bare.py")
+HANDWRITTEN = Candidate("hand-written", script="handwritten.py")
+ALL = (INBOXD, INBOXD_FULL, BARE, HANDWRITTEN)
+
+
+@dataclass(slots=True)
+class Running:
+    """A candidate at work; `since`: wall clock seconds before its process was made."""
+
+    process: subprocess.Popen[bytes]
+    notifications: Notifications
+    since: float
+
+    def wait_ready(self) -> None:
+        wait_until(self._ready, "READY=1", _START, 0.005)
+
+    def _ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.process.args!r} ended with {self.process.returncode}")
+        return "READY=1" in self.notifications.lines
+
+
+@contextlib.contextmanager
+def running(candidate: Candidate, folder: Path) -> Iterator[Running]:
+    """Start it; end it, and all it started, at the end."""
+    notifications = Notifications()
+    command = candidate.command(folder)
+    with (folder / "output").open("wb") as output:
+        since = time.time()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "NOTIFY_SOCKET": notifications.path},
+            start_new_session=True,
+        )
+    try:
+        yield Running(process, notifications, since)
+    except BaseException as error:
+        error.add_note((folder / "output").read_text(errors="backslashreplace")[-3000:])
+        raise
+    finally:
+        _end(process, gently=not candidate.script)
+        notifications.close()
+
+
+def _end(process: subprocess.Popen[bytes], *, gently: bool) -> None:
+    """The peers know no way to stop; a script's pool dies with its session."""
+    if gently and process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,157 @@
+"""What is measured. Each run has a fresh folder: on ext4, creating files is slow for minutes after a mass deletion."""
+
+from __future__ import annotations
+
+import os
+import select
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from candidates import Candidate, running
+from meter import Cost, cost
+from peers.inotify import names, watch
+
+from support.load import files
+from support.wait import wait_until
+
+_LONGEST = 1800.0  # seconds for one run
+_IDLE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run. Rates in files per second, CPU in seconds per 1,000 files, memory in bytes, latencies in seconds."""
+
+    rate: float = 0.0
+    steady: float = 0.0      # from the first appearance to the last: start-up left out
+    cpu: float = 0.0
+    rss: int = 0
+    parent: int = 0
+    child: int = 0
+    p50: float | None = None
+    p99: float | None = None
+    idle: float | None = None  # per cent of a core
+
+
+def prepare(folder: Path) -> None:
+    """The folders every candidate needs."""
+    for name in ("inbound", "processed"):
+        (folder / name).mkdir(parents=True)
+
+
+def backlog(candidate: Candidate, folder: Path, count: int) -> Measured:
+    """Files are there before it starts; timed from its exec to the last appearance in processed/."""
+    prepare(folder)
+    for name, content in files(count):
+        _write(folder / "inbound", name, content)
+    with running(candidate, folder) as run:
+        _await_all(folder, count)
+        return _rates(folder, count, run.since, 0.0, cost(run.process.pid))
+
+
+def burst(candidate: Candidate, folder: Path, count: int) -> Measured:
+    """Files are written under temporary names and renamed in, as fast as that goes, while it waits for them."""
+    prepare(folder)
+    with running(candidate, folder) as run:
+        run.wait_ready()
+        before = cost(run.process.pid).cpu
+        since = time.time()
+        for name, content in files(count):
+            _upload(folder / "inbound", name, content)
+        _await_all(folder, count)
+        return _rates(folder, count, since, before, cost(run.process.pid))
+
+
+def trickle(candidate: Candidate, folder: Path, count: int, per_second: int = 200) -> Measured:
+    """Files come one by one; from rename-in to appearance in processed/, as inotify tells it."""
+    prepare(folder)
+    appeared: dict[bytes, float] = {}
+    with running(candidate, folder) as run:
+        run.wait_ready()
+        events = watch(str(folder / "processed"))
+        before = cost(run.process.pid).cpu
+        sent = dict(_paced(folder / "inbound", count, per_second, events, appeared))
+        while len(appeared) < count:
+            _collect(events, appeared, 30.0)
+        os.close(events)
+        spent = cost(run.process.pid)
+    latencies = sorted(appeared[name] - sent[name] for name in sent)
+    return Measured(
+        rate=count / (max(appeared.values()) - min(sent.values())),
+        cpu=(spent.cpu - before) * 1000 / count,
+        p50=statistics.median(latencies),
+        p99=latencies[int(0.99 * (len(latencies) - 1))],
+    )
+
+
+def _paced(
+    inbound: Path, count: int, per_second: int, events: int, appeared: dict[bytes, float]
+) -> Iterator[tuple[bytes, float]]:
+    """Upload on time, and read what has appeared in between."""
+    begin = time.monotonic()
+    for number, (name, content) in enumerate(files(count)):
+        while (left := begin + number / per_second - time.monotonic()) > 0:
+            _collect(events, appeared, left)
+        yield name, _upload(inbound, name, content)
+
+
+def _collect(events: int, appeared: dict[bytes, float], timeout: float) -> None:
+    ready, _, _ = select.select([events], [], [], timeout)
+    now = time.monotonic()
+    for name in names(events) if ready else ():
+        appeared.setdefault(name, now)
+
+
+def idle(candidate: Candidate, folder: Path, seconds: float = _IDLE) -> Measured:
+    """Nothing to do: a share of one core, and the memory it keeps."""
+    prepare(folder)
+    with running(candidate, folder) as run:
+        run.wait_ready()
+        time.sleep(1.0)  # what start-up left to do
+        before = cost(run.process.pid).cpu
+        time.sleep(seconds)
+        after = cost(run.process.pid)
+    spent = (after.cpu - before) / seconds * 100
+    return Measured(idle=spent, rss=after.rss, parent=after.parent, child=after.child)
+
+
+def _write(folder: Path, name: bytes, content: bytes) -> None:
+    with open(os.path.join(os.fsencode(folder), name), "wb", buffering=0) as stream:
+        stream.write(content)
+
+
+def _upload(folder: Path, name: bytes, content: bytes) -> float:
+    """Returns the instant of its rename, seconds on the monotonic clock."""
+    _write(folder, b"." + name, content)
+    raw = os.fsencode(folder)
+    now = time.monotonic()
+    os.rename(os.path.join(raw, b"." + name), os.path.join(raw, name))
+    return now
+
+
+def _await_all(folder: Path, count: int) -> None:
+    """Look rarely: a look at a large folder costs the candidate's cores."""
+    every = 0.02 + count / 200_000
+    wait_until(lambda: _count(folder / "processed") >= count, f"{count} files in processed/", _LONGEST, every)
+
+
+def _count(folder: Path) -> int:
+    with os.scandir(folder) as entries:
+        return sum(1 for _ in entries)
+
+
+def _rates(folder: Path, count: int, since: float, cpu_before: float, spent: Cost) -> Measured:
+    """A rename sets the time of change of an inode (in steps of a tick), so processed/ itself tells when."""
+    with os.scandir(folder / "processed") as entries:
+        times = sorted(entry.stat(follow_symlinks=False).st_ctime for entry in entries)
+    return Measured(
+        rate=count / max(times[-1] - since, 0.001),
+        steady=count / max(times[-1] - times[0], 0.004),
+        cpu=(spent.cpu - cpu_before) * 1000 / count,
+        rss=spent.rss,
+        parent=spent.parent,
+        child=spent.child,
+    )

@@ -1,0 +1,172 @@
+"""What handlers may do: results, commands and their exit codes, output, databases."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from support.daemon import run_daemon
+from support.invariants import Evidence, violations
+from support.load import files
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+
+
+def test_results_appear_in_outbound(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        site.drop("results-a.dat", b"a")
+        site.drop("results-b.dat", b"b")
+        site.drop("ok.dat", b"c")
+        wait_finished(site, 3)
+        assert daemon.stop() == 0
+    assert site.listed("outbound") == [f"{part}-results-{name}.dat" for part in ("one", "two") for name in ("a", "b")]
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_results_that_are_there_already_are_not_overwritten(site: Site) -> None:
+    (site.root() / "outbound").mkdir(parents=True)
+    (site.root() / "outbound" / "one-results-a.dat").write_bytes(b"older")
+    with run_daemon(site.config) as daemon:
+        site.drop("results-a.dat", b"a")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert (site.root() / "outbound" / "one-results-a.dat").read_bytes() == b"older"
+    assert site.count("outbound") == 3
+    assert_sound(site, calm=True, finished=True)
+
+
+def _command(site: Site, script: str, *arguments: str) -> None:
+    """A shell script as the handler."""
+    program = site.base / "program.sh"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    site.inbox("main", handler={"command": [str(program), *arguments]}, retry={"max_failures": 2, "first": "1ms"})
+
+
+@pytest.mark.parametrize(
+    ("code", "where", "reason", "attempts"),
+    [
+        (0, "processed", None, 1),
+        (65, "errors", "rejected", 1),
+        (75, "errors", "too many failures", 2),
+        (1, "errors", "too many failures", 2),
+    ],
+)
+def test_exit_codes(site: Site, code: int, where: str, reason: str | None, attempts: int) -> None:
+    _command(site, f"echo run >> {site.base}/runs; echo to-out; echo to-err >&2; exit {code}")
+    with run_daemon(site.config) as daemon:
+        site.drop("a file.dat", b"x")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert site.listed(where) == ["a file.dat"]
+    assert len((site.base / "runs").read_text().splitlines()) == attempts
+    if reason:
+        story = site.sidecar("a file.dat")
+        assert story["reason"] == reason
+        assert "to-err" in story["detail"]
+    assert_sound(site, finished=True)
+
+
+def test_a_command_gets_its_arguments_and_environment(site: Site) -> None:
+    _command(
+        site,
+        'printf "%s\\n" "$1" "$2" "$3" "$INBOXD_ID" "$INBOXD_INBOX" "$INBOXD_ATTEMPT" > "$4/told"; cat "$1" > "$4/copy"',
+        "{path}", "{name}", "{id}", "{results}",
+    )  # fmt: skip
+    with run_daemon(site.config) as daemon:
+        site.drop("a file.dat", b"content")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert site.listed("processed") == ["a file.dat"]
+    path, name, given, file_id, inbox, attempt = (site.root() / "outbound" / "told").read_text().splitlines()
+    assert Path(path).is_absolute()
+    assert (name, given, inbox, attempt) == ("a file.dat", file_id, "main", "1")
+    assert (site.root() / "outbound" / "copy").read_bytes() == b"content"
+    assert_sound(site, finished=True)
+
+
+def test_a_command_that_ends_by_a_signal(site: Site) -> None:
+    _command(site, "kill -9 $$")
+    with run_daemon(site.config) as daemon:
+        site.drop("x.dat", b"x")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert site.listed("errors") == ["x.dat"]
+    assert_sound(site, finished=True)
+
+
+def test_a_command_that_floods_its_output(site: Site) -> None:
+    _command(site, "head -c 50000000 /dev/zero; exit 1")
+    with run_daemon(site.config) as daemon:
+        site.drop("x.dat", b"x")
+        wait_finished(site, 1)
+        assert len(daemon.output()) < 2_000_000
+        assert daemon.stop() == 0
+    assert (site.root() / "errors" / "x.dat.error.json").stat().st_size < 1_000_000
+    assert_sound(site, finished=True)
+
+
+def test_a_command_that_leaves_a_child_behind(site: Site) -> None:
+    _command(site, "sleep 600 & exit 0")
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(5))
+        wait_finished(site, 5)
+        assert daemon.stop(timeout=15) == 0
+    assert_sound(site, finished=True)
+
+
+def test_a_command_that_hangs(site: Site) -> None:
+    site.workers(timeout="300ms")
+    _command(site, "trap '' TERM; sleep 600 & sleep 600; exit 0")
+    with run_daemon(site.config) as daemon:
+        site.drop("x.dat", b"x")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert {attempt["ending"] for attempt in site.sidecar("x.dat")["attempts"]} == {"timed out"}
+    assert_sound(site, finished=True)
+
+
+def test_what_a_handler_prints_is_logged_harmlessly(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        site.drop("print-1.dat", b"x")
+        wait_finished(site, 1)
+        told = daemon.wait_event("handler.output")
+        assert "printed" in str(told)
+        assert "\x1b" not in daemon.output()
+        assert daemon.stop() == 0
+
+
+TRANSACTION = """\
+import os, signal
+from inboxd import File
+
+def handle(file: File):
+    with file.transaction("warehouse") as connection:
+        connection.exec_driver_sql("INSERT INTO seen (file) VALUES (?)", (file.id,))
+    if file.attempt == 1 and file.name.startswith("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_transaction_has_its_effect_once(site: Site) -> None:
+    """Killed between its commit and its report, the handler runs again, and its body does not."""
+    warehouse = site.base / "warehouse.db"
+    with sqlite3.connect(warehouse) as db:
+        db.execute("CREATE TABLE seen (file TEXT)")
+    db.close()
+    (site.base / "loading.py").write_text(TRANSACTION)
+    site.write(databases={"warehouse": {"url": "sqlite:///warehouse.db", "connect_timeout": "10s"}})
+    site.inbox("main", handler={"python": "loading:handle", "database": "warehouse"})
+    with run_daemon(site.config) as daemon:
+        site.drop_all((f"{how}-{number}.dat".encode(), f"{how}{number}".encode()) for how in ("ok", "kill") for number in range(5))
+        wait_finished(site, 10)
+        assert daemon.stop() == 0
+    assert len(site.listed("processed")) == 10
+    with sqlite3.connect(warehouse) as db:
+        rows = db.execute("SELECT count(*), count(DISTINCT file) FROM seen").fetchone()
+    db.close()
+    assert rows == (10, 10)
+    assert daemon.events("database.opened")
+    assert violations(site.config, Evidence(manifest=site.manifest, finished=True)) == []

@@ -1,0 +1,235 @@
+"""What makes a file ready, and what makes inboxd wait."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from support.daemon import inboxd, inboxd_json, run_daemon
+from support.load import dropped, files
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+from support.wait import wait_until
+
+
+def _why(site: Site, path: Path) -> str:
+    answer = inboxd_json(site.config, "explain", str(path))
+    return " ".join(answer["why"])
+
+
+def test_a_growing_file_waits(site: Site) -> None:
+    site.inbox("main", settle={"quiet": "400ms"})
+    with run_daemon(site.config) as daemon:
+        path = site.root() / "inbound" / "growing.dat"
+        with path.open("ab", buffering=0) as stream:
+            grown = iter(range(8))
+
+            def grows() -> bool:
+                stream.write(b"more")
+                return next(grown, None) is None
+
+            wait_until(grows, "eight additions", every=0.15)
+            assert path.exists()
+        site.manifest.append(dropped("main", b"growing.dat", path.read_bytes()))
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_temporary_names_are_left(site: Site) -> None:
+    names = [".hidden", "x.part", "x.tmp", "x.filepart", "~$x.docx", ".nfs0001", "x~"]
+    with run_daemon(site.config) as daemon:
+        for name in names:
+            (site.root() / "inbound" / name).write_bytes(b"x")
+        site.drop("real.dat", b"x")
+        wait_finished(site, 1)
+        assert site.listed("inbound") == sorted(names)
+        assert "*.part" in _why(site, site.root() / "inbound" / "x.part")
+        assert daemon.stop() == 0
+
+
+def test_patterns(site: Site) -> None:
+    site.inbox("main", match=["*.csv", "*.txt"], ignore=["draft*"])
+    with run_daemon(site.config) as daemon:
+        for name in ("a.csv", "b.txt", "c.bin", "draft.csv"):
+            site.drop(name, name.encode())
+        wait_finished(site, 2)
+        assert site.listed("inbound") == ["c.bin", "draft.csv"]
+        assert "draft*" in _why(site, site.root() / "inbound" / "draft.csv")
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True)
+
+
+def test_a_marker(site: Site) -> None:
+    site.inbox("main", settle={"marker": ".done"})
+    with run_daemon(site.config) as daemon:
+        site.drop("a.csv", b"1")
+        site.drop("b.csv", b"2")
+        (site.root() / "inbound" / "a.csv.done").touch()
+        wait_finished(site, 1)
+        assert site.listed("processed") == ["a.csv"]
+        assert site.listed("inbound") == ["b.csv"]
+        assert ".done" in _why(site, site.root() / "inbound" / "b.csv")
+        (site.root() / "inbound" / "b.csv.done").touch()
+        wait_finished(site, 2)
+        assert site.listed("inbound") == []
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_a_checksum(site: Site, kind: str) -> None:
+    site.inbox("main", settle={"checksum": kind})
+    with run_daemon(site.config) as daemon:
+        inbound = site.root() / "inbound"
+        site.drop("good.csv", b"good")
+        site.drop("bad.csv", b"bad")
+        (inbound / f"bad.csv.{kind}").write_text(hashlib.new(kind, b"other").hexdigest() + "  bad.csv\n")
+        (inbound / f"good.csv.{kind}").write_text(hashlib.new(kind, b"good").hexdigest() + "  good.csv\n")
+        wait_finished(site, 1)
+        assert site.listed("processed") == ["good.csv"]
+        wait_until(lambda: "match" in _why(site, inbound / "bad.csv"), "the explanation", every=0.2)
+        assert "bad.csv" in site.listed("inbound")
+        (inbound / f"bad.csv.{kind}").write_text(hashlib.new(kind, b"bad").hexdigest() + "\n")
+        wait_finished(site, 2)
+        assert site.listed("inbound") == []
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
+@pytest.mark.parametrize("order", ["arrival", "name", "none"])
+def test_order(site: Site, order: str) -> None:
+    site.inbox("main", order=order)
+    site.workers(processes=1, batch_size=5)
+    site.put(files(60))
+    names = sorted(site.listed("inbound"))
+    for age, name in enumerate(names):  # the last name is the oldest
+        os.utime(site.root() / "inbound" / name, (2e9 - age, 1e9 - age))
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 60)
+        assert daemon.stop() == 0
+    ran = [line["name"] for line in site.witnessed("start")]
+    expected = {"arrival": names[::-1], "name": names, "none": ran}[order]
+    assert ran == expected
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_dates_far_away_are_files_like_any(site: Site) -> None:
+    site.inbox("main", settle={"quiet": "100ms"})
+    site.put(files(3))
+    for name, when in zip(site.listed("inbound"), (0, 4_000_000_000, 1), strict=True):
+        os.utime(site.root() / "inbound" / name, (when, when))
+    with run_daemon(site.config):
+        wait_finished(site, 3)
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_folders_that_come_with_their_files(site: Site) -> None:
+    """Moved in whole, then written to; made deep at once."""
+    site.inbox("main", recursive=True)
+    with run_daemon(site.config) as daemon:
+        outside = site.base / "prepared"
+        (outside / "sub").mkdir(parents=True)
+        (outside / "sub" / "first.dat").write_bytes(b"first")
+        site.manifest.append(dropped("main", b"first.dat", b"first", "day/sub"))
+        outside.rename(site.root() / "inbound" / "day")
+        wait_finished(site, 1)
+        site.drop("second.dat", b"second", folder="day/sub")
+        site.drop("third.dat", b"third", folder="x/y/z")
+        wait_finished(site, 3)
+        assert daemon.stop() == 0
+    assert site.listed("processed") == ["day/sub/first.dat", "day/sub/second.dat", "x/y/z/third.dat"]
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_low_disk_pauses_and_resumes(site: Site) -> None:
+    site.write(min_free_space="900TiB")
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(10))
+        daemon.wait_event("disk.low")
+        assert site.count("inbound") == 10
+        assert "disk low" in _why(site, site.root() / "inbound" / "ok-00000.dat")
+        site.write(min_free_space="1MiB")
+        assert inboxd(site.config, "reload").returncode == 0
+        wait_finished(site, 10)
+        daemon.wait_event("disk.back")
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_low_inodes_pause(site: Site) -> None:
+    site.write(min_free_inodes=1 << 60)
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(3))
+        low = daemon.wait_event("disk.low")
+        assert "inodes" in str(low)
+        assert site.count("inbound") == 3
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(("policy", "where"), [("skip", "processed"), ("error", "errors"), ("process", "processed")])
+def test_duplicates(site: Site, policy: str, where: str) -> None:
+    site.inbox("main", duplicates=policy)
+    with run_daemon(site.config) as daemon:
+        site.drop("first.dat", b"the same")
+        wait_finished(site, 1)
+        site.drop("second.dat", b"the same")
+        site.drop("empty-1", b"")
+        site.drop("empty-2", b"")
+        wait_finished(site, 4)
+        assert daemon.stop() == 0
+    assert "second.dat" in site.listed(where)
+    runs = {line["name"] for line in site.witnessed("start")}
+    assert runs == {"first.dat", "empty-1", "empty-2"} | ({"second.dat"} if policy == "process" else set())
+    if policy == "error":
+        assert site.sidecar("second.dat")["reason"] == "duplicate"
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_duplicates_that_come_together(site: Site) -> None:
+    site.inbox("main", duplicates="skip")
+    with run_daemon(site.config) as daemon:
+        for number in range(40):
+            site.drop(f"twin-{number}.dat", b"content %d" % (number % 4))
+        wait_finished(site, 40)
+        assert daemon.stop() == 0
+    assert len(site.witnessed("start")) == 4
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_an_inbox_that_goes_away_and_comes_back(site: Site) -> None:
+    site.write(rescan="200ms")
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(10))
+        wait_finished(site, 10)
+        inbound = site.root() / "inbound"
+        inbound.rename(inbound.with_name("elsewhere"))
+        daemon.wait_event("inbox.away")
+        inbound.mkdir()
+        daemon.wait_event("inbox.back")
+        site.drop_all(files(10, seed=2, prefix="new"))
+        wait_finished(site, 20)
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_more_events_than_the_kernel_keeps(site: Site) -> None:
+    """The daemon is stopped while more happens than its queue holds; afterwards all are found."""
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    site.write(rescan="1h", workers={"processes": 2, "batch_size": 100})
+    with run_daemon(site.config) as daemon:
+        inbound = site.root() / "inbound"
+        daemon.signal(signal.SIGSTOP)
+        churned = inbound / ".a.part"
+        churned.touch()
+        for number in range(limit + 100):
+            churned = churned.rename(inbound / f".{number % 2}.part")
+        site.drop_all(files(100))
+        daemon.signal(signal.SIGCONT)
+        wait_finished(site, 100)
+        assert daemon.stop() == 0
+    assert_sound(site, finished=True)

@@ -1,0 +1,79 @@
+"""The daemon and its workers are killed at random instants, under load; nothing is lost, nothing ends twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from support.daemon import run_daemon
+from support.invariants import holders
+from support.load import files
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+from support.wait import wait_until
+
+
+@pytest.mark.parametrize(("durability", "rounds"), [("process", 14), ("full", 6)])
+def test_the_daemon_is_killed_under_load(site: Site, durability: str, rounds: int) -> None:
+    """Half of the instants fall between start and READY, where recovery runs."""
+    site.write(durability=durability)
+    source = random.Random(20)
+    for number in range(rounds):
+        site.put(files(60, seed=number, prefix=f"r{number}"))
+        with run_daemon(site.config, ready=number % 2 == 0) as daemon:
+            site.drop_all(files(60, seed=1000 + number, prefix=f"s{number}"))
+            time.sleep(source.uniform(0.0, 0.5))  # the fault's instant, not a wait for anything
+            daemon.kill()
+        wait_until(lambda: _lone(site), "the end of orphaned workers")
+        assert_sound(site)
+    with run_daemon(site.config):
+        wait_finished(site, 120 * rounds)
+    assert_sound(site, finished=True)
+
+
+def _lone(site: Site) -> bool:
+    """No process holds the generation lock any more."""
+    return not list(holders(site.state / "generation.lock"))
+
+
+def test_workers_are_killed_under_load(site: Site) -> None:
+    """Each kill costs at most the file in progress one failure."""
+    site.inbox("main", retry={"max_failures": 10, "max_attempts": 50, "first": "1ms", "longest": "10ms"})
+    source = random.Random(7)
+    with run_daemon(site.config) as daemon:
+        site.drop_all((f"sleep-0_002-{number:04d}.dat".encode(), b"%d" % number) for number in range(1_500))
+        for _ in range(15):
+            victims = wait_until(daemon.workers, "a worker")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(source.choice(victims), signal.SIGKILL)
+            time.sleep(source.uniform(0.0, 0.1))  # the fault's instant, not a wait for anything
+        wait_finished(site, 1_500, timeout=60)
+        assert daemon.stop() == 0
+    assert len(site.listed("processed")) == 1_500
+    assert_sound(site, finished=True)
+
+
+def test_an_idle_worker_is_killed(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        before = daemon.workers()
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        site.drop_all(files(50))
+        wait_finished(site, 50)
+        wait_until(lambda: len(set(daemon.workers()) - set(before)) == len(before), "new workers")
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_orphaned_workers_end_by_themselves(site: Site) -> None:
+    site.put([(b"sleep-30-x.dat", b"x")])
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: site.witnessed("start"), "a start")
+        orphans = daemon.children()
+        daemon.kill()
+        wait_until(lambda: not any(orphan.is_running() and orphan.status() != "zombie" for orphan in orphans), "their end")
+    assert_sound(site)

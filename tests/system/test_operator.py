@@ -1,0 +1,173 @@
+"""What an operator does by the command line, and what inboxd says."""
+
+from __future__ import annotations
+
+import json
+
+from support.daemon import inboxd, inboxd_json, run_daemon
+from support.load import files
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+from support.wait import wait_until
+
+
+def _ids(site: Site, **wanted: object) -> list[str]:
+    """Ids of the rows that have these values."""
+    rows = inboxd_json(site.config, "files", "--limit", "1000")["files"]
+    return [row["id"] for row in rows if wanted.items() <= row.items()]
+
+
+def test_pause_and_resume(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        assert inboxd(site.config, "pause", "main").returncode == 0
+        site.drop_all(files(10))
+        why = inboxd_json(site.config, "explain", str(site.root() / "inbound" / "ok-00000.dat"))["why"]
+        assert "paused" in " ".join(why)
+        assert inboxd_json(site.config, "status")["inboxes"][0]["paused"]
+        assert site.count("inbound") == 10
+        assert daemon.stop() == 0
+    with run_daemon(site.config) as daemon:  # a pause outlives the daemon
+        assert inboxd_json(site.config, "status")["inboxes"][0]["paused"]
+        assert site.count("inbound") == 10
+        assert inboxd(site.config, "resume", "main").returncode == 0
+        wait_finished(site, 10)
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_unknown_things_are_usage_errors(site: Site) -> None:
+    with run_daemon(site.config):
+        for arguments in (
+            ("pause", "nosuch"),
+            ("show", "0" * 32),
+            ("explain", "/etc/hostname"),
+            ("retry",),
+            ("files", "--state", "nosuch"),
+        ):
+            answer = inboxd(site.config, *arguments)
+            assert answer.returncode == 64, (arguments, answer.stderr)
+            assert "Traceback" not in answer.stderr
+            assert answer.stderr.strip()
+
+
+def test_retry_one_and_retry_all(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        for number in range(5):
+            site.drop(f"reject-{number}.dat", b"%d" % number)
+        wait_finished(site, 5)
+        failed = wait_until(lambda: len(found := _ids(site, state="DONE", outcome="error")) == 5 and found, "five errors")
+        daemon.stop()
+    witness = site.base / "witness.py"
+    witness.write_text(witness.read_text().replace('"reject": ', '"mended": '))
+    with run_daemon(site.config) as daemon:
+        one = inboxd(site.config, "retry", failed[0])
+        assert one.returncode == 0, one.stderr
+        wait_until(lambda: len(site.listed("processed")) == 1, "the retried file")
+        assert inboxd(site.config, "retry", "--errors", "--inbox", "main").returncode == 0
+        wait_until(lambda: len(site.listed("processed")) == 5, "all of them")
+        assert site.count("errors") == 0
+        again = inboxd(site.config, "retry", failed[0])
+        assert again.returncode != 0
+        assert failed[0] in again.stderr + again.stdout
+        assert daemon.stop() == 0
+    assert_sound(site, finished=True, retried=frozenset(failed))
+
+
+def test_an_error_tells_its_story(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        site.drop("fail-me.dat", b"content")
+        wait_finished(site, 1)
+        (file_id,) = wait_until(lambda: _ids(site, state="DONE"), "its row")
+        shown = inboxd_json(site.config, "show", file_id)
+        plain = inboxd(site.config, "show", file_id)
+        failed = daemon.wait_event("file.error")
+        assert daemon.stop() == 0
+    story = site.sidecar("fail-me.dat")
+    assert story["id"] == file_id
+    assert story["inbox"] == "main"
+    assert story["reason"] == "too many failures"
+    assert story["error_class"] == "RuntimeError"
+    assert story["message"] == "told to fail in attempt 3"
+    assert "_fail" in story["detail"]
+    assert "Traceback" in story["detail"]
+    assert [attempt["attempt"] for attempt in story["attempts"]] == [1, 2, 3]
+    assert story["size"] == 7
+    assert story["retry"] == f"inboxd retry {file_id}"
+    assert [failure["attempt"] for failure in shown["history"]] == [1, 2, 3]
+    assert "told to fail" in plain.stdout
+    assert file_id in json.dumps(failed)
+
+
+def test_explain_follows_a_file(site: Site) -> None:
+    site.inbox("main", retry={"first": "1h", "longest": "1h"})
+    with run_daemon(site.config) as daemon:
+        inbound = site.root() / "inbound"
+        site.drop("ok-1.dat", b"1")
+        site.drop("fail-1.dat", b"2")
+        site.drop("sleep-20-x.dat", b"3")
+        wait_until(lambda: site.listed("processed") == ["ok-1.dat"], "the good file")
+        wait_until(lambda: site.witnessed("start", "sleep-20-x.dat"), "the long run")
+        daemon.wait_event("file.waiting")
+
+        def why(name: str) -> str:
+            return " ".join(inboxd_json(site.config, "explain", str(inbound / name))["why"])
+
+        assert "processed" in why("ok-1.dat")
+        assert "again" in why("fail-1.dat")
+        assert "RUNNING" in why("sleep-20-x.dat") or "worker" in why("sleep-20-x.dat")
+        assert "not" in why("never-seen.dat")
+        delivered = inboxd_json(site.config, "explain", str(site.root() / "processed" / "ok-1.dat"))
+        assert delivered["file"]["name"] == "ok-1.dat"
+
+
+def test_prune(site: Site) -> None:
+    site.inbox("main", retention={"processed": "1ms"})
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(20))
+        site.drop("reject-1.dat", b"kept")
+        wait_finished(site, 21)
+        wait_until(lambda: not site.listed("work"), "all delivered")
+        dry = inboxd(site.config, "prune", "--dry-run")
+        assert dry.returncode == 0
+        assert len(site.listed("processed")) in (0, 20)
+        wait_until(lambda: inboxd(site.config, "prune").returncode == 0 and not site.listed("processed"), "an empty folder")
+        assert site.listed("errors") == ["reject-1.dat"]
+        assert daemon.stop() == 0
+
+
+def test_doctor(site: Site) -> None:
+    with run_daemon(site.config):
+        site.drop_all(files(10))
+        wait_finished(site, 10)
+        assert inboxd_json(site.config, "doctor")["problems"] == []
+        (site.root() / "outbound").rmdir()
+        answer = inboxd(site.config, "doctor")
+        assert "outbound" in answer.stdout + answer.stderr
+
+
+def test_progress_is_told(site: Site) -> None:
+    site.workers(processes=1, batch_size=1)
+    with run_daemon(site.config) as daemon:
+        site.put((f"sleep-0_1-{number:03d}.dat".encode(), b"%d" % number) for number in range(80))
+        line = daemon.wait_event("progress", timeout=15)
+        assert "%" in line["message"]
+        wait_until(lambda: "main" in daemon.status() and "%" in daemon.status(), "a STATUS with progress", timeout=15)
+        figures = inboxd_json(site.config, "status")["inboxes"][0]
+        assert figures["backlog"] + figures["processed"] > 0
+
+
+def test_resources_are_told(site: Site) -> None:
+    site.write(resources={"every": "200ms"})
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: len(daemon.events("resources")) >= 2, "two resource lines")
+
+
+def test_check_schema_and_init(site: Site) -> None:
+    assert inboxd(site.config, "check").returncode == 0
+    assert not site.state.exists()
+    fresh = site.base / "fresh"
+    done = inboxd(site.config, "init", str(fresh))
+    if done.returncode == 64:  # init takes no -c
+        raise AssertionError(done.stderr)
+    assert done.returncode == 0
+    assert inboxd(fresh / "config.yaml", "check").returncode == 0

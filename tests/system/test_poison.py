@@ -1,0 +1,137 @@
+"""A file that kills, hangs or spoils: it alone is charged, and it ends in errors/."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.daemon import run_daemon
+from support.load import files
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+
+
+def _with_companions(site: Site, name: bytes, count: int = 29) -> None:
+    """One batch for one worker, the poison in the middle."""
+    site.workers(processes=1, batch_size=50)
+    innocent = list(files(count))
+    site.put([*innocent[: count // 2], (name, b"poison"), *innocent[count // 2 :]])
+
+
+def _only_it_failed(site: Site, name: str, reason: str, attempts: int) -> None:
+    assert site.listed("errors") == [name]
+    story = site.sidecar(name)
+    assert story["reason"] == reason
+    assert len(story["attempts"]) == attempts
+    innocent = [line for line in site.witnessed("start") if line["name"] != name]
+    assert len(innocent) == len(site.listed("processed")) == len({line["id"] for line in innocent})
+    assert {line["attempt"] for line in innocent} == {1}
+
+
+@pytest.mark.parametrize("how", ["crash", "kill", "leave"])
+def test_a_killer_is_charged_alone(site: Site, how: str) -> None:
+    _with_companions(site, f"{how}-me.dat".encode())
+    with run_daemon(site.config):
+        wait_finished(site, 30)
+    _only_it_failed(site, f"{how}-me.dat", "too many failures", 3)
+    endings = {attempt["ending"] for attempt in site.sidecar(f"{how}-me.dat")["attempts"]}
+    assert endings == {"crashed"}
+    assert_sound(site, finished=True)
+
+
+def test_how_it_died_is_told(site: Site) -> None:
+    _with_companions(site, b"crash-me.dat", 2)
+    with run_daemon(site.config):
+        wait_finished(site, 3)
+    assert "11" in site.sidecar("crash-me.dat")["message"] or "SIGSEGV" in site.sidecar("crash-me.dat")["message"]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "attempts"),
+    [("fail", "too many failures", 3), ("exit", "too many failures", 3), ("retry", "too many failures", 3), ("reject", "rejected", 1)],
+)
+def test_a_failure_stays_with_its_file(site: Site, how: str, reason: str, attempts: int) -> None:
+    _with_companions(site, f"{how}-me.dat".encode())
+    with run_daemon(site.config):
+        wait_finished(site, 30)
+    _only_it_failed(site, f"{how}-me.dat", reason, attempts)
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_a_hanging_file_is_killed_at_its_deadline(site: Site) -> None:
+    _with_companions(site, b"hang-me.dat")
+    site.workers(timeout="300ms")
+    with run_daemon(site.config):
+        wait_finished(site, 30)
+    _only_it_failed(site, "hang-me.dat", "too many failures", 3)
+    assert {attempt["ending"] for attempt in site.sidecar("hang-me.dat")["attempts"]} == {"timed out"}
+    assert_sound(site, finished=True)
+
+
+def test_what_fails_twice_succeeds_the_third_time(site: Site) -> None:
+    site.put([(f"{how}-2-x.dat".encode(), how.encode()) for how in ("fail", "crash", "retry", "kill")])
+    with run_daemon(site.config):
+        wait_finished(site, 4)
+    assert len(site.listed("processed")) == 4
+    assert len(site.witnessed("start")) == 12
+    assert_sound(site, finished=True)
+
+
+@pytest.mark.parametrize("how", ["delete", "change", "link"])
+def test_a_handler_that_spoils_its_input_is_no_success(site: Site, how: str) -> None:
+    _with_companions(site, f"{how}-me.dat".encode(), 5)
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 5)
+        daemon.wait_event("file.error")
+        assert daemon.stop() == 0
+    assert len(site.listed("processed")) == 5
+    assert site.sidecar(f"{how}-me.dat")["reason"] == "input changed"
+    assert_sound(site, finished=True)
+
+
+@pytest.mark.parametrize("how", ["big", "unspeakable"])
+def test_a_result_that_cannot_be_told_is_a_failure(site: Site, how: str) -> None:
+    _with_companions(site, f"{how}-me.dat".encode(), 5)
+    with run_daemon(site.config):
+        wait_finished(site, 6)
+    assert site.listed("errors") == [f"{how}-me.dat"]
+    assert len(site.listed("processed")) == 5
+    assert_sound(site, finished=True)
+
+
+def test_a_grandchild_does_not_hold_the_worker(site: Site) -> None:
+    _with_companions(site, b"grandchild-600-x.dat", 5)
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 6)
+        assert daemon.stop(timeout=15) == 0
+    assert_sound(site, finished=True)
+
+
+def test_a_worker_that_grew_is_recycled(site: Site) -> None:
+    site.workers(processes=1, max_memory="96MiB")
+    with run_daemon(site.config) as daemon:
+        (before,) = daemon.workers()
+        site.drop("memory-200-x.dat", b"x")
+        wait_finished(site, 1)
+        daemon.wait_event("child.recycled")
+        site.drop_all(files(20))
+        wait_finished(site, 21)
+        assert before not in daemon.workers()
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_a_worker_is_recycled_after_so_many_files(site: Site) -> None:
+    site.workers(processes=1, max_files=25, batch_size=10)
+    with run_daemon(site.config):
+        site.drop_all(files(100))
+        wait_finished(site, 100)
+    assert len({line["pid"] for line in site.witnessed("start")}) >= 3
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_a_death_in_a_batch_handler_is_bisected(site: Site) -> None:
+    site.inbox("main", handler={"python": "witness:handle_batch", "batch": True}, retry={"first": "1ms"})
+    _with_companions(site, b"kill-me.dat", 19)
+    with run_daemon(site.config):
+        wait_finished(site, 20, timeout=60)
+    assert site.listed("errors") == ["kill-me.dat"]
+    assert len(site.listed("processed")) == 19

@@ -1,0 +1,150 @@
+"""What inboxd refuses, it refuses at once, in words, and before it touches anything."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from support.daemon import inboxd, run_daemon
+from support.site import Site, entries_below
+from support.sound import assert_sound, wait_finished
+
+
+def _below(base: Path) -> list[str]:
+    ours = {"daemon.log", "witness.py", "config.yaml", "witness.log"}
+    return sorted(name for name in entries_below(base) if name not in ours and "__pycache__" not in name)
+
+
+def test_a_second_daemon(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        second = inboxd(site.config, "run")
+        assert second.returncode == 75
+        assert str(daemon.pid) in second.stderr
+        assert "Traceback" not in second.stderr
+        site.drop("after.dat", b"x")
+        wait_finished(site, 1)
+        assert_sound(site, calm=True, daemon=daemon.pid)
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
+BAD = """\
+state: state
+colour: blue
+workers:
+  processes: none
+  timeout: 10
+inboxes:
+  a:
+    root: inboxes/a
+    setle: renamed
+    handler: {python: "witness:handle"}
+  b:
+    root: inboxes/b
+    handler: {python: "witness:handle", command: [true]}
+  a:
+    root: inboxes/c
+"""
+
+
+def test_a_bad_configuration_is_refused_with_all_its_problems(site: Site) -> None:
+    site.config.write_text(BAD)
+    for verb in ("run", "check"):
+        answer = inboxd(site.config, verb)
+        told = answer.stderr + answer.stdout
+        assert answer.returncode == 78, told
+        for key in ("colour", "workers.processes", "workers.timeout", "setle", "inboxes.b.handler"):
+            assert any(key in line and f"{site.config}:" in line for line in told.splitlines()), f"{key} in\n{told}"
+        assert "Traceback" not in told
+    assert _below(site.base) == []
+    assert not site.state.exists()
+
+
+def test_a_missing_configuration(site: Site) -> None:
+    site.config.unlink()
+    answer = inboxd(site.config, "run")
+    assert answer.returncode == 78
+    assert str(site.config) in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_handler_that_does_not_exist(site: Site) -> None:
+    site.inbox("main", handler={"python": "witness:nothing_of_that_name"})
+    site.drop("waits.dat", b"x")
+    answer = inboxd(site.config, "run")
+    assert answer.returncode == 78
+    assert "nothing_of_that_name" in answer.stderr
+    assert site.listed("inbound") == ["waits.dat"]
+
+
+def test_a_handler_that_breaks_when_imported(site: Site) -> None:
+    (site.base / "broken.py").write_text("import no_such_module_anywhere\n")
+    site.inbox("main", handler={"python": "broken:handle"})
+    answer = inboxd(site.config, "run")
+    assert answer.returncode == 78
+    assert "no_such_module_anywhere" in answer.stderr
+    assert "main" in answer.stderr
+
+
+def test_a_command_that_does_not_exist(site: Site) -> None:
+    site.inbox("main", handler={"command": ["no-such-program-anywhere", "{path}"]})
+    site.drop("waits.dat", b"x")
+    answer = inboxd(site.config, "run")
+    assert answer.returncode == 78
+    assert "no-such-program-anywhere" in answer.stderr
+    assert site.listed("inbound") == ["waits.dat"]
+
+
+def test_folders_that_serve_two_purposes(site: Site) -> None:
+    site.inbox("main", processed="inboxes/main/inbound")
+    answer = inboxd(site.config, "run")
+    assert answer.returncode == 78
+    assert "inbound" in answer.stderr
+
+
+def test_a_state_folder_open_to_others_is_closed_or_refused(site: Site) -> None:
+    site.state.mkdir()
+    site.state.chmod(0o777)
+    with run_daemon(site.config) as daemon:
+        assert site.state.stat().st_mode & 0o077 == 0
+        assert daemon.stop() == 0
+
+
+def test_a_damaged_ledger_is_refused_not_replaced(site: Site) -> None:
+    site.drop("one.dat", b"x")
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    ledger = site.state / "ledger.sqlite"
+    garbage = os.urandom(8192)
+    ledger.write_bytes(garbage)
+    answer = inboxd(site.config, "run")
+    assert answer.returncode == 78, answer.stderr
+    assert str(ledger) in answer.stderr or "ledger" in answer.stderr
+    assert ledger.read_bytes() == garbage
+
+
+def test_an_unreachable_notify_socket_is_no_reason_to_fail(site: Site) -> None:
+    with run_daemon(site.config, {"NOTIFY_SOCKET": str(site.base / "nobody-there")}, ready=False) as daemon:
+        daemon.wait_event("daemon.ready")
+        assert daemon.stop() == 0
+
+
+def test_workers_do_not_inherit_the_notify_socket(site: Site) -> None:
+    with run_daemon(site.config, {"WATCHDOG_USEC": "60000000"}) as daemon:
+        for pid in daemon.workers():
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            assert not [entry for entry in environment if entry.startswith((b"NOTIFY_SOCKET=", b"WATCHDOG_"))]
+
+
+def test_the_control_socket_is_private(site: Site) -> None:
+    with run_daemon(site.config):
+        control = site.state / "control.sock"
+        assert control.is_socket()
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(str(control))
+            rude.sendall(b"\xff\x00 no JSON\n")
+            assert b'"ok": false' in rude.recv(65536) or rude.recv(65536) == b""
+        site.drop("after.dat", b"x")
+        wait_finished(site, 1)

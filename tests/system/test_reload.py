@@ -1,0 +1,109 @@
+"""SIGHUP: all or nothing."""
+
+from __future__ import annotations
+
+import signal
+
+from support.daemon import inboxd, run_daemon
+from support.load import files
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+from support.wait import wait_until
+
+
+def test_a_new_inbox(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(20))
+        site.inbox("second")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_event("daemon.reloaded")
+        site.drop_all(files(20, seed=2), inbox="second")
+        wait_finished(site, 20, "second")
+        wait_finished(site, 20, "main")
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_a_bad_file_changes_nothing_and_says_why(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        good = site.config.read_text()
+        site.config.write_text(good + "colour: blue\n")
+        daemon.signal(signal.SIGHUP)
+        refused = daemon.wait_event("daemon.reload-refused")
+        assert "colour" in str(refused)
+        by_verb = inboxd(site.config, "reload")
+        assert by_verb.returncode == 78
+        assert "colour" in by_verb.stderr
+        site.drop_all(files(20))
+        wait_finished(site, 20)
+        assert daemon.stop() == 0
+    site.config.write_text(good)
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_a_broken_handler_is_refused(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        site.inbox("second", handler={"python": "witness:not_there"})
+        answer = inboxd(site.config, "reload")
+        assert answer.returncode == 78
+        assert "not_there" in answer.stderr
+        site.drop_all(files(20))
+        wait_finished(site, 20)
+        assert not (site.root("second") / "processed").exists() or site.count("processed", "second") == 0
+        assert daemon.stop() == 0
+
+
+def test_a_changed_inbox_drains_under_its_old_rules(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        site.put((f"sleep-0_01-{number:03d}.dat".encode(), b"%d" % number) for number in range(200))
+        wait_until(lambda: site.witnessed("start"), "a start")
+        site.inbox("main", layout="new")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_event("daemon.reloaded")
+        site.drop("after.dat", b"x")
+        wait_finished(site, 201)
+    assert "new/after.dat" in site.listed("processed")
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_a_removed_inbox_is_left_alone(site: Site) -> None:
+    site.inbox("second")
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(10), inbox="second")
+        wait_finished(site, 10, "second")
+        del site.settings["inboxes"]["second"]
+        site.write()
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_event("daemon.reloaded")
+        (site.root("second") / "inbound" / "late.dat").write_bytes(b"late")
+        site.drop_all(files(10, seed=2))
+        wait_finished(site, 10)
+        assert site.listed("inbound", "second") == ["late.dat"]
+        assert daemon.stop() == 0
+
+
+def test_more_workers(site: Site) -> None:
+    site.workers(processes=1)
+    with run_daemon(site.config) as daemon:
+        site.workers(processes=3)
+        assert inboxd(site.config, "reload").returncode == 0
+        wait_until(lambda: len(daemon.workers()) == 3, "three workers")
+        site.drop_all(files(30))
+        wait_finished(site, 30)
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_what_cannot_change_is_refused(site: Site) -> None:
+    with run_daemon(site.config):
+        site.write(durability="full")
+        answer = inboxd(site.config, "reload")
+        assert answer.returncode == 78
+        assert "durability" in answer.stderr
+
+
+def test_a_reload_without_changes(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        assert inboxd(site.config, "reload").returncode == 0
+        site.drop_all(files(10))
+        wait_finished(site, 10)
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)

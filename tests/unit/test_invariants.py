@@ -1,0 +1,335 @@
+"""The checker can fail: for each invariant, a sound installation with one thing broken."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import invariants
+from support.invariants import Evidence, Footprint, violations
+from support.load import Dropped, write_manifest
+from support.site import Site
+
+ID = "0190a5f0c1d27a3b8c4d5e6f7081920"
+COLUMNS = (
+    "id", "inbox", "folder", "name", "dev", "ino", "size", "mtime_ns", "state", "batch", "attempts", "failures",
+    "not_before", "claimed_at", "started_at", "finished_at", "outcome", "reason", "message", "destination", "result",
+    "sha256", "source",
+)  # fmt: skip
+
+
+class World:
+    """One file processed, one in errors, one running in work, one still in inbound; a ledger that says so."""
+
+    def __init__(self, base: Path) -> None:
+        self.site = Site(base)
+        for kind in invariants.KINDS:
+            (self.site.root() / kind).mkdir(parents=True, exist_ok=True)
+        self.site.state.mkdir()
+        (self.site.state / "generation.lock").touch()
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.failures: list[dict[str, Any]] = []
+        self.totals = {("main", "processed"): 1, ("main", "error"): 1}
+        self.witness: list[dict[str, Any]] = []
+        self._end("good", "processed", "processed", reason="processed", attempts=1, failures=0)
+        self._end("bad", "error", "errors", reason="too many failures", attempts=3, failures=3)
+        self._hold("busy")
+        self.site.drop("new.dat", b"new")
+        self.evidence = Evidence(manifest=self.site.manifest, witness=self.witness)
+
+    def _file(self, name: str, kind: str, as_name: str) -> tuple[Dropped, dict[str, Any]]:
+        entry = self.site.drop(name, name.encode())
+        path = self.site.root() / kind / as_name
+        os.rename(self.site.root() / "inbound" / name, path)
+        found = path.stat()
+        row = dict.fromkeys(COLUMNS) | {
+            "id": ID + str(len(self.rows)), "inbox": "main", "folder": b"", "name": name.encode(),
+            "dev": found.st_dev, "ino": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns,
+            "claimed_at": 1.0, "not_before": 0.0,
+        }  # fmt: skip
+        self.rows[name] = row
+        return entry, row
+
+    def _end(self, name: str, outcome: str, kind: str, **values: Any) -> None:
+        entry, row = self._file(name, kind, name)
+        row |= {"state": "DONE", "outcome": outcome, "destination": name.encode(), "finished_at": 9.0, **values}
+        good = outcome == "processed"
+        for attempt in range(1, values["attempts"] + 1):
+            self.note("start", row, entry.sha256, attempt)
+            self.note("end", row, entry.sha256, attempt, ending="ok" if good else "RuntimeError")
+            if not good:
+                self.failures.append({"file_id": row["id"], "attempt": attempt, "ending": "failed"})
+
+    def _hold(self, name: str) -> None:
+        entry, row = self._file(name, "work", ID + str(len(self.rows)))
+        row |= {"state": "RUNNING", "attempts": 1, "failures": 0, "started_at": 5.0}
+        self.note("start", row, entry.sha256, 1)
+
+    def note(self, what: str, row: dict[str, Any], digest: str, attempt: int, **more: Any) -> None:
+        """A line of the witness."""
+        name = row["name"].decode()
+        line = {"what": what, "id": row["id"], "name": name, "sha256": digest, "attempt": attempt, "at": 5.0, **more}
+        self.witness.append(line)
+
+    def path(self, kind: str, name: str) -> Path:
+        return self.site.root() / kind / name
+
+    def work_path(self, name: str) -> Path:
+        return self.path("work", self.rows[name]["id"])
+
+    def change(self, name: str, **values: Any) -> None:
+        """What the row says of the file."""
+        self.rows[name] |= values
+
+    def store(self) -> None:
+        """Write the ledger."""
+        with sqlite3.connect(self.site.state / "ledger.sqlite") as db:
+            db.execute(f"CREATE TABLE files ({', '.join(COLUMNS)})")
+            for row in self.rows.values():
+                db.execute(f"INSERT INTO files VALUES ({', '.join('?' * len(COLUMNS))})", tuple(row.values()))
+            db.execute("CREATE TABLE failures (file_id, attempt, ending)")
+            db.executemany("INSERT INTO failures VALUES (:file_id, :attempt, :ending)", self.failures)
+            db.execute("CREATE TABLE totals (inbox, outcome, files, bytes)")
+            told = [(*key, count, 0) for key, count in self.totals.items()]
+            db.executemany("INSERT INTO totals VALUES (?, ?, ?, ?)", told)
+        db.close()
+
+    def broken(self) -> set[str]:
+        """The invariants that do not hold."""
+        self.store()
+        return {fault.split(":")[0] for fault in violations(self.site.config, self.evidence)}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "site")
+
+
+def test_a_sound_world_is_sound(world: World) -> None:
+    assert world.broken() == set()
+
+
+def _link_twice(world: World) -> None:
+    os.link(world.path("processed", "good"), world.path("errors", "good"))
+
+
+def _copy_made(world: World) -> None:
+    world.path("inbound", "again").write_bytes(b"good")
+
+
+def _orphan_in_work(world: World) -> None:
+    world.path("work", "f" * 32).write_bytes(b"whose?")
+
+
+def _row_without_file(world: World) -> None:
+    world.work_path("busy").unlink()
+
+
+def _lost(world: World) -> None:
+    world.change("busy", state="LOST")
+    world.work_path("busy").unlink()
+
+
+def _decided_nowhere(world: World) -> None:
+    world.change("good", state="DECIDED")
+    world.path("processed", "good").unlink()
+
+
+def _done_but_gone(world: World) -> None:
+    world.path("processed", "good").unlink()
+
+
+def _another_file_there(world: World) -> None:
+    world.path("processed", "other").write_bytes(b"good")
+    os.replace(world.path("processed", "other"), world.path("processed", "good"))
+
+
+def _unknown_in_processed(world: World) -> None:
+    world.path("processed", "stranger").write_bytes(b"stranger")
+
+
+def _part_left(world: World) -> None:
+    world.path("incoming", "x.part").write_bytes(b"half")
+
+
+def _draft_left(world: World) -> None:
+    world.path("work", world.rows["bad"]["id"] + ".error.json").write_bytes(b"{}")
+
+
+def _results_left(world: World) -> None:
+    folder = world.path("work", world.rows["good"]["id"] + ".results")
+    folder.mkdir()
+    (folder / "one").touch()
+
+
+def _too_many_runs(world: World) -> None:
+    world.note("start", world.rows["busy"], world.witness[-1]["sha256"], 2)
+
+
+def _attempt_twice(world: World) -> None:
+    world.change("busy", attempts=2)
+    world.note("start", world.rows["busy"], world.witness[-1]["sha256"], 1)
+
+
+def _too_many_failures(world: World) -> None:
+    world.change("bad", failures=4, attempts=4)
+
+
+def _too_many_attempts(world: World) -> None:
+    world.change("bad", attempts=11)
+
+
+def _no_good_run(world: World) -> None:
+    world.witness[1]["ending"] = "RuntimeError"
+
+
+def _two_good_runs(world: World) -> None:
+    world.change("good", attempts=2)
+    world.note("start", world.rows["good"], world.witness[0]["sha256"], 2)
+    world.note("end", world.rows["good"], world.witness[0]["sha256"], 2, ending="ok")
+    world.evidence = replace(world.evidence, calm=True)
+
+
+def _vanished(world: World) -> None:
+    world.path("inbound", "new.dat").unlink()
+
+
+def _not_finished(world: World) -> None:
+    world.evidence = replace(world.evidence, finished=True)
+
+
+def _row_with_source(world: World) -> None:
+    world.change("good", source="partner")
+
+
+def _inbox_with_source(world: World) -> None:
+    world.site.inbox("main", sources={"partner": {}})
+
+
+def _unknown_state(world: World) -> None:
+    world.change("good", state="FILED")
+
+
+def _outcome_too_early(world: World) -> None:
+    world.change("busy", outcome="error")
+    world.totals["main", "error"] = 2
+
+
+def _run_after_the_end(world: World) -> None:
+    world.witness[0]["at"] = 99.0
+
+
+def _bytes_changed(world: World) -> None:
+    world.path("processed", "good").write_bytes(b"GOOD")
+    world.evidence = replace(world.evidence, manifest=[*world.site.manifest, replace(world.site.manifest[0], sha256="0")])
+
+
+def _other_hash_in_row(world: World) -> None:
+    world.change("good", sha256="0" * 64)
+
+
+def _totals_wrong(world: World) -> None:
+    world.totals["main", "processed"] = 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "invariant"),
+    [
+        (_link_twice, "I1"), (_copy_made, "I1"),
+        (_orphan_in_work, "I2"), (_row_without_file, "I2"), (_lost, "I2"), (_decided_nowhere, "I2"),
+        (_done_but_gone, "I3"), (_another_file_there, "I3"), (_unknown_in_processed, "I3"),
+        (_part_left, "I4"), (_draft_left, "I4"), (_results_left, "I4"),
+        (_too_many_runs, "I5"), (_attempt_twice, "I5"), (_too_many_failures, "I5"), (_too_many_attempts, "I5"),
+        (_no_good_run, "I6"), (_two_good_runs, "I6"),
+        (_vanished, "I7"), (_not_finished, "I7"), (_done_but_gone, "I7"),
+        (_row_with_source, "I8"), (_inbox_with_source, "I9"),
+        (_unknown_state, "I10"), (_outcome_too_early, "I10"), (_run_after_the_end, "I10"),
+        (_bytes_changed, "I11"), (_other_hash_in_row, "I11"),
+        (_totals_wrong, "I12"),
+    ],
+)  # fmt: skip
+def test_what_is_broken_is_found(world: World, broken: Callable[[World], None], invariant: str) -> None:
+    broken(world)
+    assert invariant in world.broken()
+
+
+def test_an_endless_log_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invariants, "WAL_LIMIT", -1)
+    assert world.broken() == {"I12"}
+
+
+def test_a_damaged_ledger_is_found(world: World) -> None:
+    world.store()
+    ledger = world.site.state / "ledger.sqlite"
+    with sqlite3.connect(ledger) as db:
+        db.execute("CREATE INDEX by_name ON files (name)")
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'by_name'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    db.close()
+    with ledger.open("r+b") as stream:
+        stream.seek(root * size - 4)  # the newest index entry lies at the end of the page
+        stream.write(b"\0" * 4)
+    assert any(fault.startswith("I12: integrity_check") for fault in violations(world.site.config))
+
+
+def test_a_survivor_is_found(world: World) -> None:
+    world.store()
+    with (world.site.state / "generation.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with subprocess.Popen(["sleep", "60"], pass_fds=[lock.fileno()]) as child:
+            try:
+                as_family = violations(world.site.config, replace(world.evidence, daemon=os.getpid()))
+                as_stranger = violations(world.site.config, replace(world.evidence, daemon=1 << 22))
+            finally:
+                child.kill()
+    assert as_family == []
+    assert len(as_stranger) == 2
+    assert all(fault.startswith("I13") for fault in as_stranger)
+
+
+@pytest.mark.parametrize("before", [Footprint(0, 99, 1 << 40), Footprint(99, -3, 1 << 40), Footprint(99, 99, -(1 << 40))])
+def test_growth_is_found(world: World, before: Footprint) -> None:
+    world.evidence = replace(world.evidence, daemon=os.getpid(), before=before)
+    assert world.broken() == {"I14"}
+
+
+def test_what_the_handler_spoilt_is_not_missed(world: World) -> None:
+    world.change("bad", reason="input changed")
+    world.path("errors", "bad").unlink()
+    assert world.broken() == set()
+
+
+def test_a_retried_file_counts_anew(world: World) -> None:
+    row = world.rows["good"]
+    world.note("start", row, world.witness[0]["sha256"], 1)
+    world.evidence = replace(world.evidence, retried=frozenset([row["id"]]))
+    assert world.broken() == set()
+
+
+def test_names_of_any_bytes(tmp_path: Path) -> None:
+    world = World(tmp_path / "site")
+    world.site.drop(b"\xff\n\x1b", b"hostile")
+    os.unlink(os.fsencode(world.site.root() / "inbound") + b"/\xff\n\x1b")
+    assert world.broken() == {"I7"}
+
+
+def test_as_a_command(world: World, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    world.store()
+    write_manifest(manifest, world.site.manifest)
+    program = [sys.executable, invariants.__file__, str(world.site.config), "--manifest", str(manifest)]
+    sound = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (sound.returncode, sound.stdout) == (0, "0 violations of 14 invariants\n")
+    _vanished(world)
+    broken = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert broken.returncode == 1
+    assert broken.stdout.startswith("I7: main: 'new.dat'")
