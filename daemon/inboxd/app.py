@@ -76,9 +76,7 @@ def probe(config: Config) -> None:
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         tail = (error.stderr or b"").decode(errors="backslashreplace").strip().splitlines()[-1:]
-        raise ConfigError(
-            [f"{config.file}: the handlers could not be loaded: {error} {' '.join(tail)}"]
-        ) from error
+        raise ConfigError([f"{config.file}: the handlers could not be loaded: {error} {' '.join(tail)}"]) from error
     refuse_broken(config, json.loads(answer.stdout))
 
 
@@ -119,9 +117,7 @@ class App:
 
     def _take_state(self) -> None:
         folders.make(self.config)
-        self._lock_fd = os.open(
-            self.config.state / "instance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        self._lock_fd = os.open(self.config.state / "instance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -147,19 +143,12 @@ class App:
         self.history = History(self.config.ledger_url)
         lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
         began = time.monotonic()
-        recovery = Recovery(
-            self.ledger, {lane.name: lane.keeper() for lane in lanes}, self._old_marks, self.clock
-        )
+        recovery = Recovery(self.ledger, {lane.name: lane.keeper() for lane in lanes}, self._old_marks, self.clock)
         recovery.run()
-        summary = (
-            ", ".join(f"{count} {what}" for what, count in recovery.summary.items() if count)
-            or "nothing to do"
-        )
+        summary = ", ".join(f"{count} {what}" for what, count in recovery.summary.items() if count) or "nothing to do"
         emit(events.RECOVERED, seconds=time.monotonic() - began, summary=summary)
         dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
-        self.pipeline = Pipeline(
-            lanes, self.ledger, dispatcher, self.clock, durable=self.config.durability == "full"
-        )
+        self.pipeline = Pipeline(lanes, self.ledger, dispatcher, self.clock, durable=self.config.durability == "full")
         self._recall_pauses()
 
     def _lane(self, name: str, inbox: Inbox) -> Lane:
@@ -324,9 +313,7 @@ def _refuse_fixed(old: Config, new: Config) -> None:
     fixed = ("state", "ledger", "durability")
     changed = [key for key in fixed if getattr(old, key) != getattr(new, key)]
     if changed:
-        raise ConfigError(
-            [f"{new.file}: {key}: can't change while inboxd runs; restart it" for key in changed]
-        )
+        raise ConfigError([f"{new.file}: {key}: can't change while inboxd runs; restart it" for key in changed])
 
 
 def _read_marks(folder: Path) -> list[Mark]:

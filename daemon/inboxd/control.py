@@ -83,9 +83,7 @@ class Server:
         try:
             verb, arguments = _parse(line)
             if verb in WRITE and uid not in (0, os.geteuid()):
-                raise UsageError(
-                    f"uid {uid} may not {verb}", hint="ask root, or the user that inboxd runs as"
-                )
+                raise UsageError(f"uid {uid} may not {verb}", hint="ask root, or the user that inboxd runs as")
             return {"ok": True, "result": getattr(self._operator, verb)(**arguments)}
         except InboxdError as error:
             return {"ok": False, "error": error.message, "hint": error.hint, "code": error.exit_code}

@@ -158,9 +158,7 @@ class Dispatcher:
         lane.dispatched(batch.files)
         self._running[batch.id] = Running(lane, {file.id: file for file in batch.files}, batch.purpose)
         files = tuple(_ordered(lane, file) for file in batch.files)
-        self._pool.dispatch(
-            wire.Order(batch.id, lane.name, files, hash="sha256" if batch.purpose == "hash" else "")
-        )
+        self._pool.dispatch(wire.Order(batch.id, lane.name, files, hash="sha256" if batch.purpose == "hash" else ""))
 
     def _verify(self, lane: Lane) -> None:
         """Have contents read that a checksum speaks for; the files still lie in inbound/, and are not ours."""
@@ -194,9 +192,7 @@ class Dispatcher:
                     events.FILE_DUPLICATE, inbox=lane.name, file_id=file.id, file=file.name, other=twin.id,
                     policy=lane.rules.duplicates.policy,
                 )  # fmt: skip
-                conclusions.concluded.append(
-                    (lane, Report(file.id, Ending.HASHED), _duplicate(lane, file, twin, now))
-                )
+                conclusions.concluded.append((lane, Report(file.id, Ending.HASHED), _duplicate(lane, file, twin, now)))
         return conclusions
 
     def _twin(self, ledger: Ledger, lane: Lane, file: InboxFile, now: float) -> InboxFile | None:
@@ -231,9 +227,7 @@ class Dispatcher:
             if running.purpose == "hash" and file.id not in judged:
                 self._note_hash(lane, file, report)
             elif report.bisect:
-                running.bisected.append(
-                    replace(file, state=State.CLAIMED, attempts=max(0, file.attempts - 1))
-                )
+                running.bisected.append(replace(file, state=State.CLAIMED, attempts=max(0, file.attempts - 1)))
         if not (running.files or running.sightings):
             lane.running -= 1
             lane.bisect(running.bisected)
@@ -290,6 +284,4 @@ def _unreadable(running: Running, report: Report, now: float) -> Concluded:
 def _duplicate(lane: Lane, file: InboxFile, twin: InboxFile, now: float) -> Concluded:
     outcome = Outcome.PROCESSED if lane.rules.duplicates.policy == "skip" else Outcome.ERROR
     message = f"its content was processed before, as {twin.id} ({twin.name})"
-    return Concluded(
-        ended(replace(file, message=message), outcome, "duplicate", lane.rules.layout, now), "decide"
-    )
+    return Concluded(ended(replace(file, message=message), outcome, "duplicate", lane.rules.layout, now), "decide")

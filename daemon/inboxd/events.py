@@ -56,9 +56,7 @@ def emit(event: Event, **fields: Any) -> None:
 
 # The daemon
 DAEMON_STARTING = Event("daemon.starting", "INFO", "inboxd {version} starts on {config} (pid {pid})")
-DAEMON_READY = Event(
-    "daemon.ready", "INFO", "ready: {inboxes} inboxes, {workers} workers, durability {durability}"
-)
+DAEMON_READY = Event("daemon.ready", "INFO", "ready: {inboxes} inboxes, {workers} workers, durability {durability}")
 DAEMON_DRAINING = Event(
     "daemon.draining", "INFO", "draining ({cause}): no new claims, up to {grace} for files in progress"
 )
@@ -75,9 +73,7 @@ DEGRADED = Event(
 )  # fmt: skip
 RESUMED = Event("daemon.resumed", "WARNING", "resumed: {reason} is over after {seconds:.1f} s")
 RELOADED = Event("daemon.reloaded", "INFO", "configuration reloaded: {changes}")
-RELOAD_REFUSED = Event(
-    "daemon.reload-refused", "ERROR", "configuration refused, the old one keeps running: {message}"
-)
+RELOAD_REFUSED = Event("daemon.reload-refused", "ERROR", "configuration refused, the old one keeps running: {message}")
 RECOVERED = Event("daemon.recovered", "INFO", "recovered in {seconds:.2f} s: {summary}")
 RECOVERED_FILE = Event("file.recovered", "INFO", "{file}: {message}")
 RESOURCES = Event("resources", "INFO", "resources: {summary}")
@@ -85,15 +81,11 @@ PROGRESS = Event("progress", "INFO", "{inbox}: {summary}")
 
 # Inboxes
 INBOX_WATCHED = Event("inbox.watched", "INFO", "inbox {inbox}: {folder} is looked at by {how}")
-INBOX_POLLING = Event(
-    "inbox.polling", "WARNING", "inbox {inbox}: no kernel events ({reason}); polling every {every}"
-)
+INBOX_POLLING = Event("inbox.polling", "WARNING", "inbox {inbox}: no kernel events ({reason}); polling every {every}")
 INBOX_OVERFLOW = Event(
     "inbox.overflow", "WARNING", "inbox {inbox}: the kernel dropped events; looking through it at once"
 )
-INBOX_AWAY = Event(
-    "inbox.away", "ERROR", "inbox {inbox}: {folder} is away ({reason}); nothing is taken for gone"
-)
+INBOX_AWAY = Event("inbox.away", "ERROR", "inbox {inbox}: {folder} is away ({reason}); nothing is taken for gone")
 INBOX_BACK = Event("inbox.back", "WARNING", "inbox {inbox}: {folder} is back")
 INBOX_PAUSED = Event("inbox.paused", "WARNING", "inbox {inbox} paused: {reason}")
 INBOX_RESUMED = Event("inbox.resumed", "INFO", "inbox {inbox} resumed")
@@ -131,18 +123,12 @@ FILE_LOST = Event(
     "Somebody or something else removed a file that inboxd held.",
     "Find out who has access to the work folder; restore the file and drop it again.",
 )  # fmt: skip
-FILE_COLLISION = Event(
-    "file.collision", "INFO", "{file}: the name was taken, it is delivered as {destination}"
-)
-FILE_TAKEN = Event(
-    "file.taken", "INFO", "{file} was delivered, and somebody took it from {destination} already"
-)
+FILE_COLLISION = Event("file.collision", "INFO", "{file}: the name was taken, it is delivered as {destination}")
+FILE_TAKEN = Event("file.taken", "INFO", "{file} was delivered, and somebody took it from {destination} already")
 FILE_RETRIED = Event("file.retried", "INFO", "{file} taken back from errors/ by {user}")
 FILE_ADOPTED = Event("file.adopted", "WARNING", "{file} lay in work/ without a row; adopted")
 FILE_PUT_BACK = Event("file.put-back", "INFO", "{file} changed while it was claimed; put back to wait")
-FILES_PRUNED = Event(
-    "files.pruned", "INFO", "{count} files of {inbox} older than {age} removed from {folder}"
-)
+FILES_PRUNED = Event("files.pruned", "INFO", "{count} files of {inbox} older than {age} removed from {folder}")
 HANDLER_OUTPUT = Event("handler.output", "INFO", "{file}: {line}")
 
 # Children
@@ -158,7 +144,7 @@ CHILD_RECYCLED = Event("child.recycled", "INFO", "worker {slot} (pid {pid}) recy
 CHILD_STOPPED = Event("child.stopped", "DEBUG", "worker {slot} (pid {pid}) stopped")
 CHILD_BACKOFF = Event("child.backoff", "WARNING", "worker {slot} is started again in {delay:.1f} s: {reason}")
 CHILD_STUCK = Event(
-    "child.stuck", "CRITICAL", "worker {slot} (pid {pid}) does not die of SIGKILL; its slot is out of use until it ends",
+    "child.stuck", "CRITICAL", "worker {slot} (pid {pid}) does not die of SIGKILL; its slot is idle until it ends",
     "The process sleeps uninterruptibly in the kernel, usually in a file system or device that does not answer.",
     "Look at the mounts its handler uses. A new daemon can't start before the process is gone.",
 )  # fmt: skip

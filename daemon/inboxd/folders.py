@@ -7,14 +7,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from inboxd.config.models import FOLDERS, Config, Inbox
+from inboxd.beneath import opened
+from inboxd.config.models import FOLDERS, Config, FolderName, Inbox
 from inboxd.custody import disk
 from inboxd.errors import PreconditionError
 from inboxd.intake import mounts
 from inboxd.model import new_id
 
 #: Folders that a file's renames lead through; they must be on one mount.
-_JOINED = ("inbound", "work", "processed", "errors", "quarantine", "outbound")
+_JOINED: tuple[FolderName, ...] = ("inbound", "work", "processed", "errors", "quarantine", "outbound")
 
 
 def make(config: Config) -> None:
@@ -65,7 +66,7 @@ def _on_one_mount(name: str, inbox: Inbox) -> Iterator[str]:
         folder = inbox.folder(which)
         if not mounts.same_mount(inbound, folder):
             yield (
-                f"inbox {name}: {folder} ({which}) is not on the mount of {inbound}; a file could not be renamed into it. "
+                f"inbox {name}: {folder} ({which}) is not on the mount of {inbound}: no file can be renamed into it. "
                 "Put all folders of an inbox below one mount (under systemd: one ReadWritePaths= parent)"
             )
             return
@@ -75,7 +76,7 @@ def _on_one_mount(name: str, inbox: Inbox) -> Iterator[str]:
 def _probe(name: str, inbound: Path, work: Path) -> str:
     """Really rename an entry back and forth."""
     probe = f".inboxd-rename-{new_id()}"
-    with disk.opened(inbound) as inbound_fd, disk.opened(work) as work_fd:
+    with opened(inbound) as inbound_fd, opened(work) as work_fd:
         try:
             disk.write_new(inbound_fd, probe, b"")
             disk.rename_new(inbound_fd, probe, work_fd, probe)

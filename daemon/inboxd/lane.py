@@ -37,9 +37,7 @@ class Twins:
 class Lane:
     """One inbox: its view, its custody, what is held in memory, and whether it may go on."""
 
-    def __init__(
-        self, name: str, rules: Inbox, view: InboxView, ledger: Ledger, space: Space, clock: Clock
-    ) -> None:
+    def __init__(self, name: str, rules: Inbox, view: InboxView, ledger: Ledger, space: Space, clock: Clock) -> None:
         self.name = name
         self.rules = rules
         self.view = view

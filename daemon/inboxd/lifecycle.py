@@ -82,9 +82,7 @@ class Decision:
 _FINAL_FAULTS = {Ending.REJECTED: "rejected", Ending.INPUT_CHANGED: "input changed"}
 
 
-def decide(
-    file: InboxFile, report: Report, limits: Limits, jitter: Callable[[], float] = random.random
-) -> Decision:
+def decide(file: InboxFile, report: Report, limits: Limits, jitter: Callable[[], float] = random.random) -> Decision:
     """What follows when `report` comes in for `file`; `file.attempts` already counts the run.
 
     A file that never began costs nothing. A run cut off by a stop costs an attempt but no failure; when attempts

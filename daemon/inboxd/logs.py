@@ -107,7 +107,7 @@ def setup(options: LogOptions) -> None:
     least = logger.level(options.level).no
     events.send_to(lambda event, fields: _send(event, fields, least))
     logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
 def close() -> None:

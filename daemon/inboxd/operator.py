@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -145,9 +146,7 @@ class Operator(Records):
         if own:
             reasons.append(own)
         if lane.paused is not None:
-            reasons.append(
-                f"inbox {lane.name} is paused: {lane.paused}; `inboxd resume {lane.name}` lets it go on"
-            )
+            reasons.append(f"inbox {lane.name} is paused: {lane.paused}; `inboxd resume {lane.name}` lets it go on")
         if lane.space.low is not None:
             reasons.append(f"disk low: {lane.space.low}")
         if lane.resting(self._clock.monotonic()):
@@ -180,7 +179,7 @@ class Operator(Records):
         refused: dict[str, str] = {}
         for file_id in wanted:
             try:
-                retried.append(self._ask(lambda wanted_id=file_id: self._retry_one(wanted_id)))
+                retried.append(self._ask(partial(self._retry_one, file_id)))
             except InboxdError as error:
                 refused[file_id] = str(error)
         return {"retried": retried, "refused": refused}
@@ -252,7 +251,7 @@ class Operator(Records):
                 problems.append(f"inbox {lane.name}: {lane.view.condition}")
             if lane.paused:
                 problems.append(f"inbox {lane.name} is paused: {lane.paused}")
-            problems += self._ask(lambda lane=lane: _strays(lane, self._pipeline))
+            problems += self._ask(partial(_strays, lane, self._pipeline))
         problems += [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
         checked = ["ledger", *(f"inbox {name}" for name in self._pipeline.lanes)]
         return {"problems": problems, "checked": checked}
@@ -275,29 +274,22 @@ class Operator(Records):
 
 
 def _strays(lane: Lane, pipeline: Pipeline) -> list[str]:
-    """Files in work/ without an open row, and open rows without a file. In the pipeline's thread, nothing in flight moves."""
-    present = {
-        name for name in os.listdir(lane.claims.work_fd) if not name.endswith((".results", ".error.json"))
-    }
+    """Files in work/ without an open row, and the reverse. In the pipeline's thread, so that nothing moves."""
+    present = {name for name in os.listdir(lane.claims.work_fd) if not name.endswith((".results", ".error.json"))}
     problems = []
     for file in pipeline.ledger.open_files(State.CLAIMED, State.RUNNING, State.WAITING, State.DECIDED):
         if file.inbox == lane.name and file.work_name in present:
             present.discard(file.work_name)
         elif file.inbox == lane.name:
-            problems.append(
-                f"inbox {lane.name}: {file.name!r} ({file.id}) is {file.state}, but not in {lane.work}"
-            )
+            problems.append(f"inbox {lane.name}: {file.name!r} ({file.id}) is {file.state}, but not in {lane.work}")
     problems += [
-        f"inbox {lane.name}: {lane.work}/{name} has no open row; a restart adopts it"
-        for name in sorted(present)
+        f"inbox {lane.name}: {lane.work}/{name} has no open row; a restart adopts it" for name in sorted(present)
     ]
     return problems
 
 
 def _outcome_folder(inbox: Inbox, outcome: Outcome) -> Path:
-    which = {Outcome.PROCESSED: "processed", Outcome.ERROR: "errors", Outcome.QUARANTINE: "quarantine"}[
-        outcome
-    ]
+    which = {Outcome.PROCESSED: "processed", Outcome.ERROR: "errors", Outcome.QUARANTINE: "quarantine"}[outcome]
     return inbox.folder(which)  # type: ignore[arg-type]
 
 

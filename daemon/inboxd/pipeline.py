@@ -61,9 +61,12 @@ class Pipeline:
 
     def run(self, stopping: threading.Event) -> None:
         """Turn until `stopping` is set and all that was under way is recorded."""
-        while not (stopping.is_set() and self.quiet()):
-            self._wake.wait(self.turn())
-            self._wake.clear()
+        while True:
+            self._wake.clear()  # before the turn: what wakes us during it must not be forgotten
+            pause = self.turn()
+            if stopping.is_set() and self.quiet():
+                return
+            self._wake.wait(pause)
 
     def turn(self) -> float | None:
         """One turn. Returns seconds until there may be more to do; None: not before somebody wakes us."""
@@ -190,7 +193,7 @@ class Pipeline:
         self.outages.end("disk")
 
     def _sync(self) -> None:
-        """Make the renames of this turn durable, and the bytes of what was claimed. A failure is fatal: it may not be tried again."""
+        """Make renames and claimed bytes durable. A failure is fatal: fsync is never tried again on the same data."""
         if not self._durable:
             return
         for lane, taken in self._taken:

@@ -14,9 +14,7 @@ class Service:
         address = os.environ.pop("NOTIFY_SOCKET", "")
         self._interval = _watchdog_interval()
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._socket = (
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
-        )
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
         if self._socket is not None:
             self._socket.setblocking(False)
 

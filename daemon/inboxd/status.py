@@ -5,20 +5,35 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from inboxd import __version__, events
+from inboxd.clock import Clock
+from inboxd.config.models import Config
 from inboxd.custody import disk
+from inboxd.custody.history import History
 from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.model import Outcome, State
+from inboxd.pipeline import Pipeline
+from inboxd.pool.pool import Pool
 from inboxd.resources import Sampler
-
-if TYPE_CHECKING:
-    from inboxd.app import App
+from inboxd.service import Service
 
 _PROGRESS = 5.0  # seconds between two looks at the progress
 _NOTHING: dict[Outcome, tuple[int, int]] = {}
+
+
+class App(Protocol):
+    """What a bulletin is about."""
+
+    config: Config
+    clock: Clock
+    state: str
+    pipeline: Pipeline
+    pool: Pool
+    history: History
+    service: Service
 
 
 class Bulletin:
@@ -107,9 +122,7 @@ def _waiting(lane: Lane) -> int:
     return lane.view.backlog + len(lane.held) + lane.running_files
 
 
-def _inbox(
-    lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[State, int], now: float
-) -> dict[str, Any]:
+def _inbox(lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[State, int], now: float) -> dict[str, Any]:
     waiting = _waiting(lane)
     figures = {outcome: totals.get(outcome, (0, 0)) for outcome in Outcome}
     return {

@@ -228,8 +228,6 @@ def read_mark(fd: int) -> Mark | None:
     if len(words) not in (3, 4):
         return None
     try:
-        return Mark(
-            words[0].decode("ascii"), int(words[1]), float(words[2]), b"".join(words[3:]).decode("ascii")
-        )
+        return Mark(words[0].decode("ascii"), int(words[1]), float(words[2]), b"".join(words[3:]).decode("ascii"))
     except ValueError:
         return None

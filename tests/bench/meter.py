@@ -17,9 +17,9 @@ class Cost:
     """Of a process and all below it. `cpu` in seconds, dead and reaped children included; memory in bytes."""
 
     cpu: float
-    rss: int       # of all, shared pages counted once for each
-    parent: int    # resident memory of the process itself
-    child: int     # of its largest descendant
+    rss: int  # of all, shared pages counted once for each
+    parent: int  # resident memory of the process itself
+    child: int  # of its largest descendant
 
 
 def cost(pid: int) -> Cost:

@@ -26,7 +26,7 @@ class Measured:
     """One run. Rates in files per second, CPU in seconds per 1,000 files, memory in bytes, latencies in seconds."""
 
     rate: float = 0.0
-    steady: float = 0.0      # from the first appearance to the last: start-up left out
+    steady: float = 0.0  # from the first appearance to the last: start-up left out
     cpu: float = 0.0
     rss: int = 0
     parent: int = 0

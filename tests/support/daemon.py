@@ -182,12 +182,18 @@ def _environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def run_daemon(config: Path, env: Mapping[str, str] | None = None, *, ready: bool = True) -> Iterator[Daemon]:
-    """A running daemon; READY when `ready`. Ends it (SIGKILL if it must) and all it started; a failure shows its log."""
+    """A running daemon; READY when `ready`. If it still runs at the end it is stopped, and must end well.
+
+    Whatever happens, no process stays behind; a failure shows the end of its log.
+    """
     daemon = Daemon(config, env)
     try:
         if ready:
             daemon.wait_ready()
         yield daemon
+        if daemon.process.poll() is None:
+            code = daemon.stop()
+            assert code == 0, f"SIGTERM, and it ended with {code}"
     except BaseException as error:
         error.add_note(f"--- the end of {config.with_name('daemon.log')}:\n{daemon.tail()}")
         raise

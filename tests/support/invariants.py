@@ -65,14 +65,14 @@ class Footprint:
 class Evidence:
     """What the harness knows, beside what lies on disk."""
 
-    manifest: list[Dropped] | None = None      # every file that was dropped
+    manifest: list[Dropped] | None = None  # every file that was dropped
     witness: list[dict[str, Any]] | None = None  # every line the handler wrote
-    calm: bool = False                         # nothing was killed, stopped or timed out: each run counts once
-    finished: bool = False                     # the daemon had the time to end everything
-    retried: frozenset[str] = frozenset()      # ids an operator took back from errors/: their counters began again
-    taken: frozenset[str] = frozenset()        # ids whose delivered file somebody took since
-    daemon: int | None = None                  # pid of the daemon that runs now
-    before: Footprint | None = None            # ... and what it held when it was young
+    calm: bool = False  # nothing was killed, stopped or timed out: each run counts once
+    finished: bool = False  # the daemon had the time to end everything
+    retried: frozenset[str] = frozenset()  # ids an operator took back from errors/: their counters began again
+    taken: frozenset[str] = frozenset()  # ids whose delivered file somebody took since
+    daemon: int | None = None  # pid of the daemon that runs now
+    before: Footprint | None = None  # ... and what it held when it was young
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ class Facts:
         self.state = self.base / self.settings.get("state", "var/state")
         self.ledger = Ledger(self._ledger_url())
         self.rows = self.ledger.rows
-        self.entries = [entry for name in self.settings["inboxes"] for kind in KINDS for entry in self._look(name, kind)]
+        self.entries = [
+            entry for name in self.settings["inboxes"] for kind in KINDS for entry in self._look(name, kind)
+        ]
 
     def _ledger_url(self) -> str:
         url: str = self.settings.get("ledger", "sqlite")
@@ -189,7 +191,9 @@ class Ledger:
             self._read_sqlite()
 
     def _read_sqlite(self) -> None:
-        with contextlib.closing(sqlite3.connect(f"file:{place_as_uri(self.place)}?mode=ro", uri=True, timeout=10)) as db:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{place_as_uri(self.place)}?mode=ro", uri=True, timeout=10)
+        ) as db:
             db.row_factory = sqlite3.Row
             verdict = [row[0] for row in db.execute("PRAGMA integrity_check")]
             self.problems = [] if verdict == ["ok"] else verdict

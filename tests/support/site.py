@@ -31,6 +31,7 @@ class Site:
             "durability": "process",
             "workers": {"processes": 2, "batch_size": 20},
             "min_free_space": "1MiB",
+            "stop_grace": "5s",
             "inboxes": {},
             **settings,
         }

@@ -121,7 +121,7 @@ def _sleep(file: File) -> None:
 
 def _memory(file: File) -> dict[str, Any]:
     held = bytearray(int(_number(file, 64)) << 20)
-    held[:: 4096] = b"x" * len(held[:: 4096])
+    held[::4096] = b"x" * len(held[::4096])
     _KEPT.append(held)
     return {"held": len(held)}
 

@@ -44,7 +44,7 @@ class Toll:
 
     daemons: int = 0
     workers: int = 0
-    unready: int = 0     # daemons that were killed before they were READY
+    unready: int = 0  # daemons that were killed before they were READY
     seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
 

@@ -109,7 +109,9 @@ def test_killed_in_a_retry(site: Site, name: str) -> None:
     with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{name}:kill"}) as daemon:
         wait_until(lambda: site.listed("errors"), "the error")
         (file,) = wait_until(lambda: _done(site), "its row")
-        (site.base / "witness.py").write_text((site.base / "witness.py").read_text().replace("_for_a_while(_fail)", "None"))
+        (site.base / "witness.py").write_text(
+            (site.base / "witness.py").read_text().replace("_for_a_while(_fail)", "None")
+        )
         inboxd(site.config, "retry", file)
         _await_death(daemon)
     with run_daemon(site.config) as daemon:
@@ -127,7 +129,9 @@ def test_killed_in_a_prune(site: Site, name: str) -> None:
     site.inbox("main", retention={"processed": "1ms"})
     site.drop_all(files(20))
     with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{name}:kill"}) as daemon:
-        wait_until(lambda: daemon.process.poll() is not None or inboxd(site.config, "prune").returncode, "its death", every=0.2)
+        wait_until(
+            lambda: daemon.process.poll() is not None or inboxd(site.config, "prune").returncode, "its death", every=0.2
+        )
         _await_death(daemon)
     with run_daemon(site.config) as daemon:
         wait_until(lambda: inboxd(site.config, "prune").returncode == 0 and not site.listed("processed"), "all pruned")

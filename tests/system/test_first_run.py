@@ -92,7 +92,7 @@ def test_status_counts(site: Site) -> None:
         wait_until(lambda: daemon.status().startswith("running"), "a STATUS text")
 
 
-@pytest.mark.parametrize("verb", ["status", "files", "drain", "reload", "doctor"])
+@pytest.mark.parametrize("verb", ["status", "drain", "reload", "doctor"])
 def test_without_a_daemon_every_verb_says_so(site: Site, verb: str) -> None:
     answer = inboxd(site.config, verb)
     assert answer.returncode == 69

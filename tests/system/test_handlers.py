@@ -160,7 +160,9 @@ def test_a_transaction_has_its_effect_once(site: Site) -> None:
     site.write(databases={"warehouse": {"url": "sqlite:///warehouse.db", "connect_timeout": "10s"}})
     site.inbox("main", handler={"python": "loading:handle", "database": "warehouse"})
     with run_daemon(site.config) as daemon:
-        site.drop_all((f"{how}-{number}.dat".encode(), f"{how}{number}".encode()) for how in ("ok", "kill") for number in range(5))
+        site.drop_all(
+            (f"{how}-{number}.dat".encode(), f"{how}{number}".encode()) for how in ("ok", "kill") for number in range(5)
+        )
         wait_finished(site, 10)
         assert daemon.stop() == 0
     assert len(site.listed("processed")) == 10

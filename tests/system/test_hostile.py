@@ -28,7 +28,11 @@ def test_hostile_names_are_processed_like_any(site: Site) -> None:
         names = site.listed("processed")
         assert daemon.stop() == 0
         assert sorted(map(os.fsencode, names)) == sorted([*HOSTILE_NAMES, b"empty"])
-        forged = [record for record in daemon.records() if record.get("event") == "file.processed" and "file_id" not in str(record)]
+        forged = [
+            record
+            for record in daemon.records()
+            if record.get("event") == "file.processed" and "file_id" not in str(record)
+        ]
         assert not forged
         assert all(ord(char) >= 32 or char == "\n" for char in daemon.output())
     assert not (site.base / "pwned").exists()
@@ -54,7 +58,9 @@ def test_hostile_names_reach_a_command_unharmed(site: Site) -> None:
         "assert os.fsencode(name) == os.environb[b'INBOXD_NAME'], name\n"
         "assert os.path.isabs(path) and os.path.getsize(path) >= 0\n"
     )
-    site.inbox("main", handler={"command": ["python3", str(program), "{path}", "{name}", "{id}"]}, retry={"max_failures": 1})
+    site.inbox(
+        "main", handler={"command": ["python3", str(program), "{path}", "{name}", "{id}"]}, retry={"max_failures": 1}
+    )
     with run_daemon(site.config):
         site.drop_all(hostile())
         wait_finished(site, len(HOSTILE_NAMES) + 1, timeout=60)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from support.daemon import run_daemon
+from support.daemon import inboxd, run_daemon
 from support.invariants import holders
 from support.load import files
 from support.site import Site
@@ -69,11 +69,20 @@ def test_an_idle_worker_is_killed(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
-def test_orphaned_workers_end_by_themselves(site: Site) -> None:
-    site.put([(b"sleep-30-x.dat", b"x")])
+def test_a_new_daemon_never_runs_beside_workers_of_the_old(site: Site) -> None:
+    """It waits for them, and refuses to start when they take too long."""
+    site.write(stop_grace="200ms")
+    site.put([(b"sleep-3-x.dat", b"x")])
     with run_daemon(site.config) as daemon:
         wait_until(lambda: site.witnessed("start"), "a start")
-        orphans = daemon.children()
+        orphans = daemon.workers()
         daemon.kill()
-        wait_until(lambda: not any(orphan.is_running() and orphan.status() != "zombie" for orphan in orphans), "their end")
+        refused = inboxd(site.config, "run")
+        assert refused.returncode == 75
+        assert any(str(pid) in refused.stderr for pid in orphans)
+        assert len(site.witnessed("start")) == 1
+    wait_until(lambda: _lone(site), "the end of orphaned workers")
     assert_sound(site)
+    with run_daemon(site.config):
+        wait_finished(site, 1)
+    assert_sound(site, finished=True)

@@ -55,7 +55,9 @@ def test_retry_one_and_retry_all(site: Site) -> None:
         for number in range(5):
             site.drop(f"reject-{number}.dat", b"%d" % number)
         wait_finished(site, 5)
-        failed = wait_until(lambda: len(found := _ids(site, state="DONE", outcome="error")) == 5 and found, "five errors")
+        failed = wait_until(
+            lambda: len(found := _ids(site, state="DONE", outcome="error")) == 5 and found, "five errors"
+        )
         daemon.stop()
     witness = site.base / "witness.py"
     witness.write_text(witness.read_text().replace('"reject": ', '"mended": '))
@@ -130,7 +132,9 @@ def test_prune(site: Site) -> None:
         dry = inboxd(site.config, "prune", "--dry-run")
         assert dry.returncode == 0
         assert len(site.listed("processed")) in (0, 20)
-        wait_until(lambda: inboxd(site.config, "prune").returncode == 0 and not site.listed("processed"), "an empty folder")
+        wait_until(
+            lambda: inboxd(site.config, "prune").returncode == 0 and not site.listed("processed"), "an empty folder"
+        )
         assert site.listed("errors") == ["reject-1.dat"]
         assert daemon.stop() == 0
 

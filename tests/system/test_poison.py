@@ -47,7 +47,12 @@ def test_how_it_died_is_told(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("how", "reason", "attempts"),
-    [("fail", "too many failures", 3), ("exit", "too many failures", 3), ("retry", "too many failures", 3), ("reject", "rejected", 1)],
+    [
+        ("fail", "too many failures", 3),
+        ("exit", "too many failures", 3),
+        ("retry", "too many failures", 3),
+        ("reject", "rejected", 1),
+    ],
 )
 def test_a_failure_stays_with_its_file(site: Site, how: str, reason: str, attempts: int) -> None:
     _with_companions(site, f"{how}-me.dat".encode())

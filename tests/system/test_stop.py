@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from support.daemon import inboxd, run_daemon
-from support.invariants import Facts, Evidence
+from support.invariants import Evidence, Facts
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished

@@ -230,7 +230,9 @@ def _run_after_the_end(world: World) -> None:
 
 def _bytes_changed(world: World) -> None:
     world.path("processed", "good").write_bytes(b"GOOD")
-    world.evidence = replace(world.evidence, manifest=[*world.site.manifest, replace(world.site.manifest[0], sha256="0")])
+    world.evidence = replace(
+        world.evidence, manifest=[*world.site.manifest, replace(world.site.manifest[0], sha256="0")]
+    )
 
 
 def _other_hash_in_row(world: World) -> None:
@@ -296,7 +298,9 @@ def test_a_survivor_is_found(world: World) -> None:
     assert all(fault.startswith("I13") for fault in as_stranger)
 
 
-@pytest.mark.parametrize("before", [Footprint(0, 99, 1 << 40), Footprint(99, -3, 1 << 40), Footprint(99, 99, -(1 << 40))])
+@pytest.mark.parametrize(
+    "before", [Footprint(0, 99, 1 << 40), Footprint(99, -3, 1 << 40), Footprint(99, 99, -(1 << 40))]
+)
 def test_growth_is_found(world: World, before: Footprint) -> None:
     world.evidence = replace(world.evidence, daemon=os.getpid(), before=before)
     assert world.broken() == {"I14"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns its exit code (sysexits.h): 0, 64 usage, 69 not running, 75 already running, 78 configuration."""
+    """Run a verb. Returns its exit code (sysexits.h): 0, 64 usage, 69 not running, 75 already running, 78 config."""
     from inboxd.cli.arguments import parse
 
     options = parse(sys.argv[1:] if argv is None else argv)

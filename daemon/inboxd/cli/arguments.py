@@ -49,8 +49,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="inboxd", description="Drop-folder ingestion: every complete file once, none lost.")
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version")
     common = _Parser(add_help=False)
-    common.add_argument("-c", "--config", type=Path, default=default_config(), metavar="PATH",
-                        help="the configuration (default: $INBOXD_CONFIG, ./config.yaml, /etc/inboxd/config.yaml)")  # fmt: skip
+    places = "$INBOXD_CONFIG, ./config.yaml, /etc/inboxd/config.yaml"
+    common.add_argument(
+        "-c", "--config", type=Path, default=default_config(), metavar="PATH", help=f"the configuration ({places})"
+    )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
 
     def verb(name: str, module: str, text: str) -> argparse.ArgumentParser:

@@ -6,22 +6,20 @@ import json
 import time
 from argparse import Namespace
 
-from inboxd.cli import show as showing
 from inboxd.cli.daemon import ask
 from inboxd.errors import EXIT_SOFTWARE, NotRunning
+from inboxd.escape import escape
 
 
 def retry(options: Namespace) -> int:
     """Errors run again."""
-    answer = ask(
-        options, "retry", ids=options.ids, errors=options.errors, inbox=options.inbox, since=options.since
-    )
+    answer = ask(options, "retry", ids=options.ids, errors=options.errors, inbox=options.inbox, since=options.since)
     if options.json:
         print(json.dumps(answer))
         return 0
     print(f"{len(answer['retried'])} files run again")
     for file_id, why in answer["refused"].items():
-        print(showing.safe(f"refused {file_id}: {why}"))
+        print(escape(f"refused {file_id}: {why}"))
     return EXIT_SOFTWARE if answer["refused"] else 0
 
 
@@ -73,6 +71,6 @@ def doctor(options: Namespace) -> int:
         print(json.dumps(answer))
     else:
         for problem in answer["problems"]:
-            print(showing.safe(problem))
+            print(escape(problem))
         print(f"checked: {', '.join(answer['checked'])}; {len(answer['problems'])} problems")
     return 1 if answer["problems"] else 0

@@ -12,6 +12,7 @@ from typing import Any
 from inboxd.cli import show as showing
 from inboxd.cli.daemon import ask
 from inboxd.errors import NotRunning
+from inboxd.escape import escape
 
 
 def status(options: Namespace) -> None:
@@ -48,7 +49,7 @@ def explain(options: Namespace) -> None:
         print(json.dumps(answer))
         return
     for sentence in answer["why"]:
-        print(showing.safe(sentence))
+        print(escape(sentence))
     if answer["file"]:
         print(showing.files([answer["file"]]))
 

@@ -9,7 +9,7 @@ from io import StringIO
 from typing import Any
 
 from inboxd.config.units import show_size
-from inboxd.escape import escape as safe
+from inboxd.escape import escape
 from inboxd.progress import show_span
 
 Row = dict[str, Any]
@@ -17,13 +17,12 @@ Row = dict[str, Any]
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Aligned columns; drawn with lines on a terminal."""
-    cells = [[safe(str(cell)) for cell in row] for row in rows]
+    cells = [[escape(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         return _drawn(heads, cells)
     widths = [max(len(line[column]) for line in [list(heads), *cells]) for column in range(len(heads))]
     lines = [
-        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True))
-        for line in [list(heads), *cells]
+        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in [list(heads), *cells]
     ]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -50,7 +49,7 @@ def status(answer: Row) -> str:
     """All of it, as text."""
     first = f"inboxd {answer['version']} (pid {answer['pid']}) {answer['state']}, up {show_span(answer['uptime'])}, "
     first += f"durability {answer['durability']}, ledger {answer['ledger']}, {show_size(answer['resources']['rss'])}"
-    lines = [first, *(f"degraded: {safe(reason)}" for reason in answer["degraded"])]
+    lines = [first, *(f"degraded: {escape(reason)}" for reason in answer["degraded"])]
     heads = (
         "inbox",
         "waiting",
@@ -110,7 +109,7 @@ def watch(look: Callable[[], Row]) -> None:
             answer = look()
             for inbox in answer["inboxes"]:
                 if inbox["inbox"] not in tasks:
-                    tasks[inbox["inbox"]] = bars.add_task(safe(inbox["inbox"]), total=1, more="")
+                    tasks[inbox["inbox"]] = bars.add_task(escape(inbox["inbox"]), total=1, more="")
                 eta = f", {show_span(inbox['eta'])} left" if inbox["eta"] else ""
                 more = f"{inbox['rate']:.0f} files/s{eta}, {inbox['errors']} errors"
                 done, total = (inbox["done"], inbox["total"]) if inbox["total"] else (1, 1)
@@ -138,17 +137,12 @@ def story(answer: Row) -> str:
         f"{when(answer['claimed_at'])}  claimed, {show_size(answer['size'])}",
     ]
     for failure in answer["history"]:
-        lines.append(
-            f"{when(failure['at'])}  attempt {failure['attempt']} {failure['ending']} after {failure['seconds']:.3f} s: {failure['message']}"
-        )
+        ending = f"{failure['ending']} after {failure['seconds']:.3f} s: {failure['message']}"
+        lines.append(f"{when(failure['at'])}  attempt {failure['attempt']} {ending}")
         lines += [f"    | {line}" for line in failure["detail"].splitlines()]
     if answer["finished_at"]:
-        lines.append(
-            f"{when(answer['finished_at'])}  {answer['outcome'] or answer['state']}: {answer['reason']}"
-        )
+        lines.append(f"{when(answer['finished_at'])}  {answer['outcome'] or answer['state']}: {answer['reason']}")
     elif answer["state"] == "WAITING":
         lines.append(f"{when(answer['not_before'])}  will run again")
-    lines += [
-        f"{key}: {answer[key]}" for key in ("state", "message", "result", "sha256", "path") if answer.get(key)
-    ]
-    return "\n".join(safe(line) for line in lines)
+    lines += [f"{key}: {answer[key]}" for key in ("state", "message", "result", "sha256", "path") if answer.get(key)]
+    return "\n".join(escape(line) for line in lines)

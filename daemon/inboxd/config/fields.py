@@ -16,7 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from inboxd.config import urls
 
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
-_DIRECTIVES = "aAbBCdeFgGHIjmMpSuUVwWyYzZ%"  # strftime(3), without those whose text holds a slash or depends on the locale
+_DIRECTIVES = (
+    "aAbBCdeFgGHIjmMpSuUVwWyYzZ%"  # strftime(3), without those whose text holds a slash or depends on the locale
+)
 _SAMPLES = (0.0, 1_000_000_000.0, 1_735_689_599.0)  # seconds since the epoch
 _LONGEST_NAME = 255  # bytes, NAME_MAX of limits.h
 
@@ -49,9 +51,7 @@ def _place(value: Any, info: ValidationInfo) -> Path:
 
 def _pattern(value: str) -> str:
     if "/" in value:
-        raise ValueError(
-            "leave the / out: patterns are compared with the name alone, see 'recursive' for folders"
-        )
+        raise ValueError("leave the / out: patterns are compared with the name alone, see 'recursive' for folders")
     return value
 
 
@@ -92,16 +92,12 @@ def _url(check: urls.Check, value: SecretStr, info: ValidationInfo) -> SecretStr
 
 def _no_sources(value: Any) -> dict[str, dict[str, Any]]:
     if value:
-        raise ValueError(
-            "this version has no remote sources; remove them, and fetch files into inbound by other means"
-        )
+        raise ValueError("this version has no remote sources; remove them, and fetch files into inbound by other means")
     return {}
 
 
 Text = Annotated[str, AfterValidator(_text)]
-Place = Annotated[
-    Path, BeforeValidator(_place), WithJsonSchema({"type": "string", "minLength": 1, "format": "path"})
-]
+Place = Annotated[Path, BeforeValidator(_place), WithJsonSchema({"type": "string", "minLength": 1, "format": "path"})]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 Layout = Annotated[str, AfterValidator(_layout)]
 LedgerUrl = Annotated[SecretStr, AfterValidator(_ledger)]

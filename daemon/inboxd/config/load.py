@@ -50,9 +50,7 @@ Problems = list[tuple[int, Where, str]]
 def _resolve(value: Any, where: Where, base: Path, problems: Problems, document: Document) -> Any:
     """Put in the values that stand elsewhere: {credential: NAME}, {file: PATH}, {env: NAME}."""
     if isinstance(value, list):
-        return [
-            _resolve(item, (*where, number), base, problems, document) for number, item in enumerate(value)
-        ]
+        return [_resolve(item, (*where, number), base, problems, document) for number, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if len(value) == 1 and next(iter(value)) in _REFERENCES and isinstance(next(iter(value.values())), str):
@@ -103,13 +101,15 @@ def _explained(error: ValidationError, values: Any, document: Document) -> Probl
     return problems
 
 
-def _in_file(where: Where, values: Any) -> Where:
+def _in_file(where: Where, root: Any) -> Where:
     """Without the names of union members that pydantic puts into a path."""
     kept: list[str | int] = []
+    values: Any = root
     for part in where:
-        if (isinstance(values, dict) and part in values) or (
-            isinstance(values, list) and isinstance(part, int) and part < len(values)
-        ):
+        if isinstance(values, dict) and part in values:
+            kept.append(part)
+            values = values[part]
+        elif isinstance(part, int) and isinstance(values, list) and part < len(values):
             kept.append(part)
             values = values[part]
         elif part == where[-1] and isinstance(values, dict):
@@ -131,13 +131,7 @@ def _text(one: Any, where: Where) -> str:
 def _did_you_mean(where: Where) -> str:
     known = _keys_at(where[:-1])
     close = difflib.get_close_matches(str(where[-1]), known, 1)
-    return (
-        f"; did you mean {close[0]!r}?"
-        if close
-        else f"; there are: {', '.join(sorted(known))}"
-        if known
-        else ""
-    )
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(sorted(known))}" if known else ""
 
 
 def _keys_at(where: Where) -> list[str]:
@@ -168,9 +162,7 @@ def _absolute(config: Config, path: Path) -> Config:
     inboxes = {name: _absolute_inbox(inbox, base) for name, inbox in config.inboxes.items()}
     made = config.model_copy(update={"state": _under(base, config.state), "inboxes": inboxes})
     databases = {
-        name: database.model_copy(
-            update={"url": SecretStr(_absolute_url(database.url.get_secret_value(), base))}
-        )
+        name: database.model_copy(update={"url": SecretStr(_absolute_url(database.url.get_secret_value(), base))})
         for name, database in config.databases.items()
     }
     made = made.model_copy(
@@ -184,9 +176,7 @@ def _absolute(config: Config, path: Path) -> Config:
 
 
 def _absolute_inbox(inbox: Inbox, base: Path) -> Inbox:
-    named = {
-        which: _under(base, getattr(inbox, which)) for which in ("root", *FOLDERS) if getattr(inbox, which)
-    }
+    named = {which: _under(base, getattr(inbox, which)) for which in ("root", *FOLDERS) if getattr(inbox, which)}
     return inbox.model_copy(update=named)
 
 
@@ -239,8 +229,12 @@ def _describe_inboxes(old: dict[str, Inbox], new: dict[str, Inbox]) -> list[str]
     added = [f"inbox {name} added" for name in new if name not in old]
     removed = [f"inbox {name} removed" for name in old if name not in new]
     changed = [
-        f"inbox {name}: {', '.join(key for key in Inbox.model_fields if getattr(old[name], key) != getattr(new[name], key))}"
+        f"inbox {name}: {', '.join(_differing(old[name], new[name]))} changed"
         for name in old
         if name in new and old[name] != new[name]
     ]
     return added + removed + changed
+
+
+def _differing(old: Inbox, new: Inbox) -> list[str]:
+    return [key for key in Inbox.model_fields if getattr(old, key) != getattr(new, key)]

@@ -33,14 +33,13 @@ TEMPORARY_NAMES = (
 )  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]
+FolderName = Literal["inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming"]
 
 
 class Section(BaseModel):
     """Every part of the file: nothing unknown, nothing changed after loading."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, use_attribute_docstrings=True)
 
 
 class Workers(Section):
@@ -105,9 +104,7 @@ def _settle_kind(value: Any) -> str | None:
     """Told apart by its one key, so that a mistake is explained once and not for each kind."""
     if isinstance(value, str):
         return "<renamed>" if value == "renamed" else None
-    kinds = (
-        [kind for kind in ("quiet", "marker", "checksum") if kind in value] if isinstance(value, dict) else []
-    )
+    kinds = [kind for kind in ("quiet", "marker", "checksum") if kind in value] if isinstance(value, dict) else []
     return f"<{kinds[0]}>" if len(kinds) == 1 else _SETTLE_TAGS.get(type(value))
 
 
@@ -258,9 +255,7 @@ class Inbox(Section):
     sources: Sources = {}
     """Remote sources. Not supported by this version: leave it out."""
 
-    def folder(
-        self, which: Literal["inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming"]
-    ) -> Path:
+    def folder(self, which: FolderName) -> Path:
         """The absolute path of one of the seven folders (absolute once loaded)."""
         named: Path | None = getattr(self, which)
         if named is not None:
@@ -277,7 +272,7 @@ class Inbox(Section):
         return self
 
 
-FOLDERS: tuple[Literal["inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming"], ...] = (
+FOLDERS: tuple[FolderName, ...] = (
     "inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming",
 )  # fmt: skip
 

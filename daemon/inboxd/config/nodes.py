@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,7 @@ def read(path: Path) -> Document:
         with open(path, "rb") as stream:
             data = stream.read(_LARGEST + 1)
     except OSError as error:
-        raise ConfigError(
-            [f"{path}: can't be read: {error.strerror}; `inboxd init DIR` makes a new one"]
-        ) from error
+        raise ConfigError([f"{path}: can't be read: {error.strerror}; `inboxd init DIR` makes a new one"]) from error
     if len(data) > _LARGEST:
         raise ConfigError([f"{path}: is larger than 1 MiB; is it really a configuration?"])
     try:
@@ -82,9 +81,7 @@ def _mapping(node: Any, where: Where, document: Document, seen: set[int]) -> dic
             document.problems.append((line, where, "a key must be plain text"))
         elif key in values:
             first = document.lines[(*where, key)]
-            document.problems.append(
-                (line, (*where, key), f"stands twice (first in line {first}); remove one")
-            )
+            document.problems.append((line, (*where, key), f"stands twice (first in line {first}); remove one"))
         else:
             document.lines[(*where, key)] = line
             values[key] = _value(value_node, (*where, key), document, seen)
@@ -100,7 +97,7 @@ def _scalar(node: Any, where: Where, document: Document) -> Any:
     if kind == "null":
         return None
     try:
-        return {"bool": _bool, "int": _int, "float": float}[kind](node.value)
+        return _READERS[kind](node.value)
     except (KeyError, ValueError):
         if kind in ("int", "float"):
             return node.value
@@ -115,3 +112,6 @@ def _bool(text: str) -> bool:
 
 def _int(text: str) -> int:
     return int(text.replace("_", ""), 10)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {"bool": _bool, "int": _int, "float": float}

@@ -1,4 +1,4 @@
-"""What no single value can tell: settings that contradict each other, and folders that would swallow each other. Pure."""
+"""What no single value can tell: settings that contradict each other, folders that swallow each other. Pure."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def _layout(layout: str) -> Iterator[Problem]:
 
 def _overlaps(config: Config) -> Iterator[Problem]:
     """No folder may serve two purposes, and nothing of ours may lie where files are looked for."""
+    where: tuple[str | int, ...]
     named: list[tuple[Path, Problem]] = [(config.state, (("state",), "`state`"))]
     for name, inbox in config.inboxes.items():
         for which in FOLDERS:

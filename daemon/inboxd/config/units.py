@@ -69,12 +69,8 @@ def _not_zero(seconds: float) -> float:
 
 
 #: What marks a field as one with units, for the schema and for show().
-DURATION = WithJsonSchema(
-    {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "examples": ["30s", "5m"]}
-)
-SIZE = WithJsonSchema(
-    {"type": "string", "pattern": r"^\d+(\.\d+)?(B|KiB|MiB|GiB|TiB)$", "examples": ["512MiB"]}
-)
+DURATION = WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "examples": ["30s", "5m"]})
+SIZE = WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(B|KiB|MiB|GiB|TiB)$", "examples": ["512MiB"]})
 
 Duration = Annotated[float, BeforeValidator(_read_duration), DURATION]
 Interval = Annotated[Duration, AfterValidator(_not_zero)]

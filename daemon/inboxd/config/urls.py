@@ -48,9 +48,7 @@ def database(url: str, base: Path) -> str:
 
 def _file(path: str | None, base: Path) -> str:
     if not path or path == ":memory:":
-        raise ValueError(
-            "a SQLite database in memory would be forgotten at once; name a file: sqlite:///var/file.db"
-        )
+        raise ValueError("a SQLite database in memory would be forgotten at once; name a file: sqlite:///var/file.db")
     if path.startswith("file:"):
         raise ValueError("write the path of the SQLite file itself, without file:")
     absolute = os.path.normpath(os.path.join(base, path))
@@ -82,10 +80,6 @@ def _check_driver(url: URL) -> None:
             f"this kind of database is not known here; write a URL {_FORM}, or install its driver"
         ) from None
     if dialect.is_async:
-        raise ValueError(
-            "this driver is for asyncio; name another, such as postgresql+psycopg:// or sqlite://"
-        )
+        raise ValueError("this driver is for asyncio; name another, such as postgresql+psycopg:// or sqlite://")
     if dialect.driver in ("psycopg", "psycopg2") and find_spec(dialect.driver) is None:
-        raise ValueError(
-            f"the driver {dialect.driver} is not installed; run: pip install 'inboxd[postgresql]'"
-        )
+        raise ValueError(f"the driver {dialect.driver} is not installed; run: pip install 'inboxd[postgresql]'")

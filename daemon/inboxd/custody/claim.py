@@ -20,6 +20,7 @@ from itertools import groupby
 from pathlib import Path
 
 from inboxd import events
+from inboxd.beneath import opened
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -65,7 +66,7 @@ class Claims:
             members = list(group)
             with contextlib.ExitStack() as stack:
                 try:
-                    inbound_fd = stack.enter_context(disk.opened(self._inbound, folder))
+                    inbound_fd = stack.enter_context(opened(self._inbound, folder))
                 except OSError as error:
                     reason = f"its folder can't be opened: {error.strerror}"
                     taken.gone += [replace(file, reason=reason) for file in members]
@@ -86,9 +87,9 @@ class Claims:
         failpoint("claim.renamed")
         found = os.stat(file.work_name, dir_fd=self.work_fd, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode):
-            taken.strange.append(replace(file, **_identity(found), reason=kind_of(found.st_mode)))
+            taken.strange.append(replace(as_found(file, found), reason=kind_of(found.st_mode)))
         elif found.st_nlink > 1 and file.reason:
-            taken.strange.append(replace(file, **_identity(found), reason="it has more than one name"))
+            taken.strange.append(replace(as_found(file, found), reason="it has more than one name"))
         elif found.st_nlink > 1 or not _as_sighted(file, found):
             self._put_back(inbound_fd, file, taken)
         else:
@@ -96,7 +97,7 @@ class Claims:
             taken.claimed.append(file)
 
     def _put_back(self, inbound_fd: int, file: InboxFile, taken: Taken) -> None:
-        """It was replaced or written to since it settled: it waits on, under its name or, if that is taken, beside it."""
+        """Replaced or written to since it settled: it waits on, under its name or, if that is taken, beside it."""
         try:
             disk.rename_new(self.work_fd, file.work_name, inbound_fd, file.name)
         except FileExistsError:
@@ -110,7 +111,7 @@ class Claims:
             disk.sync_file(self.work_fd, file.work_name)
         os.fsync(self.work_fd)
         for folder in {file.folder for file in files}:
-            with contextlib.suppress(FileNotFoundError), disk.opened(self._inbound, folder) as inbound_fd:
+            with contextlib.suppress(FileNotFoundError), opened(self._inbound, folder) as inbound_fd:
                 os.fsync(inbound_fd)
 
     def record(self, taken: Taken) -> None:
@@ -141,8 +142,9 @@ def _quarantined(file: InboxFile) -> InboxFile:
     )
 
 
-def _identity(found: os.stat_result) -> dict[str, int]:
-    return {"dev": found.st_dev, "ino": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+def as_found(file: InboxFile, found: os.stat_result) -> InboxFile:
+    """The record with the identity that lstat(2) shows now."""
+    return replace(file, dev=found.st_dev, ino=found.st_ino, size=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
 def _as_sighted(file: InboxFile, found: os.stat_result) -> bool:

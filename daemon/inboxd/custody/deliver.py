@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from inboxd import events
+from inboxd.beneath import look, opened
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -36,9 +37,7 @@ class Moved:
     """What became of a batch of decided files."""
 
     delivered: list[InboxFile] = field(default_factory=list)
-    redirected: list[InboxFile] = field(
-        default_factory=list
-    )  # the name was taken; a new destination to commit
+    redirected: list[InboxFile] = field(default_factory=list)  # the name was taken; a new destination to commit
 
 
 class Deliveries:
@@ -57,14 +56,12 @@ class Deliveries:
         """
         moved = Moved()
         for (outcome, folder), group in groupby(files, key=_place):
-            with disk.opened(self._folders[outcome], folder, make=True) as target_fd:
+            with opened(self._folders[outcome], folder, make=True) as target_fd:
                 for file in group:
                     self._move_one(file, target_fd, with_results, moved)
         return moved
 
-    def _move_one(
-        self, file: InboxFile, target_fd: int, with_results: frozenset[str] | None, moved: Moved
-    ) -> None:
+    def _move_one(self, file: InboxFile, target_fd: int, with_results: frozenset[str] | None, moved: Moved) -> None:
         name = os.path.basename(file.destination or "")
         if file.outcome is Outcome.ERROR:
             self._place_sidecar(file, target_fd, name)
@@ -92,15 +89,13 @@ class Deliveries:
 
     def _is_there(self, file: InboxFile, target_fd: int, name: str) -> bool:
         """An earlier try, cut off, has moved it already."""
-        found = disk.look(target_fd, name)
+        found = look(target_fd, name)
         return found is not None and (found.st_dev, found.st_ino) == (file.dev, file.ino)
 
     def _place_sidecar(self, file: InboxFile, target_fd: int, name: str) -> None:
         draft = file.id + ".error.json"
         content = sidecar(file, self._ledger.failures(file.id))
-        disk.write_new(
-            self._work_fd, draft, json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n"
-        )
+        disk.write_new(self._work_fd, draft, json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n")
         sidecar_name = disk.fit(name, ".error.json")
         try:
             disk.rename_new(self._work_fd, draft, target_fd, sidecar_name)
@@ -113,7 +108,7 @@ class Deliveries:
         failpoint("deliver.sidecar")
 
     def _place_results(self, file: InboxFile) -> None:
-        if disk.look(self._work_fd, file.results_name) is None:
+        if look(self._work_fd, file.results_name) is None:
             return
         if file.outcome is not Outcome.PROCESSED:
             drop_results(self._work_fd, file)
@@ -121,7 +116,7 @@ class Deliveries:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         results_fd = os.open(file.results_name, flags, dir_fd=self._work_fd)
         try:
-            with disk.opened(self._outbound) as outbound_fd:
+            with opened(self._outbound) as outbound_fd:
                 for name in sorted(os.listdir(results_fd)):
                     try:
                         disk.rename_new(results_fd, name, outbound_fd, name)
@@ -135,7 +130,7 @@ class Deliveries:
     def sync(self, files: Sequence[InboxFile]) -> None:
         """Make the folders durable that `files` were moved to, and work/."""
         for outcome, folder in {_place(file) for file in files}:
-            with disk.opened(self._folders[outcome], folder) as fd:
+            with opened(self._folders[outcome], folder) as fd:
                 os.fsync(fd)
         os.fsync(self._work_fd)
 
@@ -206,7 +201,7 @@ def _iso(seconds: float) -> str:
 
 def _speaks_of(folder_fd: int, name: str, file_id: str) -> bool:
     """The sidecar that lies there is an earlier try for the same file."""
-    found = disk.look(folder_fd, name)
+    found = look(folder_fd, name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return False
     with contextlib.suppress(OSError, ValueError):

@@ -13,8 +13,6 @@ import os
 import stat
 from pathlib import Path
 
-from inboxd.beneath import look as look
-from inboxd.beneath import opened as opened
 from inboxd.errors import DiskError, PreconditionError
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -121,6 +119,4 @@ def make_folder(path: Path, mode: int | None = None) -> None:
     except OSError as error:
         raise DiskError(f"{path}: {error.strerror}", errno=error.errno or 0, path=str(path)) from error
     if stat.S_ISLNK(os.lstat(path).st_mode):
-        raise PreconditionError(
-            f"{path} is a symbolic link", hint="name the real folder in the configuration"
-        )
+        raise PreconditionError(f"{path} is a symbolic link", hint="name the real folder in the configuration")

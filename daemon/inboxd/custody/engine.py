@@ -40,7 +40,7 @@ def make_engine(url: str, durability: str) -> Engine:
 
 
 def _set_pragmas(connection: Any, durability: str) -> None:
-    """busy_timeout is set by the driver before this; WAL with FULL loses no commit on power loss (sqlite.org/pragma)."""
+    """The driver has set busy_timeout. WAL with FULL loses no commit on power loss (sqlite.org, pragma)."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute(f"PRAGMA synchronous={'FULL' if durability == 'full' else 'NORMAL'}")
@@ -54,9 +54,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        words = (
-            str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-        )
+        words = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
         if any(sign in words for sign in _DAMAGED):
             raise LedgerRefused(
                 f"the ledger is damaged: {words}", hint="restore it from a backup; nothing was changed"
@@ -95,7 +93,7 @@ def migrate(connection: Connection) -> None:
 
 
 def begin(connection: Connection) -> None:
-    """A write transaction from its first statement: a later upgrade of a read lock would fail at once (SQLITE_BUSY_SNAPSHOT)."""
+    """A write transaction from its first statement on: upgrading a read lock later fails at once (BUSY_SNAPSHOT)."""
     immediate = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
     connection.exec_driver_sql(immediate)
 
@@ -104,9 +102,7 @@ def _revision(connection: Connection) -> str | None:
     tables = set(connection.dialect.get_table_names(connection))
     if "alembic_version" not in tables:
         if "files" in tables:
-            raise LedgerRefused(
-                "the ledger's database holds tables that are not ours", hint="give inboxd its own"
-            )
+            raise LedgerRefused("the ledger's database holds tables that are not ours", hint="give inboxd its own")
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 

@@ -36,9 +36,7 @@ class History:
 
     def failures(self, file_id: str) -> list[Failure]:
         """A file's failed attempts, oldest first."""
-        query = (
-            select(failures).where(failures.c.file_id == file_id).order_by(failures.c.at, failures.c.attempt)
-        )
+        query = select(failures).where(failures.c.file_id == file_id).order_by(failures.c.at, failures.c.attempt)
         return [failure_of(row) for row in self._rows(query)]
 
     def find(
@@ -78,9 +76,7 @@ class History:
 
     def counts(self) -> dict[str, dict[State, int]]:
         """How many rows are in each open state, by inbox."""
-        query = text(
-            "SELECT inbox, state, count(*) AS number FROM files WHERE open = 1 GROUP BY state, inbox"
-        )
+        query = text("SELECT inbox, state, count(*) AS number FROM files WHERE open = 1 GROUP BY state, inbox")
         result: dict[str, dict[State, int]] = {}
         for row in self._rows(query):
             result.setdefault(row["inbox"], {})[State(row["state"])] = row["number"]

@@ -48,13 +48,11 @@ _WRITES = {
 def _compare_and_set(verb: str) -> Any:
     """UPDATE … WHERE the row is in a state that `verb` may leave."""
     target = next(state for (_from, name), state in TRANSITIONS.items() if name == verb)
-    writes = {column: bindparam(f"new_{column}") for column in _WRITES[verb]}
+    writes: dict[str, Any] = {column: bindparam(f"new_{column}") for column in _WRITES[verb]}
     open_now = 0 if verb in ("abandon", "deliver", "lose") else 1
     return (
         files.update()
-        .where(
-            files.c.id == bindparam("old_id"), or_(*(files.c.state == str(state) for state in sources(verb)))
-        )
+        .where(files.c.id == bindparam("old_id"), or_(*(files.c.state == str(state) for state in sources(verb))))
         .values(state=str(target), open=open_now, **writes)
     )
 
@@ -178,29 +176,21 @@ class Ledger:
     def failed(self, failed: Sequence[Failure]) -> None:
         """Lines of history."""
         if failed:
-            statement = self._insert(failures).on_conflict_do_nothing(
-                index_elements=["file_id", "attempt", "at"]
-            )
+            statement = self._insert(failures).on_conflict_do_nothing(index_elements=["file_id", "attempt", "at"])
             self._connected().execute(statement, [failure_values(failure) for failure in failed])
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove rows whose files are gone by policy."""
         if ids:
             self._connected().execute(failures.delete().where(failures.c.file_id.in_(ids)))
-            self._connected().execute(
-                files.delete().where(files.c.id.in_(ids), files.c.state == str(State.DONE))
-            )
+            self._connected().execute(files.delete().where(files.c.id.in_(ids), files.c.state == str(State.DONE)))
 
     def _change(self, verb: str, changed: Sequence[InboxFile], more: Values | None = None) -> bool:
         """False when it had been done before; raises LedgerConflict when rows are not as we believe."""
         if not changed:
             return False
         parameters = _parameters(changed, _WRITES[verb])
-        hit = (
-            self._connected()
-            .execute(_UPDATES[verb], [{**one, **(more or {})} for one in parameters])
-            .rowcount
-        )
+        hit = self._connected().execute(_UPDATES[verb], [{**one, **(more or {})} for one in parameters]).rowcount
         if hit == len(changed):
             return True
         wanted = {str(state) for (_from, name), state in TRANSITIONS.items() if name == verb}
@@ -280,11 +270,7 @@ class Ledger:
 
     def counts(self) -> dict[str, dict[State, int]]:
         """How many rows are in each open state, by inbox."""
-        query = (
-            select(files.c.inbox, files.c.state, func.count())
-            .where(_OPEN)
-            .group_by(files.c.state, files.c.inbox)
-        )
+        query = select(files.c.inbox, files.c.state, func.count()).where(_OPEN).group_by(files.c.state, files.c.inbox)
         counts: dict[str, dict[State, int]] = {}
         with self._reading():
             for inbox, state, count in self._connected().execute(query):
@@ -298,9 +284,7 @@ class Ledger:
 
     def failures(self, file_id: str) -> list[Failure]:
         """A file's failed attempts, oldest first."""
-        query = (
-            select(failures).where(failures.c.file_id == file_id).order_by(failures.c.at, failures.c.attempt)
-        )
+        query = select(failures).where(failures.c.file_id == file_id).order_by(failures.c.at, failures.c.attempt)
         with self._reading():
             return [failure_of(row) for row in self._connected().execute(query).mappings()]
 
@@ -324,9 +308,7 @@ class Ledger:
     def identity(self) -> str:
         """What tells this ledger from every other."""
         with self._reading():
-            return str(
-                self._connected().execute(select(meta.c.value).where(meta.c.key == "identity")).scalar_one()
-            )
+            return str(self._connected().execute(select(meta.c.value).where(meta.c.key == "identity")).scalar_one())
 
     def check(self) -> list[str]:
         """What is wrong with the ledger itself, in words; empty when nothing is."""

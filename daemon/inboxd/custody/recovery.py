@@ -21,9 +21,10 @@ from itertools import islice
 from pathlib import Path
 
 from inboxd import events
+from inboxd.beneath import look, opened
 from inboxd.clock import Clock
 from inboxd.custody import disk
-from inboxd.custody.claim import Claims, Taken, drop_companions, kind_of
+from inboxd.custody.claim import Claims, Taken, as_found, drop_companions, kind_of
 from inboxd.custody.deliver import Deliveries
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -48,9 +49,7 @@ class Keeper:
 class Recovery:
     """One pass over everything a dead daemon may have left. Needs the whole state to itself."""
 
-    def __init__(
-        self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], clock: Clock
-    ) -> None:
+    def __init__(self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], clock: Clock) -> None:
         self._ledger = ledger
         self._keepers = keepers
         self._marks = {mark.batch: mark for mark in marks}
@@ -93,7 +92,7 @@ class Recovery:
         for keeper, files in self._pages(State.CLAIMING):
             taken = Taken()
             for file in files:
-                found = disk.look(keeper.claims.work_fd, file.work_name)
+                found = look(keeper.claims.work_fd, file.work_name)
                 if found is None:
                     taken.gone.append(replace(file, reason="the daemon stopped before it was taken"))
                 elif stat.S_ISREG(found.st_mode):
@@ -110,16 +109,14 @@ class Recovery:
         """It is in work/: ours. After a power cut its old name may still be there as well."""
         disk.sync_file(keeper.claims.work_fd, file.work_name)
         try:
-            with disk.opened(keeper.inbound, file.folder) as inbound_fd:
-                twin = disk.look(inbound_fd, file.name)
+            with opened(keeper.inbound, file.folder) as inbound_fd:
+                twin = look(inbound_fd, file.name)
                 if twin and (twin.st_dev, twin.st_ino) == (found.st_dev, found.st_ino) and found.st_nlink > 1:
                     os.unlink(file.name, dir_fd=inbound_fd)
                 drop_companions(inbound_fd, file)
         except FileNotFoundError:
             pass  # the uploader removed the folder; there is no old name then
-        return replace(
-            file, dev=found.st_dev, ino=found.st_ino, size=found.st_size, mtime_ns=found.st_mtime_ns
-        )
+        return as_found(file, found)
 
     def _give_back_running(self) -> None:
         for _keeper, files in self._pages(State.RUNNING):
@@ -164,7 +161,7 @@ class Recovery:
     def _adopt(self, keeper: Keeper, names: Iterable[str]) -> None:
         """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off."""
         for name in names:
-            found = disk.look(keeper.claims.work_fd, name)
+            found = look(keeper.claims.work_fd, name)
             if found is None:
                 continue
             known = self._ledger.get(name[:32]) if _ID.match(name) else None

@@ -10,6 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from inboxd.beneath import look, opened
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -31,8 +32,8 @@ def prune(ledger: Ledger, inbox: str, outcome: Outcome, folder: Path, before: fl
 def _remove(file: InboxFile, root: Path) -> None:
     """Only the very file we delivered; what somebody put in its place is not ours."""
     folder, name = os.path.split(file.destination or "")
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), disk.opened(root, folder) as fd:
-        found = disk.look(fd, name)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened(root, folder) as fd:
+        found = look(fd, name)
         if found is None or (found.st_dev, found.st_ino) != (file.dev, file.ino):
             return
         os.unlink(name, dir_fd=fd)

@@ -56,7 +56,7 @@ def file_values(file: InboxFile) -> Values:
     }
 
 
-def file_of(row: Mapping[str, Any]) -> InboxFile:
+def file_of(row: Mapping[Any, Any]) -> InboxFile:
     """The record of a row."""
     return InboxFile(
         id=row["id"],
@@ -95,7 +95,7 @@ def failure_values(failure: Failure) -> Values:
     }  # fmt: skip
 
 
-def failure_of(row: Mapping[str, Any]) -> Failure:
+def failure_of(row: Mapping[Any, Any]) -> Failure:
     """The record of a failure's row."""
     return Failure(
         row["file_id"], row["attempt"], row["at"], row["seconds"], Ending(row["ending"]), row["error_class"],

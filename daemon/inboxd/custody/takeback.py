@@ -11,6 +11,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from inboxd.beneath import opened
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -21,12 +22,10 @@ from inboxd.model import InboxFile, Outcome, State
 def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> InboxFile:
     """Move an error back and record it CLAIMED with no attempts. Raises UsageError where it can't be done."""
     if file.state is not State.DONE or file.outcome is not Outcome.ERROR:
-        raise UsageError(
-            f"{file.id} is {file.state}, {file.outcome or 'without outcome'}: only errors are retried"
-        )
+        raise UsageError(f"{file.id} is {file.state}, {file.outcome or 'without outcome'}: only errors are retried")
     folder, name = os.path.split(file.destination or "")
     try:
-        with disk.opened(errors, folder) as errors_fd:
+        with opened(errors, folder) as errors_fd:
             disk.rename_new(errors_fd, name, work_fd, file.work_name)
             for sidecar in (disk.fit(name, ".error.json"), disk.fit(name, f".{file.id[-8:]}.error.json")):
                 with contextlib.suppress(FileNotFoundError):

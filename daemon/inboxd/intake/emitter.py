@@ -39,9 +39,7 @@ class WatchLimit(OSError):
 class Emitter(EventEmitter):
     """Watches one inbound folder, and those below it when asked to."""
 
-    def __init__(
-        self, queue: EventQueue, watch: ObservedWatch, *, hints: Hints, on_create: bool, **rest: Any
-    ) -> None:
+    def __init__(self, queue: EventQueue, watch: ObservedWatch, *, hints: Hints, on_create: bool, **rest: Any) -> None:
         super().__init__(queue, watch, **rest)
         self._hints = hints
         self._on_create = on_create

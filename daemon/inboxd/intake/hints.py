@@ -1,4 +1,4 @@
-"""Where watching threads leave what they heard, and the pipeline's thread takes it. A hint may be lost; a scan finds all."""
+"""Where watching threads leave what they heard, for the pipeline. A hint may be lost; a scan finds all."""
 
 from __future__ import annotations
 

@@ -36,9 +36,7 @@ _AWAY = 1.0  # seconds between two looks for a folder that is away
 class InboxView:
     """Looks only; never changes a file. Instants in monotonic seconds."""
 
-    def __init__(
-        self, name: str, rules: Inbox, rescan: float, clock: Clock, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, name: str, rules: Inbox, rescan: float, clock: Clock, wake: Callable[[], None]) -> None:
         self.condition = "not started"
         self.backlog = 0
         self._name = name
@@ -66,9 +64,7 @@ class InboxView:
         try:
             self._arm()
         except OSError as error:
-            raise PreconditionError(
-                f"inbox {self._name}: {self._root} can't be looked at: {error.strerror}"
-            ) from error
+            raise PreconditionError(f"inbox {self._name}: {self._root} can't be looked at: {error.strerror}") from error
 
     def stop(self) -> None:
         """No more hints."""
@@ -116,9 +112,7 @@ class InboxView:
         except OSError as error:
             return self._away(error.strerror or "unknown")
         if not stat.S_ISDIR(found.st_mode):
-            return self._away(
-                "it is a symbolic link now" if stat.S_ISLNK(found.st_mode) else "it is no folder now"
-            )
+            return self._away("it is a symbolic link now" if stat.S_ISLNK(found.st_mode) else "it is no folder now")
         if self._identity is not None and found.st_dev != self._identity[0]:
             return self._away("another file system is in its place")
         was_away = self.condition.startswith("away")
@@ -352,11 +346,7 @@ class InboxView:
             return f"it is complete and waits for its turn ({len(self._settling)} files wait here)"
         if self._companions is not None:
             return self._companions.explain(folder, name)
-        pending = (
-            "now"
-            if self._scan or self._again
-            else f"in {max(0.0, self._next_scan - now):.0f} s at the latest"
-        )
+        pending = "now" if self._scan or self._again else f"in {max(0.0, self._next_scan - now):.0f} s at the latest"
         return f"it has not been seen yet; the inbox is looked through {pending}"
 
 

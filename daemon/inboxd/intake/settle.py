@@ -94,9 +94,7 @@ def read_digest(text: str, kind: str, name: str) -> str | None:
     length = {"sha256": 64, "md5": 32}[kind]
     for line in text.splitlines():
         digest, _, rest = line.strip().partition(" ")
-        is_digest = len(digest) == length and all(
-            character in "0123456789abcdefABCDEF" for character in digest
-        )
+        is_digest = len(digest) == length and all(character in "0123456789abcdefABCDEF" for character in digest)
         if is_digest and (not rest.strip() or rest.strip().lstrip("*").removeprefix("./") == name):
             return digest.lower()
     return None

@@ -34,9 +34,7 @@ class _Waker(FileSystemEventHandler):
 class Watch:
     """Kernel events for one folder, as hints."""
 
-    def __init__(
-        self, root: Path, recursive: bool, on_create: bool, hints: Hints, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, root: Path, recursive: bool, on_create: bool, hints: Hints, wake: Callable[[], None]) -> None:
         self._root = root
         self._recursive = recursive
         self._make = functools.partial(Emitter, hints=hints, on_create=on_create)
@@ -62,9 +60,7 @@ class Watch:
     def alive(self) -> bool:
         """All its threads live; an observer may outlive its emitter."""
         observer = self._observer
-        return (
-            observer is not None and observer.is_alive() and all(one.is_alive() for one in observer.emitters)
-        )
+        return observer is not None and observer.is_alive() and all(one.is_alive() for one in observer.emitters)
 
     @property
     def watches(self) -> int:

@@ -14,9 +14,9 @@ from inboxd.wire import BrokenFrame, Mark, Order, OrderedFile
 class Cause(StrEnum):
     """Why a child ended in the middle of an order."""
 
-    DIED = "died"              # by itself
-    TIMED_OUT = "timed out"    # we killed it: the file in progress took too long
-    STOPPED = "stopped"        # we killed it: the daemon stops
+    DIED = "died"  # by itself
+    TIMED_OUT = "timed out"  # we killed it: the file in progress took too long
+    STOPPED = "stopped"  # we killed it: the daemon stops
 
 
 @dataclass(frozen=True, slots=True)

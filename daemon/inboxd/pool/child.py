@@ -16,21 +16,21 @@ from pathlib import Path
 from inboxd.pool.environment import worker_environment
 from inboxd.wire import Frames, Mark, Message, encode, read_mark
 
-_READ = 256 * 1024            # bytes taken from a socket or pipe at once
+_READ = 256 * 1024  # bytes taken from a socket or pipe at once
 _MOST_LEFTOVER = 1024 * 1024  # bytes of output still read from a dead child; a grandchild may go on writing
 _serial = itertools.count()
 
-TOKEN = "INBOXD_WORKER"       # tells whose process a stray one is
-LOCK_FD = "INBOXD_LOCK_FD"    # work.command hands the generation lock on to commands
+TOKEN = "INBOXD_WORKER"  # tells whose process a stray one is
+LOCK_FD = "INBOXD_LOCK_FD"  # work.command hands the generation lock on to commands
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """What all children are started with."""
 
-    marks: Path                # folder of the mark files
-    lock_fd: int               # the generation lock, inherited
-    secrets: frozenset[str]    # environment variables that hold secrets
+    marks: Path  # folder of the mark files
+    lock_fd: int  # the generation lock, inherited
+    secrets: frozenset[str]  # environment variables that hold secrets
 
 
 class Child:

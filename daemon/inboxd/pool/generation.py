@@ -15,8 +15,8 @@ _STEP = 0.05  # seconds between two looks; flock(2) has no timeout of its own
 class GenerationLock:
     """state/generation.lock. Workers and their commands inherit `fd`, one shared open file description.
 
-    Taken exclusively it proves that nobody of an earlier daemon is left; then it becomes a shared lock, which the
-    kernel drops when the last process that inherited it is gone.
+    Taken exclusively it proves that nobody of an earlier daemon is left; then it becomes a shared lock, which
+    the kernel drops when the last process that inherited it is gone.
     """
 
     def __init__(self, path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-LONGEST = 4096        # bytes of a line that are kept
-TAIL = 64 * 1024      # bytes of the tail
-RATE = 100            # lines per child and second
+LONGEST = 4096  # bytes of a line that are kept
+TAIL = 64 * 1024  # bytes of the tail
+RATE = 100  # lines per child and second
 
 
 class Output:
@@ -13,9 +13,9 @@ class Output:
     def __init__(self, rate: int = RATE) -> None:
         self._rate = rate
         self._line = bytearray()
-        self._cut = 0              # bytes of the unfinished line beyond LONGEST
+        self._cut = 0  # bytes of the unfinished line beyond LONGEST
         self._tail = bytearray()
-        self._second = 0.0         # monotonic seconds when the present second of the rate began
+        self._second = 0.0  # monotonic seconds when the present second of the rate began
         self._said = 0
         self._dropped = 0
 

@@ -64,7 +64,7 @@ class Pool:
             raise
 
     def run(self, turn: Turn) -> None:
-        """Main thread: the loop, until drained. It calls `turn` each round, and within the seconds that returns."""
+        """Main thread: the loop, until drained. `turn` is called each round; returns seconds to the next call."""
         assert self._supervisor is not None, "start() comes first"
         try:
             self._supervisor.run(turn)

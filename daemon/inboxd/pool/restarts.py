@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 _FIRST, _LONGEST = 0.5, 60.0  # seconds
-_AT_ONCE = 3                  # deaths in a row that files explain, before the next start waits
+_AT_ONCE = 3  # deaths in a row that files explain, before the next start waits
 
 
 class Restarts:

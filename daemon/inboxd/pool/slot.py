@@ -24,13 +24,13 @@ from inboxd.pool.states import ChildState, follow
 from inboxd.pool.transcript import Transcript
 from inboxd.wire import BrokenFrame, Mark, Message, Note, Order, Ready, Reports, Setup
 
-START_TIMEOUT = 60.0   # seconds until Ready
-EXIT_TIMEOUT = 5.0     # from the request to stop, without a file in progress, to SIGKILL
-ABANDON_AFTER = 10.0   # from SIGKILL to giving the slot up
-_EOF_GRACE = 1.0       # a dying process closes its socket a moment before its pidfd tells
-_DUMP_SPAN = 0.5       # what a hung worker gets to write its traceback
-_LOOK = 1.0            # how often the memory of a worker is looked at during a long file
-_SWEEP = 10.0          # from a finished order to the look for what it left behind
+START_TIMEOUT = 60.0  # seconds until Ready
+EXIT_TIMEOUT = 5.0  # from the request to stop, without a file in progress, to SIGKILL
+ABANDON_AFTER = 10.0  # from SIGKILL to giving the slot up
+_EOF_GRACE = 1.0  # a dying process closes its socket a moment before its pidfd tells
+_DUMP_SPAN = 0.5  # what a hung worker gets to write its traceback
+_LOOK = 1.0  # how often the memory of a worker is looked at during a long file
+_SWEEP = 10.0  # from a finished order to the look for what it left behind
 _NEVER = math.inf
 
 _NOTES = {event.name: event for event in (events.DATABASE_OPENED, events.DATABASE_AWAY)}
@@ -54,22 +54,22 @@ class Slot:
     def __init__(self, number: int, ground: Ground) -> None:
         self.number = number
         self.state = ChildState.EXITED
-        self.due = -_NEVER                 # monotonic seconds when `tend` (or the next start) is due
+        self.due = -_NEVER  # monotonic seconds when `tend` (or the next start) is due
         self.child: Child | None = None
-        self.setup: Setup | None = None    # what the child was started with
+        self.setup: Setup | None = None  # what the child was started with
         self.broken: dict[str, str] | None = None  # as Ready said it
         self.assignment: Assignment | None = None
         self.restarts = Restarts()
         self.starts = 0
-        self.done = 0                      # files of this child
-        self.last_words = ""               # of the last child that died
+        self.done = 0  # files of this child
+        self.last_words = ""  # of the last child that died
         self._ground = ground
         self._transcript: Transcript | None = None
         self._verdict: Death | None = None  # why we kill, or are about to
-        self._asked = False                # to stop
+        self._asked = False  # to stop
         self._killed = False
         self._started = 0.0
-        self._spread = 1.0                 # of max_files
+        self._spread = 1.0  # of max_files
         self._rss = 0
 
     # Start

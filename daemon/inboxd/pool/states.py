@@ -44,7 +44,7 @@ TRANSITIONS: dict[tuple[ChildState, str], ChildState] = {
     (_S.STOPPING, "exit"): _S.EXITED,
     (_S.FATAL, "exit"): _S.EXITED,
     (_S.EXITED, "wait"): _S.BACKOFF,
-    (_S.BACKOFF, "exit"): _S.EXITED,       # the pool stops while the slot waits
+    (_S.BACKOFF, "exit"): _S.EXITED,  # the pool stops while the slot waits
 }
 
 LIVE = frozenset({_S.STARTING, _S.IDLE, _S.BUSY, _S.STOPPING, _S.FATAL})

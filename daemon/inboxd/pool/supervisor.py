@@ -19,8 +19,8 @@ from inboxd.pool.slot import Ground, Slot
 from inboxd.pool.states import ChildState
 from inboxd.wire import Order, Setup
 
-_MOST_EARLY_DEATHS = 3   # at start, before any worker was ready
-_LAST_SPAN = 2.0         # seconds that killed processes get to disappear at the end
+_MOST_EARLY_DEATHS = 3  # at start, before any worker was ready
+_LAST_SPAN = 2.0  # seconds that killed processes get to disappear at the end
 
 Turn = Callable[[], float | None]
 
@@ -28,9 +28,7 @@ Turn = Callable[[], float | None]
 class Supervisor:
     """Starts, feeds, watches, recycles and ends the workers, in the thread that calls `start` and `run`."""
 
-    def __init__(
-        self, workers: Workers, setup: Setup, launch: Launch, exchange: Exchange, clock: Clock
-    ) -> None:
+    def __init__(self, workers: Workers, setup: Setup, launch: Launch, exchange: Exchange, clock: Clock) -> None:
         self._setup = setup
         self._exchange = exchange
         self._clock = clock
@@ -38,8 +36,8 @@ class Supervisor:
         self._orphans = Orphans(self._selector)
         self._grace: float | None = None  # asked for by `drain`, from any thread
         self._draining = False
-        self._stop_at = math.inf          # monotonic seconds when the grace is over
-        self._sweep_at = math.inf         # monotonic seconds of the next look for orphans
+        self._stop_at = math.inf  # monotonic seconds when the grace is over
+        self._sweep_at = math.inf  # monotonic seconds of the next look for orphans
         self._ground = Ground(workers, clock, exchange, self._selector, launch, self._sweep_within)
         self.slots = [Slot(number, self._ground) for number in range(workers.count)]
         self._closed = False

@@ -44,9 +44,7 @@ class Command:
         for word in self._words:
             try:
                 fields = [
-                    field
-                    for _text, field, _spec, _conversion in string.Formatter().parse(word)
-                    if field is not None
+                    field for _text, field, _spec, _conversion in string.Formatter().parse(word) if field is not None
                 ]
             except ValueError as error:
                 return f"argument {word!r}: {error}; write {{{{ and }}}} for braces"
@@ -156,9 +154,7 @@ def _read_output(process: subprocess.Popen[bytes]) -> str:
         selector.register(pidfd, selectors.EVENT_READ)
         deadline: float | None = None
         while pipe in selector.get_map():
-            for key, _events in selector.select(
-                None if deadline is None else max(0.0, deadline - time.monotonic())
-            ):
+            for key, _events in selector.select(None if deadline is None else max(0.0, deadline - time.monotonic())):
                 if key.fd == pidfd:
                     selector.unregister(pidfd)
                     deadline = time.monotonic() + _DRAIN

@@ -69,9 +69,7 @@ class Databases:
                 left = began + self._specs[name].connect_timeout - time.monotonic()
                 if left <= 0:
                     words = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-                    self._note(
-                        Note("database.away", {"database": name, "message": words[0], "pid": os.getpid()})
-                    )
+                    self._note(Note("database.away", {"database": name, "message": words[0], "pid": os.getpid()}))
                     raise DatabaseAway(f"database {name} is away: {words[0]}") from error
                 time.sleep(min(left, random.uniform(0, pause)))
                 pause = min(pause * 2, _PAUSE[1])
@@ -118,9 +116,7 @@ class Databases:
         if name in self._with_receipts:
             return
         with connection.begin():
-            if (
-                connection.dialect.name == "postgresql"
-            ):  # two CREATE … IF NOT EXISTS at once may collide there
+            if connection.dialect.name == "postgresql":  # two CREATE … IF NOT EXISTS at once may collide there
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7710281131)")
             connection.exec_driver_sql(_RECEIPTS)
         self._with_receipts.add(name)
@@ -135,7 +131,8 @@ CREATE TABLE IF NOT EXISTS inboxd_receipts (
 def _leave_receipt(connection: Connection, file_id: str, inbox: str) -> None:
     """Insert first: on PostgreSQL a second run of the same file waits here until the first one's fate is known."""
     sql = _sqlalchemy().text(
-        "INSERT INTO inboxd_receipts (file_id, inbox, done_at) VALUES (:id, :inbox, :now) ON CONFLICT (file_id) DO NOTHING"
+        "INSERT INTO inboxd_receipts (file_id, inbox, done_at) VALUES (:id, :inbox, :now) "
+        "ON CONFLICT (file_id) DO NOTHING"
     )
     if connection.execute(sql, {"id": file_id, "inbox": inbox, "now": time.time()}).rowcount == 0:
         raise AlreadyDone
@@ -146,14 +143,10 @@ def make_engine(spec: DatabaseSpec) -> Engine:
     sqlalchemy = _sqlalchemy()
     url = sqlalchemy.make_url(spec.url)
     if url.get_backend_name() == "sqlite":
-        engine = sqlalchemy.create_engine(
-            url, connect_args={"timeout": spec.connect_timeout}, pool_pre_ping=True
-        )
+        engine = sqlalchemy.create_engine(url, connect_args={"timeout": spec.connect_timeout}, pool_pre_ping=True)
         # The driver would begin a transaction late, and not at all before DDL; work and receipt need a real one.
         sqlalchemy.event.listen(engine, "connect", lambda raw, _record: setattr(raw, "isolation_level", None))
-        sqlalchemy.event.listen(
-            engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
-        )
+        sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine  # type: ignore[no-any-return]
     arguments = {"connect_timeout": max(1, int(min(_TRY, spec.connect_timeout)))}
     if url.get_backend_name() != "postgresql":

@@ -49,9 +49,7 @@ class File:
 
     __slots__ = ("_databases", "_ordered", "inbox", "options")
 
-    def __init__(
-        self, ordered: OrderedFile, inbox: str, options: dict[str, Any], databases: Transactions
-    ) -> None:
+    def __init__(self, ordered: OrderedFile, inbox: str, options: dict[str, Any], databases: Transactions) -> None:
         self._ordered = ordered
         self._databases = databases
         self.inbox = inbox

@@ -72,10 +72,8 @@ class Handlers:
         clear_results(file)
         self._databases.new_run()
         began = time.monotonic()
-        if inbox in self._commands:
-            report = self._commands[inbox](file)
-        else:
-            report = self._run_function(inbox, file)
+        command = self._commands.get(inbox)
+        report = command(file) if command else self._run_function(inbox, file)
         report = replace(report, seconds=time.monotonic() - began, pid=os.getpid())
         return _after(file, report)
 
@@ -84,9 +82,7 @@ class Handlers:
         if inbox in self._broken:
             return Report(file.id, Ending.BROKEN, message=self._broken[inbox], begun=False)
         if inbox not in self._setup.handlers:
-            return Report(
-                file.id, Ending.BROKEN, message="this worker does not know the inbox yet", begun=False
-            )
+            return Report(file.id, Ending.BROKEN, message="this worker does not know the inbox yet", begun=False)
         database = self._setup.handlers[inbox].database
         if database is not None:
             try:
@@ -105,9 +101,7 @@ class Handlers:
     def _file(self, inbox: str, ordered: OrderedFile) -> File:
         return File(ordered, inbox, dict(self._setup.handlers[inbox].options), self._databases)
 
-    def run_batch(
-        self, inbox: str, files: Sequence[OrderedFile], begin: Callable[[int], None]
-    ) -> list[Report]:
+    def run_batch(self, inbox: str, files: Sequence[OrderedFile], begin: Callable[[int], None]) -> list[Report]:
         """Run a batch handler on all files at once. A failure of the whole asks for its halves (`bisect`)."""
         refusals = [refusal for file in files if (refusal := self._refusal(inbox, file))]
         if refusals:
@@ -146,9 +140,7 @@ def _load_function(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name + ".").startswith(error.name + "."):
-            raise _CannotLoad(
-                f"there is no module {error.name!r}; is it beside the configuration file?"
-            ) from None
+            raise _CannotLoad(f"there is no module {error.name!r}; is it beside the configuration file?") from None
         raise _CannotLoad(f"module {module_name!r} imports {error.name!r}, which is not installed") from None
     except BaseException as error:  # noqa: BLE001 - the user's module ends here, whatever it raised
         lines = traceback.format_exception_only(error)
@@ -206,9 +198,7 @@ def _words(error: BaseException) -> str:
 def _of_batch(file: OrderedFile, position: int, returned: Any) -> Report:
     """What a batch handler said of one file: by id, by position, or one answer for all."""
     if isinstance(returned, list | tuple):
-        missing = ValueError(
-            f"the batch handler returned {len(returned)} answers; this file is number {position + 1}"
-        )
+        missing = ValueError(f"the batch handler returned {len(returned)} answers; this file is number {position + 1}")
         return succeeded(file.id, returned[position] if position < len(returned) else missing)
     if isinstance(returned, dict) and file.id in returned:
         return succeeded(file.id, returned[file.id])
@@ -231,6 +221,4 @@ def _after(file: OrderedFile, report: Report) -> Report:
 
 
 def _input_changed(report: Report, message: str) -> Report:
-    return replace(
-        report, ending=Ending.INPUT_CHANGED, message=message, error_class="InputChanged", result=None
-    )
+    return replace(report, ending=Ending.INPUT_CHANGED, message=message, error_class="InputChanged", result=None)

@@ -1,6 +1,6 @@
 """The limit for one process: read, hash, rename, one SQLite row per file committed by hundreds. No promise at all.
 
-    bare.py FOLDER     what lies in FOLDER/inbound first, then what is renamed in, until it is killed
+bare.py FOLDER     what lies in FOLDER/inbound first, then what is renamed in, until it is killed
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What one would write in an afternoon: watchdog, a ProcessPoolExecutor, a row per file.
 
-    handwritten.py FOLDER
+handwritten.py FOLDER
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
+from ready import say_ready
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
-
-from ready import say_ready
 
 WORKERS = 2
 

@@ -1,0 +1,13 @@
+"""No module of the daemon above 400 lines: a god module is prevented, not repaired."""
+
+import sys
+from pathlib import Path
+
+MOST = 400
+
+large = [
+    f"{path}: {count} lines, {MOST} at most"
+    for path in sorted(Path("daemon").rglob("*.py"))
+    if (count := len(path.read_text().splitlines())) > MOST
+]
+sys.exit("\n".join(large))

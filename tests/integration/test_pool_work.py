@@ -1,0 +1,188 @@
+"""The pool at work: orders, reports, look-ahead, recycling, reload, output."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+from support.pool_rig import Rig, rig
+from support.wait import wait_until
+
+from inboxd.model import Ending
+
+
+def endings(reports):
+    return [report.ending for report in reports]
+
+
+def test_each_file_of_each_order_is_reported_once(tmp_path):
+    with rig(tmp_path, processes=2) as pool:
+        orders = [pool.dispatch("noop", *(f"{n}" for n in range(size))) for size in (1, 7, 100, 1, 3)]
+        for order in orders:
+            assert set(endings(pool.outcome(order))) == {Ending.PROCESSED}
+        assert pool.pool.reports() == []
+
+
+def test_look_ahead_is_bounded_and_released_by_a_drain(tmp_path):
+    with rig(tmp_path) as pool:
+        assert (pool.pool.idle(), pool.pool.free()) == (1, 2)
+        running = pool.dispatch("wait_for_go", "a", "b")
+        pool.wait_begun(running)
+        assert (pool.pool.idle(), pool.pool.free()) == (0, 1)
+        waiting = pool.dispatch("noop", "c")
+        assert pool.pool.free() == 0
+        pool.pool.drain(20)
+        assert [(r.ending, r.begun) for r in pool.outcome(waiting)] == [(Ending.RELEASED, False)]
+        (tmp_path / "go").touch()
+        first, second = pool.outcome(running)
+        assert first.ending is Ending.PROCESSED
+        assert (second.ending, second.begun) == (Ending.RELEASED, False)
+        late = pool.dispatch("noop", "d")
+        assert [(r.ending, r.begun) for r in pool.outcome(late)] == [(Ending.RELEASED, False)]
+        assert pool.pool.free() == 0
+
+
+def test_a_drain_without_grace_cuts_the_file_in_progress_off(tmp_path):
+    with rig(tmp_path) as pool:
+        order = pool.dispatch("by_name", "fine", "sleep", "never")
+        wait_until(lambda: (pool.collect(), pool.pool.snapshot()[0]["file_id"])[1] == order.files[1].id, "the sleeper")
+        pool.stop(grace=0.05)
+        fine, cut, never = pool.outcome(order)
+        assert (cut.ending, cut.begun) == (Ending.RELEASED, True)
+        assert (never.ending, never.begun) == (Ending.RELEASED, False)
+        assert fine.ending in (Ending.PROCESSED, Ending.RELEASED)
+
+
+def test_the_surroundings_of_a_handler(tmp_path, monkeypatch):
+    for name in (
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "CREDENTIALS_DIRECTORY",
+        "LISTEN_FDS",
+        "PGPASSWORD",
+        "MY_TOKEN",
+        "NAMED",
+    ):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WAREHOUSE", "postgresql://me:secret@host/db")
+    monkeypatch.setenv("HARMLESS", "1")
+    with rig(tmp_path) as pool:
+        (report,) = pool.run("tell", "a")
+        assert report.result is not None
+        seen = set(report.result["environment"])
+        assert "HARMLESS" in seen
+        assert not seen & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "PGPASSWORD"}
+        assert not seen & {"MY_TOKEN", "NAMED", "WAREHOUSE"}
+        assert report.result["group"] == report.result["pid"] == report.pid != os.getpid()
+        assert report.result["frozen"]
+
+
+def test_what_a_handler_changes_is_put_back(tmp_path):
+    with rig(tmp_path) as pool:
+        (before,) = pool.run("tell", "a")
+        pool.run("disturb", "b")
+        (after,) = pool.run("tell", "c")
+        assert before.result == after.result
+
+
+def test_recycled_after_so_many_files(tmp_path):
+    with rig(tmp_path, max_files=10) as pool:
+        (old,) = pool.pids()
+        assert set(endings(pool.run("noop", *"abcdefghijklmno"))) == {Ending.PROCESSED}
+        wait_until(lambda: pool.pids() not in ([], [old]), "another worker")
+        assert endings(pool.run("noop", "a")) == [Ending.PROCESSED]
+        assert "child.died" not in pool.names()
+
+
+def test_recycled_above_its_memory_after_the_file_in_progress(tmp_path):
+    with rig(tmp_path, max_memory="60MiB") as pool:
+        (first, *rest) = pool.run("grow", "a", "b", "c")
+        assert first.ending is Ending.PROCESSED
+        assert {(r.ending, r.begun) for r in rest} <= {(Ending.RELEASED, False), (Ending.PROCESSED, True)}
+        wait_until(lambda: "child.stopped" in pool.names(), "the worker to end in good order")
+        assert endings(pool.run("noop", "a")) == [Ending.PROCESSED]
+
+
+def test_memory_is_noticed_during_a_long_file(tmp_path):
+    with rig(tmp_path, max_memory="60MiB") as pool:
+        order = pool.dispatch("grow_slowly", "a", "b")
+        wait_until(lambda: "child.recycled" in pool.names(), "the memory to be seen")
+        (tmp_path / "go").touch()
+        assert [(r.ending, r.begun) for r in pool.outcome(order)] == [
+            (Ending.PROCESSED, True),
+            (Ending.RELEASED, False),
+        ]
+
+
+def test_garbage_in_cycles_is_collected(tmp_path):
+    with rig(tmp_path, max_memory="120MiB") as pool:
+        for _ in range(12):
+            assert endings(pool.run("litter", "a")) == [Ending.PROCESSED]
+        assert "child.recycled" not in pool.names()
+
+
+def test_reload_recycles_one_by_one_and_changes_options(tmp_path):
+    with rig(tmp_path, processes=2) as pool:
+        old = set(pool.pids())
+        pool.pool.renew(pool.setup(colour="blue"))
+        order = pool.dispatch("options", "a")
+        (report,) = pool.outcome(order)
+        assert report.result == {"colour": "blue"}
+        wait_until(lambda: len(pool.pids()) == 2 and not old & set(pool.pids()), "two new workers")
+        assert "child.died" not in pool.names()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_reload_changes_the_number_of_workers(tmp_path, count):
+    with rig(tmp_path, processes=2) as pool:
+        pool.pool.renew(pool.setup(), pool.workers.model_copy(update={"processes": count}))
+        wait_until(lambda: len(pool.pool.snapshot()) == count == pool.pool.idle(), f"{count} idle workers")
+        assert endings(pool.run("noop", "a")) == [Ending.PROCESSED]
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_hash_orders_read_and_run_nothing(tmp_path, kind):
+    with rig(tmp_path) as pool:
+        order = pool.order("by_name", "kill", "gone", "fifo", hash=kind)
+        os.unlink(order.files[1].path)
+        os.unlink(order.files[2].path)
+        os.mkfifo(order.files[2].path)
+        pool.pool.dispatch(order)
+        good, gone, fifo = pool.outcome(order)
+        assert good.result == {kind: hashlib.new(kind, b"kill").hexdigest()}
+        assert (gone.ending, gone.error_class) == (Ending.FAILED, "FileNotFoundError")
+        assert (fifo.ending, "no regular file" in fifo.message) == (Ending.FAILED, True)
+
+
+def test_output_is_told_with_its_file(tmp_path):
+    with rig(tmp_path) as pool:
+        pool.run("speak", "name.csv")
+        wait_until(lambda: len(pool.texts("handler.output")) == 2, "two lines")
+        lines = [fields["line"] for name, fields in pool.told if name == "handler.output"]
+        assert lines == ["out of name.csv", "\x1b[31merr\x00 of name.csv"]
+
+
+def test_a_flood_without_a_line_end_is_bounded(tmp_path):
+    with rig(tmp_path) as pool:
+        assert endings(pool.run("flood", "a")) == [Ending.PROCESSED]
+        wait_until(lambda: any("'after'" in text for text in pool.texts("handler.output")), "the line after the flood")
+        assert max(map(len, pool.texts("handler.output"))) < 5000
+        assert "bytes more" in pool.texts("handler.output")[0]
+
+
+def test_broken_handlers_are_told_at_start_and_charge_nobody(tmp_path):
+    made = Rig(tmp_path)
+    setup = made.setup()
+    setup.handlers["bad"] = type(setup.handlers["noop"])(python="no_such_module:f")
+    made.pool._setup = setup
+    try:
+        broken = made.pool.start()
+        assert set(broken) == {"bad"}
+        assert "no_such_module" in broken["bad"]
+        made._loop.start()
+        assert [(r.ending, r.begun) for r in made.run("bad", "a")] == [(Ending.BROKEN, False)]
+        assert [(r.ending, r.begun) for r in made.run("unheard_of", "a")] == [(Ending.BROKEN, False)]
+        assert endings(made.run("noop", "a")) == [Ending.PROCESSED]
+    finally:
+        made.stop()

@@ -1,0 +1,152 @@
+"""Handlers that do what handlers should not."""
+
+import atexit
+import ctypes
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+GOOD = "good"
+
+
+def noop(file):
+    return None
+
+
+def tell(file):
+    """What a handler finds around it."""
+    return {
+        "cwd": os.getcwd(), "umask": os.umask(0o022), "pid": os.getpid(), "term": str(signal.getsignal(signal.SIGTERM)),
+        "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
+        "environment": sorted(os.environ), "group": os.getpgrp(), "frozen": gc.get_freeze_count() > 0,
+    }  # fmt: skip
+
+
+def by_name(file):
+    """The file's name says what goes wrong."""
+    name = file.name.partition("-")[0]
+    if name == "segfault":
+        ctypes.string_at(0)
+    elif name == "exit":
+        os._exit(int(file.name.partition("-")[2]))
+    elif name == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif name == "loop":
+        while True:
+            pass
+    elif name == "sleep":
+        time.sleep(3600)
+    elif name == "deaf":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGQUIT})
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(3600)
+    elif name == "raise":
+        raise KeyboardInterrupt
+    elif name == "exit_slowly":
+        atexit.register(time.sleep, 3600)
+
+
+def wait_for_go(file):
+    """Until somebody lays a file `go` beside it."""
+    go = Path(file.path).with_name("go")
+    while not go.exists():
+        time.sleep(0.005)
+
+
+def grandchild(file):
+    """Leaves a process in the worker's group, and dies."""
+    child = subprocess.Popen(["sleep", "3600"])
+    Path(file.path).with_name("pid").write_text(str(child.pid))
+    os._exit(1)
+
+
+def daemonise(file):
+    """Leaves a process in a session of its own, started by a process that is gone, and dies."""
+    place = Path(file.path).with_name("pid")
+    script = f"setsid sh -c 'echo $$ > {place}.part; mv {place}.part {place}; exec sleep 3600' > /dev/null 2>&1 &"
+    subprocess.run(["sh", "-c", script], check=True)
+    while not place.exists():
+        time.sleep(0.005)
+    os._exit(1)
+
+
+def leave(file):
+    """As daemonise, but it goes on living."""
+    place = Path(file.path).with_name("pid")
+    subprocess.run(["sh", "-c", f"setsid sleep 3600 > /dev/null 2>&1 & echo $! > {place}"], check=True)
+
+
+def flood(file):
+    """Ten megabytes without a line end, straight to the descriptor."""
+    block = b"x" * 65536
+    for _ in range(160):
+        os.write(1, block)
+    os.write(1, b"\nafter\n")
+
+
+def speak(file):
+    print("out of", file.name)
+    print("\x1b[31merr\x00 of", file.name, file=sys.stderr)
+
+
+def disturb(file):
+    """Leaves the process changed."""
+    os.chdir("/")
+    os.umask(0o777)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+
+def babble(file):
+    """Writes what is no message on the daemon's socket."""
+    os.write(_daemon_socket(), b"\xff\xff\xff\xffhello")
+    time.sleep(3600)
+
+
+def forge(file):
+    """Reports a file of somebody else."""
+    body = b'{"kind":"reports","batch":"x","reports":[],"last":true,"rss":1}'
+    os.write(_daemon_socket(), len(body).to_bytes(4, "big") + body)
+    time.sleep(3600)
+
+
+def hang_up(file):
+    os.close(_daemon_socket())
+    time.sleep(3600)
+
+
+def _daemon_socket():
+    return int(Path("/proc/self/cmdline").read_bytes().split(b"\0")[-3])
+
+
+KEPT = []
+
+
+def grow(file):
+    KEPT.append(b"x" * (80 << 20))
+
+
+def grow_slowly(file):
+    """Grows, and takes its time after that."""
+    KEPT.append(b"x" * (80 << 20))
+    wait_for_go(file)
+
+
+def litter(file):
+    """A few objects in a cycle, with many bytes."""
+    cycle = [b"x" * (20 << 20)]
+    cycle.append(cycle)
+
+
+def batch_by_name(files):
+    for file in files:
+        by_name(file)
+
+
+def options(file):
+    return dict(file.options)
