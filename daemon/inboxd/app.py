@@ -35,11 +35,11 @@ from inboxd.intake.inbox import InboxView
 from inboxd.lane import Lane
 from inboxd.operator import Operator
 from inboxd.pipeline import Pipeline, alarm
+from inboxd.pool.child import read_marks
 from inboxd.pool.pool import Pool
 from inboxd.service import Service
 from inboxd.space import Space
 from inboxd.status import Bulletin
-from inboxd.wire import Mark, read_mark
 
 _PROBE_TIMEOUT = 120.0  # seconds to load all handlers
 _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
@@ -105,9 +105,9 @@ class App:
         """Start, serve until told to stop, stop."""
         emit(events.DAEMON_STARTING, version=__version__, config=str(self.config.file), pid=os.getpid())
         self._take_state()
-        self._start_workers()
         try:
-            self._open_ledger()
+            self._recover()
+            self._start_workers()
             self._start_pipeline()
             self._ready()
             self.pool.run(self._turn)
@@ -130,25 +130,26 @@ class App:
         os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
         folders.check(self.config)
 
-    def _start_workers(self) -> None:
+    def _recover(self) -> None:
+        """Finish what a dead daemon left; its workers must be gone, and ours must not have begun."""
         self.pool = Pool(
             self.config.workers, setup_for(self.config), self.config.state, self.clock, self._wake_pipeline
         )
         self.pool.take_generation(self.config.stop_grace)
-        self._old_marks = _read_marks(self.config.state / "marks")
-        refuse_broken(self.config, self.pool.start())
-
-    def _open_ledger(self) -> None:
         self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock)
         self.history = History(self.config.ledger_url)
         lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
+        dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
+        self.pipeline = Pipeline(lanes, self.ledger, dispatcher, self.clock, durable=self.config.durability == "full")
         began = time.monotonic()
-        recovery = Recovery(self.ledger, {lane.name: lane.keeper() for lane in lanes}, self._old_marks, self.clock)
+        marks = read_marks(self.config.state / "marks")
+        recovery = Recovery(self.ledger, {lane.name: lane.keeper() for lane in lanes}, marks, self.clock)
         recovery.run()
         summary = ", ".join(f"{count} {what}" for what, count in recovery.summary.items() if count) or "nothing to do"
         emit(events.RECOVERED, seconds=time.monotonic() - began, summary=summary)
-        dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
-        self.pipeline = Pipeline(lanes, self.ledger, dispatcher, self.clock, durable=self.config.durability == "full")
+
+    def _start_workers(self) -> None:
+        refuse_broken(self.config, self.pool.start())
         self._recall_pauses()
 
     def _lane(self, name: str, inbox: Inbox) -> Lane:
@@ -314,16 +315,3 @@ def _refuse_fixed(old: Config, new: Config) -> None:
     changed = [key for key in fixed if getattr(old, key) != getattr(new, key)]
     if changed:
         raise ConfigError([f"{new.file}: {key}: can't change while inboxd runs; restart it" for key in changed])
-
-
-def _read_marks(folder: Path) -> list[Mark]:
-    """What the workers of the last daemon were at."""
-    marks: list[Mark] = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            mark = read_mark(fd)
-        finally:
-            os.close(fd)
-        marks += [mark] if mark else []
-    return marks

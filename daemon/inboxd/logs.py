@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,8 +56,8 @@ def wording(event: Event, fields: dict[str, Any]) -> str:
 class _Outlet:
     """A thread that writes, so that whoever logs never waits for a reader. Full: the newest are counted and dropped."""
 
-    def __init__(self, write: Any) -> None:
-        self._write = write
+    def __init__(self, to: Callable[[str], None]) -> None:
+        self._to = to
         self._waiting: deque[str] = deque()
         self._dropped = 0
         self._arrived = threading.Condition()
@@ -64,7 +65,8 @@ class _Outlet:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def __call__(self, message: Message) -> None:
+    def write(self, message: Message) -> None:
+        """A record, in loguru's words."""
         with self._arrived:
             if len(self._waiting) >= _MOST:
                 self._dropped += 1
@@ -90,7 +92,7 @@ class _Outlet:
                 self._dropped = 0
                 closing = self._closing
             if text or dropped:
-                self._write(text + (f"[{dropped} log records were dropped here]\n" if dropped else ""))
+                self._to(text + (f"[{dropped} log records were dropped here]\n" if dropped else ""))
             if closing:
                 return
 

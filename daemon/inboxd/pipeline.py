@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -159,8 +159,10 @@ class Pipeline:
             for lane, seen in sightings:
                 lane.view.put_back(seen)
             raise
-        failpoint("decide.recorded")
-        failpoint("claim.announced")
+        if concluded.concluded:
+            failpoint("decide.recorded")
+        if announced:
+            failpoint("claim.announced")
         self._announced += announced
         self._story.concluded(self.dispatcher.apply(concluded))
 
@@ -201,10 +203,12 @@ class Pipeline:
                 disk.sync_all(lane.claims.work_fd)
             else:
                 lane.claims.sync(taken.claimed)
-        failpoint("claim.synced")
+        if self._taken:
+            failpoint("claim.synced")
         for lane, moved in self._moved:
             lane.deliveries.sync(moved.delivered)
-        failpoint("deliver.synced")
+        if self._moved:
+            failpoint("deliver.synced")
 
     def _record(self) -> None:
         """One commit: what is claimed, delivered, and going to the pool now. Then it goes."""
@@ -222,8 +226,7 @@ class Pipeline:
         except LedgerUnavailable:
             self.dispatcher.unform(batches)
             raise
-        for name in ("claim.recorded", "deliver.recorded", "dispatch.recorded"):
-            failpoint(name)
+        self._pass_failpoints(batches)
         for batch in batches:
             self.dispatcher.dispatch(batch)
         for lane, taken in self._taken:
@@ -237,6 +240,16 @@ class Pipeline:
             self._story.delivered(lane.name, moved.delivered)
         self._taken.clear()
         self._moved.clear()
+
+    def _pass_failpoints(self, batches: Sequence[object]) -> None:
+        if self._taken:
+            failpoint("claim.recorded")
+        if self._moved:
+            failpoint("deliver.recorded")
+        if any(moved.redirected for _lane, moved in self._moved):
+            failpoint("deliver.redirected")
+        if batches:
+            failpoint("dispatch.recorded")
 
     def _next_wake(self) -> float | None:
         now, wall = self._clock.monotonic(), self._clock.time()

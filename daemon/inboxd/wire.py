@@ -212,22 +212,34 @@ class Mark:
 
 
 _MARK = "{:<32} {:>8d} {:>20.6f} {:<32}\n"
+_MARK_SIZE = len(_MARK.format("", 0, 0.0, ""))
+_MARKS = 64  # batches kept: far more than a worker can finish before the ledger has heard of the first
 
 
-def write_mark(fd: int, batch: str, index: int, since: float, file_id: str = "") -> None:
-    """Say "I begin file `index`, which is `file_id`".
+def write_mark(fd: int, mark: Mark, order: int) -> None:
+    """Say "I begin file `index`, which is `file_id`", in this worker's `order`th order.
 
-    An index equal to the length of the batch says "I have finished it"; `file_id` is then the last one's.
+    An index equal to the length of the batch says "I have finished it"; `file_id` is then the last one's. The marks
+    of earlier batches stay for a while: their reports may not have reached the ledger yet.
     """
-    os.pwrite(fd, _MARK.format(batch, index, since, file_id).encode("ascii"), 0)
+    text = _MARK.format(mark.batch, mark.index, mark.since, mark.file_id)
+    os.pwrite(fd, text.encode("ascii"), order % _MARKS * _MARK_SIZE)
+
+
+def read_marks(fd: int) -> list[Mark]:
+    """The last mark of each of the last batches, in no order."""
+    text = os.pread(fd, _MARKS * _MARK_SIZE, 0).decode("ascii", "replace")
+    places = range(0, len(text), _MARK_SIZE)
+    return [mark for place in places if (mark := _mark_of(text[place : place + _MARK_SIZE].split()))]
 
 
 def read_mark(fd: int) -> Mark | None:
-    """The last mark, or None when the worker never began anything."""
-    words = os.pread(fd, 128, 0).split()
-    if len(words) not in (3, 4):
-        return None
+    """The newest mark, or None when the worker never began anything."""
+    return max(read_marks(fd), key=lambda mark: mark.since, default=None)
+
+
+def _mark_of(words: list[str]) -> Mark | None:
     try:
-        return Mark(words[0].decode("ascii"), int(words[1]), float(words[2]), b"".join(words[3:]).decode("ascii"))
-    except ValueError:
+        return Mark(words[0], int(words[1]), float(words[2]), words[3])
+    except (ValueError, IndexError):
         return None

@@ -6,10 +6,10 @@ import hashlib
 import os
 
 import pytest
-from support.pool_rig import Rig, rig
-from support.wait import wait_until
 
 from inboxd.model import Ending
+from support.pool_rig import Rig, rig
+from support.wait import wait_until
 
 
 def endings(reports):

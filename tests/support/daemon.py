@@ -141,6 +141,11 @@ class Daemon:
         except psutil.NoSuchProcess:
             return []
 
+    def ready_workers(self) -> list[int]:
+        """Those that have loaded their handlers: whom to kill without being taken for a worker that can't start."""
+        ready = {record["pid"] for record in self.events("child.ready")}
+        return [pid for pid in self.workers() if pid in ready]
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

@@ -127,7 +127,6 @@ def rig(folder: Path, **workers: object) -> Iterator[Rig]:
             made.stop()
         finally:
             events.send_to(lambda event, fields: None)
-    del made
     assert len(os.listdir("/proc/self/fd")) <= before + 1  # the eventfd goes with the pool object
 
 

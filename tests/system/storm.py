@@ -88,7 +88,7 @@ def _pause(source: random.Random, longest: float) -> None:
 
 
 def _kill_a_worker(daemon: Daemon, source: random.Random) -> bool:
-    victims = daemon.workers()
+    victims = daemon.ready_workers()
     with contextlib.suppress(ProcessLookupError):
         if victims:
             os.kill(source.choice(victims), signal.SIGKILL)

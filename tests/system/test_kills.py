@@ -48,7 +48,7 @@ def test_workers_are_killed_under_load(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         site.drop_all((f"sleep-0_002-{number:04d}.dat".encode(), b"%d" % number) for number in range(1_500))
         for _ in range(15):
-            victims = wait_until(daemon.workers, "a worker")
+            victims = wait_until(daemon.ready_workers, "a worker")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(source.choice(victims), signal.SIGKILL)
             time.sleep(source.uniform(0.0, 0.1))  # the fault's instant, not a wait for anything

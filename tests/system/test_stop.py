@@ -39,8 +39,10 @@ def test_a_stop_waits_for_files_in_progress_and_releases_the_rest(site: Site) ->
 
 def test_after_the_grace_workers_are_killed_and_nobody_is_blamed(site: Site) -> None:
     site.write(stop_grace="300ms")
-    site.put([(b"hang-1-x.dat", b"x"), (b"hang-1-y.dat", b"y")])
     with run_daemon(site.config) as daemon:
+        site.drop("hang-1-x.dat", b"x")
+        _starts(site, 1)
+        site.drop("hang-1-y.dat", b"y")
         _starts(site, 2)
         assert daemon.stop(timeout=15) == 0
     rows = _rows(site)

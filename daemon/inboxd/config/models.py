@@ -139,12 +139,13 @@ class Retry(Section):
     def _in_order(self) -> Retry:
         if self.first > self.longest:
             raise ValueError(
-                f"'first' ({show_duration(self.first)}) is longer than 'longest' ({show_duration(self.longest)}); swap or raise them"
+                f"'first' ({show_duration(self.first)}) is longer than 'longest' ({show_duration(self.longest)}); "
+                "raise 'longest'"
             )
         if self.max_failures > self.max_attempts:
             raise ValueError(
-                f"'max_failures' ({self.max_failures}) is above 'max_attempts' ({self.max_attempts}), and could never be "
-                "reached; raise 'max_attempts'"
+                f"'max_failures' ({self.max_failures}) is above 'max_attempts' ({self.max_attempts}) and could never "
+                "be reached; raise 'max_attempts'"
             )
         return self
 
@@ -158,11 +159,12 @@ class Handler(Section):
     """The code that is run on each file: exactly one of `python` and `command`."""
 
     python: FunctionName | None = None
-    """`module:function`, such as `handlers:handle` for a file `handlers.py` beside this one (its folder is on the module path)."""
+    """`module:function`, such as `handlers:handle` for `handlers.py` beside this file, whose folder is on the module path."""
     command: Annotated[list[Text], Field(min_length=1)] | None = None
-    """Program and arguments, run without a shell; `{path}`, `{name}`, `{id}`, `{results}` and `{attempt}` are filled in."""
+    """Program and arguments, run without a shell; `{path} {name} {id} {results} {attempt}` are filled in."""
     batch: bool = False
-    """`true`: the Python function takes a list of files. If a worker dies of a batch, its halves run apart until the culprit is found."""
+    """`true`: the Python function takes a list of files. When a worker dies of a batch, its halves run apart, until the
+    culprit is found."""
     database: str | None = None
     """A name from `databases`. Tested before each file; while it is away, files wait without blame."""
     options: dict[str, Any] = {}
@@ -181,8 +183,8 @@ class Duplicates(Section):
     """What happens to a file whose content was processed before in this inbox."""
 
     policy: Literal["process", "skip", "error"] = "process"
-    """`process` it again, `skip` it (to processed/, without a run), or `error` (to errors/). Empty files are never duplicates.
-    `duplicates: skip` is short for `duplicates: {policy: skip}`."""
+    """`process` it again, `skip` it (to processed/, without a run), or `error` (to errors/). Empty files are never
+    duplicates. `duplicates: skip` is short for `duplicates: {policy: skip}`."""
     window: Interval | None = None
     """How far back to look for the first one; without it, as far back as the ledger goes."""
 
@@ -213,7 +215,8 @@ class Inbox(Section):
     """A directory that uploaders write to, and everything that happens to its files."""
 
     root: Place | None = None
-    """Holds inbound/ processed/ errors/ quarantine/ outbound/ work/ incoming/, all made at start; those named one by one may lie elsewhere."""
+    """Holds inbound/ processed/ errors/ quarantine/ outbound/ work/ incoming/, all made at start; those named one by one
+    may lie elsewhere."""
     inbound: Place | None = None
     """Where uploaders write; `root`/inbound if not given."""
     processed: Place | None = None
@@ -225,7 +228,7 @@ class Inbox(Section):
     outbound: Place | None = None
     """Where results of handlers appear; `root`/outbound if not given."""
     work: Place | None = None
-    """Holds files while they are ours; private to the daemon, on the same mount as inbound; `root`/work if not given."""
+    """Holds claimed files; private to the daemon, on the same mount as inbound; `root`/work if not given."""
     incoming: Place | None = None
     """Holds what is being fetched from remote sources; `root`/incoming if not given."""
     match: Annotated[list[Pattern], Field(min_length=1)] = ["*"]
@@ -283,8 +286,8 @@ class Config(Section):
     state: Annotated[Place, Field(validate_default=True)] = Path("var/state")
     """Folder of ledger, control socket and locks; private to the daemon. One daemon per state folder."""
     ledger: LedgerUrl = SecretStr("sqlite")
-    """`sqlite` (the file `ledger.sqlite` below `state`) or a URL: `postgresql+psycopg://…`. One with a password belongs in
-    `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`."""
+    """`sqlite` (the file `ledger.sqlite` below `state`) or a URL: `postgresql+psycopg://…`. One with a password belongs
+    in `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`."""
     durability: Literal["full", "process"] = "full"
     """`full`: what was accepted survives power loss. `process`: it survives the death of any process, and is faster."""
     workers: Workers = Workers()
@@ -295,7 +298,8 @@ class Config(Section):
     rescan: Interval = 30.0
     """Every inbox is looked through at least so often, whatever the kernel told us."""
     stop_grace: Duration = 30.0
-    """How long files in progress may go on when the daemon stops; then they are cut off, and run again after the next start."""
+    """How long files in progress may go on when the daemon stops; then they are cut off, and run again after the next
+    start."""
     resources: Resources = Resources()
     databases: dict[Name, Database] = {}
     """Databases for handlers, by name."""
@@ -303,6 +307,12 @@ class Config(Section):
     """The inboxes, by name."""
 
     _file: Path = PrivateAttr(default=Path("config.yaml"))
+
+    @model_validator(mode="after")
+    def _ledger_can_be_named(self) -> Config:
+        if self.ledger.get_secret_value() == "sqlite" and any(sign in str(self.state) for sign in "?%"):
+            raise ValueError(f"state: a SQLite ledger can't lie in {self.state}; take a path without ? and %")
+        return self
 
     @property
     def file(self) -> Path:

@@ -1,81 +1,105 @@
-"""What no single value can tell: settings that contradict each other, folders that swallow each other. Pure."""
+"""What no single value can tell: names that lead nowhere, and folders that would swallow each other.
+
+Asked of the plain values, not of the models, so that it is told together with everything else that is wrong; what has
+the wrong type is left to the models. By path alone: links and mounts are looked at when the folders are there.
+"""
 
 from __future__ import annotations
 
-import time
+import difflib
+import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any, NamedTuple
 
-from inboxd.config.models import FOLDERS, Config, Inbox
+from inboxd.config.models import FOLDERS
+from inboxd.config.nodes import Document, Problem, Where
 
-Problem = tuple[tuple[str | int, ...], str]
-
-
-def problems(config: Config) -> Iterator[Problem]:
-    """Every contradiction: the key's path, and what is wrong with it."""
-    yield from _ledger(config)
-    for name, inbox in config.inboxes.items():
-        where = ("inboxes", name)
-        yield from ((where + inner, text) for inner, text in _inbox(config, inbox))
-    yield from _overlaps(config)
+_STATE = "var/state"  # the default of Config.state
 
 
-def _ledger(config: Config) -> Iterator[Problem]:
-    url = config.ledger.get_secret_value()
-    if url != "sqlite" and not url.startswith(("sqlite:///", "postgresql+psycopg://")):
-        yield ("ledger",), "must be `sqlite`, or a URL that begins with sqlite:/// or postgresql+psycopg://"
-    for name, database in config.databases.items():
-        if "://" not in database.url.get_secret_value():
-            yield ("databases", name, "url"), "must be an SQLAlchemy URL, such as sqlite:///var/warehouse.db"
+class Folder(NamedTuple):
+    """A folder that has a purpose; `where` is the key that names it."""
+
+    parts: tuple[str, ...]
+    purpose: str
+    where: Where
+    takes_inbounds: bool = False  # an inbound that is not looked through below its own level
 
 
-def _inbox(config: Config, inbox: Inbox) -> Iterator[Problem]:
-    database = inbox.handler.database
-    if database is not None and database not in config.databases:
-        known = ", ".join(config.databases) or "none"
-        yield (
-            ("handler", "database"),
-            f"there is no database {database!r} below `databases` (there are: {known})",
-        )
-    if inbox.retry.first > inbox.retry.longest:
-        yield ("retry", "first"), "is longer than `longest`; make it shorter"
-    if inbox.retry.max_failures > inbox.retry.max_attempts:
-        yield (
-            ("retry", "max_failures"),
-            "is above `max_attempts`, which ends a file before that; raise `max_attempts`",
-        )
-    if not inbox.match or "" in inbox.match:
-        yield ("match",), 'names no file; write ["*"] for all'
-    if inbox.sources:
-        yield ("sources",), "remote sources are not part of this version; remove them"
-    yield from _layout(inbox.layout)
+def problems(document: Document, file: str) -> Iterator[Problem]:
+    """Every contradiction between values. `file` is the absolute path of the configuration."""
+    inboxes = {name: inbox for name, inbox in _section(document.values, "inboxes").items() if isinstance(inbox, dict)}
+    found = [*_databases(document.values, inboxes), *_overlaps(document, inboxes, file)]
+    yield from (Problem(document.line(where), where, text) for where, text in found if not document.is_spoiled(where))
 
 
-def _layout(layout: str) -> Iterator[Problem]:
-    try:
-        made = time.strftime(layout, time.gmtime(0))
-    except ValueError as error:
-        yield ("layout",), f"is no strftime pattern: {error}"
-        return
-    if made.startswith("/") or ".." in made.split("/") or "\x00" in made:
-        yield ("layout",), "must name a folder below processed/ and errors/, without '..'"
+def _section(values: Any, key: str) -> dict[str, Any]:
+    found = values.get(key) if isinstance(values, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
-def _overlaps(config: Config) -> Iterator[Problem]:
-    """No folder may serve two purposes, and nothing of ours may lie where files are looked for."""
-    where: tuple[str | int, ...]
-    named: list[tuple[Path, Problem]] = [(config.state, (("state",), "`state`"))]
-    for name, inbox in config.inboxes.items():
+def _databases(values: Any, inboxes: dict[str, Any]) -> Iterator[tuple[Where, str]]:
+    known = list(_section(values, "databases"))
+    for name, inbox in inboxes.items():
+        wanted = _section(inbox, "handler").get("database")
+        if isinstance(wanted, str) and wanted not in known:
+            close = difflib.get_close_matches(wanted, known, 1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"add it there (known: {', '.join(known) or 'none'})"
+            yield ("inboxes", name, "handler", "database"), f"there is no {wanted!r} below 'databases'; {remedy}"
+
+
+def _overlaps(document: Document, inboxes: dict[str, Any], file: str) -> Iterator[tuple[Where, str]]:
+    """No folder serves two purposes or lies in another: files would be found twice, or be open to the wrong hands."""
+    around: list[Folder] = []
+    told: set[Where] = set()  # a shared `root` clashes seven times
+    order = {where: number for number, where in enumerate(document.lines)}
+    for folder in sorted(_folders(document.values, inboxes, file)):
+        while around and folder.parts[: len(around[-1].parts)] != around[-1].parts:
+            around.pop()
+        clash = next((outer for outer in reversed(around) if not _harmless(outer, folder)), None)
+        if clash is not None:
+            second = max(clash, folder, key=lambda one: order.get(one.where, -1))
+            if second.where not in told:
+                yield second.where, _told(clash, folder, second)
+            told.add(second.where)
+        if folder.where:
+            around.append(folder)
+
+
+def _folders(values: Any, inboxes: dict[str, Any], file: str) -> Iterator[Folder]:
+    base = os.path.dirname(file)
+    yield Folder(_parts(base, file), "the configuration", ())
+    state = values.get("state", _STATE) if isinstance(values, dict) else _STATE
+    if _is_path(state):
+        yield Folder(_parts(base, state), "state", ("state",))
+    for name, inbox in inboxes.items():
+        root = inbox.get("root")
         for which in FOLDERS:
-            where = ("inboxes", name, which if getattr(inbox, which) else "root")
-            named.append((inbox.folder(which), (where, f"{which} of inbox {name}")))
-    seen: dict[Path, str] = {}
-    for path, (where, what) in named:
-        if path in seen:
-            yield where, f"{path} is {what} and {seen[path]} at once; give each its own folder"
-        seen[path] = what
-    for name, inbox in config.inboxes.items():
-        inbound = inbox.folder("inbound")
-        for path, (where, what) in named:
-            if path != inbound and path.is_relative_to(inbound):
-                yield where, f"{path} ({what}) lies inside inbound of inbox {name}; move it out"
+            path, key = (inbox[which], which) if inbox.get(which) is not None else (root, "root")
+            if _is_path(path):
+                parts = _parts(base, path if key == which else os.path.join(path, which))
+                flat = which == "inbound" and inbox.get("recursive") is not True
+                yield Folder(parts, f"{which} of inbox {name}", ("inboxes", name, key), flat)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
+def _parts(base: str, path: str) -> tuple[str, ...]:
+    return tuple(filter(None, os.path.normpath(os.path.join(base, path)).split(os.sep)))
+
+
+def _harmless(outer: Folder, inner: Folder) -> bool:
+    """An inbound below one that is not looked through; and the configuration anywhere but where uploaders write."""
+    if not inner.where:
+        return outer.where[:1] != ("inboxes",)
+    return outer.takes_inbounds and inner.takes_inbounds and outer.parts != inner.parts
+
+
+def _told(outer: Folder, inner: Folder, second: Folder) -> str:
+    path = os.sep + os.sep.join(inner.parts)
+    if outer.parts == inner.parts:
+        return f"{path} is {outer.purpose} and {inner.purpose} at once; give each a folder of its own"
+    place = f"{path} ({inner.purpose}) lies inside {os.sep}{os.sep.join(outer.parts)} ({outer.purpose})"
+    return f"{place}; move {second.purpose} elsewhere"

@@ -1,42 +1,68 @@
-"""Opening a ledger: one connection, pragmas, migrations, and what errors mean."""
+"""Connections to a ledger, and what their errors mean."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url, text
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
-from inboxd.custody.schema import REVISION
 from inboxd.errors import LedgerConflict, LedgerRefused, LedgerUnavailable
 
 _BUSY = 5.0  # seconds that SQLite waits for another process's lock
-_CONNECT = 10  # seconds that PostgreSQL has to answer
-_STATEMENT = "60s"  # the longest statement on PostgreSQL
-_DAMAGED = ("malformed", "not a database", "disk image")
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+#: PostgreSQL answers, or is away: nothing waits for ever. `tcp_user_timeout` and `keepalives_idle` notice a machine
+#: that is gone without a word (libpq, "Parameter Key Words"); the timeouts of the server don't reach us then.
+_PATIENCE = {"connect_timeout": 10, "keepalives_idle": 15, "tcp_user_timeout": 30_000, "application_name": "inboxd"}
+_LIMITS = "-c statement_timeout=60s -c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
 
 
 def make_engine(url: str, durability: str) -> Engine:
     """An engine without a pool: each connection is opened afresh. Transactions are begun by hand."""
     parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(
-            parsed, poolclass=NullPool, hide_parameters=True,
-            connect_args={"timeout": _BUSY, "check_same_thread": False},
-        )  # fmt: skip
+    if sqlite_path(url):
+        engine = create_engine(parsed, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": _BUSY})
         event.listen(engine, "connect", lambda connection, _record: _set_pragmas(connection, durability))
     else:
         commit = "on" if durability == "full" else "off"
-        options = f"-c synchronous_commit={commit} -c statement_timeout={_STATEMENT} -c lock_timeout=30s"
-        engine = create_engine(
-            parsed, poolclass=NullPool, hide_parameters=True,
-            connect_args={"connect_timeout": _CONNECT, "options": options, "application_name": "inboxd"},
-        )  # fmt: skip
+        engine = _postgresql(parsed, f"{_LIMITS} -c synchronous_commit={commit}")
     return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def make_reader(url: str) -> Engine:
+    """An engine whose connections can't write, and never make a ledger where there is none."""
+    path = sqlite_path(url)
+    if path:
+        place = f"file:{quote(os.path.abspath(path))}?mode=ro"
+        engine = create_engine(
+            "sqlite://", poolclass=NullPool, hide_parameters=True,
+            creator=lambda: sqlite3.connect(place, uri=True, timeout=_BUSY),
+        )  # fmt: skip
+    else:
+        engine = _postgresql(make_url(url), f"{_LIMITS} -c default_transaction_read_only=on")
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _postgresql(url: URL, options: str) -> Engine:
+    arguments = {**_PATIENCE, "options": options}
+    return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
+
+
+def sqlite_path(url: str) -> str:
+    """The file of a SQLite ledger; "" for another kind."""
+    parsed = make_url(url)
+    return (parsed.database or "") if parsed.get_backend_name() == "sqlite" else ""
+
+
+def place_of(url: str) -> str:
+    """Where the ledger is, for people; never with its password."""
+    return sqlite_path(url) or make_url(url).render_as_string(hide_password=True)
 
 
 def _set_pragmas(connection: Any, durability: str) -> None:
@@ -44,77 +70,43 @@ def _set_pragmas(connection: Any, durability: str) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute(f"PRAGMA synchronous={'FULL' if durability == 'full' else 'NORMAL'}")
-    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA wal_autocheckpoint=1000")
+    cursor.execute("PRAGMA mmap_size=0")  # a failing disk raises an error then, and no SIGBUS
     cursor.close()
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Driver errors as ours, with the cause kept."""
-    try:
-        yield
-    except DBAPIError as error:
-        words = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-        if any(sign in words for sign in _DAMAGED):
-            raise LedgerRefused(
-                f"the ledger is damaged: {words}", hint="restore it from a backup; nothing was changed"
-            ) from error
-        if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
-            raise LedgerUnavailable(f"the ledger is away: {words}") from error
-        if isinstance(error, DatabaseError):
-            raise LedgerConflict(f"the ledger refused a change: {words}") from error
-        raise
-
-
-def migrate(connection: Connection) -> None:
-    """Bring the schema to our revision. Raises LedgerRefused for one that is newer, or is not ours."""
-    current = _revision(connection)
-    if current == REVISION:
-        return
-    if current is not None and current > REVISION:
-        raise LedgerRefused(
-            f"the ledger has schema {current}, this inboxd knows {REVISION}",
-            hint="install the newer inboxd again",
-        )
-    # Alembic costs a tenth of a second; a ledger that is up to date never pays it.
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", "inboxd.custody:migrations")
-    config.attributes["connection"] = connection
-    begin(connection)
-    try:
-        command.upgrade(config, "head")
-        connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        connection.exec_driver_sql("ROLLBACK")
-        raise
 
 
 def begin(connection: Connection) -> None:
     """A write transaction from its first statement on: upgrading a read lock later fails at once (BUSY_SNAPSHOT)."""
-    immediate = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
-    connection.exec_driver_sql(immediate)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
 
 
-def _revision(connection: Connection) -> str | None:
-    tables = set(connection.dialect.get_table_names(connection))
-    if "alembic_version" not in tables:
-        if "files" in tables:
-            raise LedgerRefused("the ledger's database holds tables that are not ours", hint="give inboxd its own")
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+@contextlib.contextmanager
+def translated(place: str) -> Iterator[None]:
+    """Driver errors as ours, with the cause kept.
 
-
-def make_private(url: str) -> None:
-    """A SQLite ledger is readable by us alone, from its first byte on."""
-    path = make_url(url).database
-    if not path or make_url(url).get_backend_name() != "sqlite":
-        return
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    Raises LedgerRefused (damaged, or without our tables and rights), LedgerConflict (rows that can't be), and
+    LedgerUnavailable for everything else: locked, full, stopped, cut off, turned into a read-only standby.
+    """
     try:
-        if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
-            os.fchmod(fd, 0o600)
-    finally:
-        os.close(fd)  # before SQLite opens it: closing later would drop its locks (sqlite.org/howtocorrupt)
+        yield
+    except DBAPIError as error:
+        words = next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code in _DAMAGED:
+            raise damaged(place, words) from error
+        if code == sqlite3.SQLITE_ERROR or isinstance(error, ProgrammingError):
+            raise LedgerRefused(
+                f"the ledger {place} does not have our tables, or we no rights: {words}",
+                hint="look at what was done to it, or restore it from a backup",
+            ) from error
+        if isinstance(error, IntegrityError | DataError):
+            raise LedgerConflict(f"the ledger {place} refused a change: {words}") from error
+        raise LedgerUnavailable(f"the ledger {place} is away: {words}") from error
+
+
+def damaged(place: str, words: str) -> LedgerRefused:
+    """What to raise for a SQLite file that is broken."""
+    return LedgerRefused(
+        f"the ledger {place} is damaged: {words}",
+        hint="nothing was changed; restore it from a backup, or save what can be read with `sqlite3 FILE .recover`",
+    )

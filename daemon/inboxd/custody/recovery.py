@@ -52,7 +52,9 @@ class Recovery:
     def __init__(self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], clock: Clock) -> None:
         self._ledger = ledger
         self._keepers = keepers
-        self._marks = {mark.batch: mark for mark in marks}
+        self._begun_up_to: dict[str, str] = {}
+        for mark in marks:
+            self._begun_up_to[mark.batch] = max(mark.file_id, self._begun_up_to.get(mark.batch, ""))
         self._clock = clock
         self.summary: Counter[str] = Counter()
 
@@ -127,8 +129,7 @@ class Recovery:
 
     def _begun(self, file: InboxFile) -> bool:
         """A batch is in the order of its ids, so what its mark names and all before it have begun."""
-        mark = self._marks.get(file.batch or "")
-        return mark is not None and file.id <= mark.file_id
+        return file.id <= self._begun_up_to.get(file.batch or "", "")
 
     def _given_back(self, file: InboxFile) -> InboxFile:
         return file if self._begun(file) else replace(file, attempts=max(file.attempts - 1, 0))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
-from inboxd.lifecycle import FINAL
 from inboxd.model import Ending, Failure, InboxFile, Outcome, State
-
-Values = dict[str, Any]
 
 
 def harmless(text: str | None) -> str | None:
     """What PostgreSQL and SQLite can both store as text."""
-    if text is None:
-        return None
+    if text is None or (text.isascii() and "\x00" not in text):
+        return text
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
@@ -25,35 +23,28 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-def file_values(file: InboxFile) -> Values:
-    """All columns of a file's row."""
-    return {
-        "id": file.id,
-        "inbox": file.inbox,
-        "folder": os.fsencode(file.folder),
-        "name": os.fsencode(file.name),
-        "dev": _signed(file.dev),
-        "ino": _signed(file.ino),
-        "size": file.size,
-        "mtime_ns": file.mtime_ns,
-        "state": str(file.state),
-        "open": 0 if file.state in FINAL else 1,
-        "batch": file.batch,
-        "attempts": file.attempts,
-        "failures": file.failures,
-        "not_before": file.not_before,
-        "claimed_at": file.claimed_at,
-        "started_at": file.started_at,
-        "finished_at": file.finished_at,
-        "outcome": str(file.outcome) if file.outcome else None,
-        "reason": harmless(file.reason),
-        "message": harmless(file.message),
-        "destination": os.fsencode(file.destination) if file.destination is not None else None,
-        "result": json.dumps(file.result) if file.result is not None else None,
-        "sha256": file.sha256,
-        "source": file.source,
-        "companions": json.dumps(file.companions) if file.companions else None,
-    }
+def _optional(encode: Callable[[Any], Any], column: str) -> Callable[[InboxFile], Any]:
+    return lambda file: None if (value := getattr(file, column)) is None else encode(value)
+
+
+#: How a column is read from a record, where that is more than an attribute.
+_READERS: dict[str, Callable[[InboxFile], Any]] = {
+    "folder": lambda file: os.fsencode(file.folder),
+    "name": lambda file: os.fsencode(file.name),
+    "dev": lambda file: _signed(file.dev),
+    "ino": lambda file: _signed(file.ino),
+    "outcome": _optional(str, "outcome"),
+    "reason": lambda file: harmless(file.reason),
+    "message": lambda file: harmless(file.message),
+    "destination": _optional(os.fsencode, "destination"),
+    "result": _optional(json.dumps, "result"),
+    "companions": lambda file: json.dumps(file.companions) if file.companions else None,
+}
+
+
+def reader(column: str) -> Callable[[InboxFile], Any]:
+    """What gives a column's value from a record; only what a statement needs is ever converted."""
+    return _READERS.get(column) or attrgetter(column)
 
 
 def file_of(row: Mapping[Any, Any]) -> InboxFile:
@@ -86,13 +77,12 @@ def file_of(row: Mapping[Any, Any]) -> InboxFile:
     )
 
 
-def failure_values(failure: Failure) -> Values:
-    """All columns of a failure's row."""
-    return {
-        "file_id": failure.file_id, "attempt": failure.attempt, "at": failure.at, "seconds": failure.seconds,
-        "ending": str(failure.ending), "error_class": harmless(failure.error_class),
-        "message": harmless(failure.message), "detail": harmless(failure.detail), "charged": int(failure.charged),
-    }  # fmt: skip
+def failure_values(failure: Failure) -> tuple[Any, ...]:
+    """A failure's row, in the order of schema.failures."""
+    return (
+        failure.file_id, failure.attempt, failure.at, failure.seconds, str(failure.ending),
+        harmless(failure.error_class), harmless(failure.message), harmless(failure.detail), int(failure.charged),
+    )  # fmt: skip
 
 
 def failure_of(row: Mapping[Any, Any]) -> Failure:

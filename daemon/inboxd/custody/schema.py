@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest revision in migrations/versions.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData()
 
@@ -67,8 +67,12 @@ Index(
     sqlite_where=text("sha256 IS NOT NULL"), postgresql_where=text("sha256 IS NOT NULL"),
 )  # fmt: skip
 Index(
-    "files_errors", files.c.inbox, files.c.id,
-    sqlite_where=text("outcome = 'error'"), postgresql_where=text("outcome = 'error'"),
+    "files_waiting", files.c.inbox, files.c.not_before, files.c.id,
+    sqlite_where=text("state = 'WAITING'"), postgresql_where=text("state = 'WAITING'"),
+)  # fmt: skip
+Index(
+    "files_unprocessed", files.c.outcome, files.c.id,
+    sqlite_where=text("outcome <> 'processed'"), postgresql_where=text("outcome <> 'processed'"),
 )  # fmt: skip
 
 failures = Table(

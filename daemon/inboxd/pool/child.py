@@ -15,6 +15,7 @@ from pathlib import Path
 
 from inboxd.pool.environment import worker_environment
 from inboxd.wire import Frames, Mark, Message, encode, read_mark
+from inboxd.wire import read_marks as wire_marks
 
 _READ = 256 * 1024  # bytes taken from a socket or pipe at once
 _MOST_LEFTOVER = 1024 * 1024  # bytes of output still read from a dead child; a grandchild may go on writing
@@ -152,17 +153,19 @@ def _read(fd: int) -> bytes | None:
 
 
 def _fresh_mark(path: Path) -> int:
-    """A new file each time: a stray process of the slot's last child must not write into this one's mark."""
-    path.unlink(missing_ok=True)
+    """A new file each time: a stray process of the slot's last child must not write into this one's mark.
+
+    The last one stays beside it: the daemon may die before that child's reports have reached the ledger.
+    """
+    with suppress(FileNotFoundError):
+        path.replace(path.with_suffix(".old"))
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def read_marks(folder: Path) -> list[Mark]:
     """What the workers of an earlier daemon were at; read it before the pool starts, it makes new marks."""
-    marks = []
+    marks: list[Mark] = []
     for path in sorted(folder.glob("*")):
         with path.open("rb") as file:
-            mark = read_mark(file.fileno())
-        if mark is not None:
-            marks.append(mark)
+            marks += wire_marks(file.fileno())
     return marks

@@ -59,8 +59,9 @@ class Exchange:
         return None
 
     def set_workers(self, idle: int, ahead: int) -> None:
-        """How many are idle now, and how many orders may wait."""
+        """How many are idle now, and how many orders may wait; `tell` has to follow."""
         with self._lock:
+            self._news = self._news or idle > self._idle  # a new worker must not wait until somebody else wakes us
             self._idle, self._ahead = idle, ahead
 
     def close(self) -> None:
@@ -77,7 +78,7 @@ class Exchange:
         self._news = True
 
     def tell(self) -> None:
-        """Wake whoever takes the reports, if there are new ones."""
+        """Wake whoever takes the reports, if there are new ones, or a worker for whom there may be work."""
         if self._news:
             self._news = False
             self._wake()

@@ -79,7 +79,7 @@ class Slot:
         try:
             child = Child(self.number, self._ground.launch)
         except OSError as error:
-            self._rest(self.restarts.died(explained=False, early=True), f"it can't be started: {error}")
+            self._rest(self.restarts.died(early=True), f"it can't be started: {error}")
             return
         self._change("spawn")
         self._begin(child, setup)
@@ -156,6 +156,7 @@ class Slot:
 
     def _on_ready(self, message: Ready) -> None:
         self.broken = message.broken
+        self.restarts.ready()
         if self.state is not ChildState.STARTING:
             return
         self._change("ready")
@@ -207,7 +208,7 @@ class Slot:
         elif self.assignment is not None:
             self._check_run(self.child, self.assignment, now)
         else:
-            self.kill(Death(Cause.STOPPED, f"asked to end, and still there after {EXIT_TIMEOUT:.0f} s"))
+            self.kill(Death(Cause.STOPPED, f"asked to end, and still there after {EXIT_TIMEOUT:g} s"))
 
     def _check_run(self, child: Child, assignment: Assignment, now: float) -> None:
         mark, timeout = child.mark(), self._ground.workers.timeout
@@ -274,7 +275,10 @@ class Slot:
             self._take_in(child, everything=True)
         self.last_words = transcript.finish(self.assignment, self._now())
         returncode = child.reap()
-        file = self.assignment.current(child.mark()) if self.assignment else None
+        mark = child.mark()
+        file = self.assignment.current(mark) if self.assignment else None
+        if mark is not None and mark.index > 0:  # reports of quick files may have died with it
+            self.restarts.finished()
         text = how_it_ended(returncode) + (" in the middle of the file" if file else "")
         self._settle(child, self._verdict or Death(Cause.DIED, text), self.last_words)
         self._leave(child)
@@ -300,13 +304,13 @@ class Slot:
     def _bury(self, pid: int, returncode: int, file: str) -> None:
         """Say how it ended, and decide when the next one starts."""
         self.due = -_NEVER
-        if self._asked and returncode in (0, -signal.SIGTERM):
+        if self._asked and not file:
             emit(events.CHILD_STOPPED, slot=self.number, pid=pid)
             return
         reason = self._verdict.text if self._verdict else how_it_ended(returncode)
         if not self._killed:
             emit(events.CHILD_DIED, slot=self.number, pid=pid, reason=reason, file=file or "no file")
-        delay = self.restarts.died(explained=bool(file), early=self.broken is None)
+        delay = self.restarts.died(early=self.broken is None)
         if delay:
             self._rest(delay, reason)
 

@@ -145,10 +145,14 @@ class Supervisor:
 
     def _wait(self, wanted: float | None) -> None:
         """Serve what the kernel has to say, or wait for it until something is due."""
-        due = min(self._sweep_at, self._stop_at, *(slot.due for slot in self.slots))
+        due = min(self._sweep_at, self._stop_at, *(slot.due for slot in self.slots if self._is_due(slot)))
         timeout = min(due - self._clock.monotonic(), math.inf if wanted is None else wanted)
         for key, mask in self._selector.select(None if timeout == math.inf else max(0.0, timeout)):
             key.data(mask)
+
+    def _is_due(self, slot: Slot) -> bool:
+        """An empty slot that is not to be filled again wants nothing."""
+        return slot.state not in _EMPTY or (not self._draining and slot.number < self._ground.workers.count)
 
     def _tend_slots(self) -> None:
         now = self._clock.monotonic()
@@ -214,7 +218,7 @@ class Supervisor:
 
 _EMPTY = (ChildState.EXITED, ChildState.BACKOFF)
 _USEFUL = (ChildState.IDLE, ChildState.BUSY, ChildState.FATAL)
-_GONE = (ChildState.EXITED, ChildState.FATAL)
+_GONE = (*_EMPTY, ChildState.FATAL)
 _GRACE_OVER = Death(Cause.STOPPED, "the daemon stops, and the grace is over")
 
 

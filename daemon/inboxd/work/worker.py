@@ -20,7 +20,7 @@ from functools import partial
 from types import FrameType
 
 from inboxd.model import Ending, Report
-from inboxd.wire import Frames, Message, Order, OrderedFile, Ready, Reports, Setup, encode, write_mark
+from inboxd.wire import Frames, Mark, Message, Order, OrderedFile, Ready, Reports, Setup, encode, write_mark
 from inboxd.work.handler import Handlers
 from inboxd.work.surroundings import Surroundings, watch_for_faults
 
@@ -45,6 +45,8 @@ class Worker:
         self._waiting = False
         self._reports: list[Report] = []
         self._flushed = 0.0  # monotonic seconds
+        self._orders = 0
+        self._daemon = os.getppid()
         self._rss = 0  # bytes
         self._settled = 0  # bytes, after the last collection
 
@@ -70,6 +72,7 @@ class Worker:
 
     def _run(self, order: Order) -> None:
         self._flushed = time.monotonic()
+        self._orders += 1
         if order.hash:
             self._each(order, lambda file: hash_file(file, order.hash))
         elif order.inbox in self._batches:
@@ -82,7 +85,7 @@ class Worker:
 
     def _each(self, order: Order, run: Callable[[OrderedFile], Report]) -> None:
         for index, file in enumerate(order.files):
-            if self._stopping:
+            if self._stopping or os.getppid() != self._daemon:
                 self._give_back(order.files[index:])
                 return
             self._mark(order, index)
@@ -105,7 +108,7 @@ class Worker:
 
     def _mark(self, order: Order, index: int) -> None:
         file = order.files[min(index, len(order.files) - 1)]
-        write_mark(self._mark_fd, order.batch, index, time.monotonic(), file.id)
+        write_mark(self._mark_fd, Mark(order.batch, index, time.monotonic(), file.id), self._orders)
 
     def _tidy(self) -> None:
         """The next file must not notice what the last one's handler has done to the process."""

@@ -1,0 +1,120 @@
+"""What the verbs say to the database: compiled once, run with plain tuples (half the cost of Core's own executemany)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Dialect, Table, and_, bindparam, literal_column, or_
+
+from inboxd.custody.rows import reader
+from inboxd.custody.schema import failures, files, totals
+from inboxd.lifecycle import FINAL, TRANSITIONS, sources
+from inboxd.model import InboxFile, Outcome, State
+
+#: The columns that a new row has values for; the others have defaults.
+_ANNOUNCED = (
+    "id", "inbox", "folder", "name", "dev", "ino", "size", "mtime_ns", "claimed_at", "reason", "sha256", "source",
+    "companions",
+)  # fmt: skip
+
+#: The columns that each verb writes, besides the state.
+_WRITES: dict[str, tuple[str, ...]] = {
+    "claim": ("dev", "ino", "size", "mtime_ns", "claimed_at", "sha256", "reason"),
+    "abandon": ("reason", "finished_at"),
+    "dispatch": ("batch", "attempts", "started_at"),
+    "release": ("attempts", "failures"),
+    "wait": ("attempts", "failures", "not_before", "reason", "message"),
+    "decide": (
+        "attempts", "failures", "outcome", "reason", "message", "destination", "result", "sha256", "finished_at",
+    ),
+    "deliver": (),
+    "lose": ("reason", "finished_at"),
+    "retry": (
+        "attempts", "failures", "dev", "ino", "size", "mtime_ns", "outcome", "reason", "message", "destination",
+        "result", "finished_at",
+    ),
+}  # fmt: skip
+
+
+def literal(word: str) -> ColumnElement[Any]:
+    """A word of ours in the statement itself: a partial index is only found where its condition stands as text."""
+    return literal_column(f"'{word}'")
+
+
+def target(verb: str) -> State:
+    """The state that `verb` leads to."""
+    return next(state for (_from, name), state in TRANSITIONS.items() if name == verb)
+
+
+class Statement:
+    """Text and the order of its parameters, for one kind of database."""
+
+    def __init__(self, core: Any, dialect: Dialect) -> None:
+        compiled = core.compile(dialect=dialect)
+        self.text: str = compiled.string
+        self.names: list[str] = [name.removeprefix("new_") for name in compiled.positiontup]
+        self._readers = [reader(name) for name in self.names]
+
+    def run(self, connection: Connection, records: Sequence[InboxFile]) -> int:
+        """Once for each record. Returns how many rows it hit."""
+        readers = self._readers
+        return self.run_plain(connection, [tuple([read(one) for read in readers]) for one in records])
+
+    def run_plain(self, connection: Connection, parameters: list[tuple[Any, ...]]) -> int:
+        """Once for each tuple, in the order of `names`."""
+        return connection.exec_driver_sql(self.text, parameters).rowcount if parameters else 0
+
+
+class Statements:
+    """All statements that write. `again`: for rows of a commit whose fate is unknown; see Ledger."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        if not dialect.positional:
+            dialect = type(dialect)(paramstyle="format")
+        self._insert = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
+        self._dialect = dialect
+        self.change = {verb: self._compiled(_change(verb, again=False)) for verb in _WRITES}
+        self.again = {verb: self._compiled(_change(verb, again=True)) for verb in _WRITES}
+        self.redirect = self._compiled(_update(files.c.state == literal(State.DECIDED), ["destination"], {}))
+        announce = self._insert(files).values(
+            state=literal(State.CLAIMING), open=literal_column("1"), **_parameters(_ANNOUNCED)
+        )
+        self.announce = self._compiled(announce)
+        self.announce_again = self._compiled(announce.on_conflict_do_nothing(index_elements=["id"]))
+        self.failed = self._compiled(self._whole(failures).on_conflict_do_nothing())
+        key = [column == bindparam(f"new_{column.name}") for column in failures.primary_key]
+        self.unfailed = self._compiled(failures.delete().where(*key))
+        self.count = self._compiled(self._add())
+
+    def _compiled(self, core: Any) -> Statement:
+        return Statement(core, self._dialect)
+
+    def _whole(self, table: Table) -> Any:
+        return self._insert(table).values(_parameters([column.name for column in table.columns]))
+
+    def _add(self) -> Any:
+        row = self._whole(totals)
+        more = {"files": totals.c.files + row.excluded.files, "bytes": totals.c.bytes + row.excluded.bytes}
+        return row.on_conflict_do_update(index_elements=["inbox", "outcome"], set_=more)
+
+
+def _parameters(columns: Sequence[str]) -> dict[str, Any]:
+    return {column: bindparam(f"new_{column}") for column in columns}
+
+
+def _update(where: ColumnElement[bool], columns: Sequence[str], fixed: dict[str, Any]) -> Any:
+    return files.update().where(files.c.id == bindparam("new_id"), where).values(**_parameters(columns), **fixed)
+
+
+def _change(verb: str, *, again: bool) -> Any:
+    """UPDATE … WHERE the row is in a state that `verb` may leave; `again`: or in the one that it leads to."""
+    state = target(verb)
+    leaves: list[ColumnElement[bool]] = [files.c.state == literal(source) for source in sources(verb)]
+    if verb == "retry":
+        leaves = [and_(*leaves, files.c.outcome == literal(Outcome.ERROR))]
+    if again:
+        leaves.append(files.c.state == literal(state))
+    now_open = literal_column("0" if state in FINAL else "1")
+    return _update(or_(*leaves), _WRITES[verb], {"state": literal(state), "open": now_open})
