@@ -42,6 +42,7 @@ from inboxd.space import Space
 from inboxd.status import Bulletin
 
 _PROBE_TIMEOUT = 120.0  # seconds to load all handlers
+_PRUNE_EVERY = 3600.0  # seconds between two looks for files that are older than their inbox keeps them
 _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 
 
@@ -97,6 +98,7 @@ class App:
         self._signals: deque[int] = deque()
         self._stopping = threading.Event()
         self._pipeline_thread = threading.Thread(target=self._run_pipeline, name="pipeline")
+        self._reloading = threading.Lock()
         self._lock_fd = -1
 
     # Start and stop
@@ -166,10 +168,10 @@ class App:
 
     def _ready(self) -> None:
         self.bulletin = Bulletin(self)
-        self.control = Server(
-            self.config.state / "control.sock", Operator(self.pipeline, self.history, self, self.clock)
-        )
+        operator = Operator(self.pipeline, self.history, self, self.clock)
+        self.control = Server(self.config.state / "control.sock", operator)
         self.control.start()
+        threading.Thread(target=self._keep_retention, args=(operator,), name="retention", daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         self.state = "RUNNING"
@@ -205,6 +207,14 @@ class App:
             alarm("pipeline", error, traceback.format_exc())
             logs.close()
             os._exit(EXIT_SOFTWARE)
+
+    def _keep_retention(self, operator: Operator) -> None:
+        """What is older than its inbox keeps it goes by itself, in slices between the pipeline's turns."""
+        while not self._stopping.wait(_PRUNE_EVERY):
+            try:
+                operator.prune()
+            except InboxdError as error:
+                emit(events.LIBRARY, logger="retention", message=f"put off: {error}")
 
     def _turn(self) -> float | None:
         """Once per round of the supervisor's loop: signals, systemd, what is told regularly."""
@@ -245,6 +255,10 @@ class App:
 
     def reload(self) -> list[str]:
         """Read the configuration again: all or nothing. Returns what changes; raises ConfigError."""
+        with self._reloading:
+            return self._reload()
+
+    def _reload(self) -> list[str]:
         self.service.reloading()
         try:
             new = load(self.config.file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from inboxd.custody.deliver import destination
 from inboxd.lifecycle import Decision, Limits, decide
@@ -22,13 +22,12 @@ class Concluded:
 def conclude(file: InboxFile, report: Report, limits: Limits, layout: str, now: float) -> Concluded:
     """The record of `file` after `report`. `now`: wall clock, seconds."""
     decision = decide(file, report, limits)
-    counted = replace(file, attempts=decision.attempts, failures=decision.failures)
+    counted = file._replace(attempts=decision.attempts, failures=decision.failures)
     failure = _failure(file, report, decision, now)
     if decision.event == "release":
-        return Concluded(replace(counted, state=State.CLAIMED), "release", failure)
+        return Concluded(counted._replace(state=State.CLAIMED), "release", failure)
     if decision.event == "wait":
-        waiting = replace(
-            counted,
+        waiting = counted._replace(
             state=State.WAITING,
             not_before=now + decision.delay,
             reason=str(report.ending),
@@ -36,14 +35,13 @@ def conclude(file: InboxFile, report: Report, limits: Limits, layout: str, now: 
         )
         return Concluded(waiting, "wait", failure, decision.delay)
     assert decision.outcome is not None  # the third kind of decision has one
-    decided = replace(counted, message=report.message or None, result=report.result)
+    decided = counted._replace(message=report.message or None, result=report.result)
     return Concluded(ended(decided, decision.outcome, decision.reason, layout, now), "decide", failure)
 
 
 def ended(file: InboxFile, outcome: Outcome, reason: str, layout: str, now: float) -> InboxFile:
     """The record of a file whose outcome is known."""
-    return replace(
-        file,
+    return file._replace(
         state=State.DECIDED,
         outcome=outcome,
         reason=reason,

@@ -1,8 +1,8 @@
 """The control socket: one JSON object per line, over a Unix socket in the state folder.
 
-Request {"verb": …, "args": {…}}; answer {"ok": true, "result": …} or {"ok": false, "error", "hint", "code"}. Who may
-ask what is told by the peer's credentials (unix(7), SO_PEERCRED): everybody may read, the daemon's own user and root
-may change things.
+Request {"verb": …, "args": {…}}, see verbs.py; answer {"ok": true, "result": …} or {"ok": false, "error", "hint",
+"code"}. The kernel tells who asks (unix(7), SO_PEERCRED): the daemon's own user and root may ask everything, others may
+only look.
 """
 
 from __future__ import annotations
@@ -13,110 +13,166 @@ import os
 import socket
 import struct
 import threading
+import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from inboxd import events
-from inboxd.errors import EXIT_SOFTWARE, EXIT_USAGE, InboxdError, NotRunning, UsageError
+from inboxd import __version__, events
+from inboxd.errors import InboxdError, UsageError
 from inboxd.events import emit
+from inboxd.verbs import VERBS, Operator, Row, parse
 
-READ = frozenset({"status", "files", "show", "explain"})
-WRITE = frozenset({"retry", "pause", "resume", "drain", "reload", "prune", "doctor"})
+SOCKET = "control.sock"  # its name in the state folder
 
 _LARGEST = 1 << 20  # bytes of a request
 _MOST = 16  # conversations at a time
-_PATIENCE = 10.0  # seconds for a peer to say something
-_PEER = struct.Struct("3i")
+_QUEUE = 128  # peers that may wait for one; connect(2) refuses more
+_PATIENCE = 10.0  # seconds for a peer to finish a request, or to take an answer
+_LAST_WORDS = 2.0  # seconds at a stop for answers that are on their way
+_PEER = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 
 class Server:
     """Answers on the socket until stopped; each conversation in a thread of its own."""
 
-    def __init__(self, path: Path, operator: Any) -> None:
+    def __init__(self, path: Path, operator: Operator, *, owner: int | None = None) -> None:
+        """`owner`: the uid that may ask everything, besides root; the daemon's own if not given."""
         self._path = path
         self._operator = operator
+        self._trusted = {0, os.geteuid() if owner is None else owner}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._room = threading.BoundedSemaphore(_MOST)
+        self._peers: dict[socket.socket, threading.Thread] = {}
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
 
     def start(self) -> None:
-        """Listen. What a dead daemon left is replaced: we hold the instance lock."""
+        """Listen. What a dead daemon left is replaced: whoever starts this holds the instance lock. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
-        with _reachable(self._path) as address:
-            self._socket.bind(address)
-        self._path.chmod(0o666)  # the state folder's own mode decides who comes this far
-        self._socket.listen(_MOST)
+        with address(self._path) as name:
+            self._socket.bind(name)
+        self._path.chmod(0o660)
+        self._socket.listen(_QUEUE)
         self._thread.start()
 
     def stop(self) -> None:
-        """No more conversations."""
+        """No more requests; answers that are being made are still given, for a moment."""
+        self._stopping.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+        end = time.monotonic() + _LAST_WORDS
+        for peer, thread in list(self._peers.items()):
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RD)
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _serve(self) -> None:
-        while True:
-            try:
-                peer, _ = self._socket.accept()
-            except OSError:
-                return
+        while not self._stopping.is_set():
             self._room.acquire()
-            threading.Thread(target=self._converse, args=(peer,), name="control-peer", daemon=True).start()
+            try:
+                self._admit(self._socket.accept()[0])
+            except (OSError, RuntimeError):  # no descriptor or no thread left just now: later, perhaps
+                self._room.release()
+                self._stopping.wait(0.1)
+
+    def _admit(self, peer: socket.socket) -> None:
+        thread = threading.Thread(target=self._converse, args=(peer,), name="control-peer", daemon=True)
+        self._peers[peer] = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            del self._peers[peer]
+            peer.close()
+            raise
 
     def _converse(self, peer: socket.socket) -> None:
         try:
-            with peer, peer.makefile("rwb") as stream:
+            for line in _requests(peer):
+                answer = self._answer(line, _uid(peer))
                 peer.settimeout(_PATIENCE)
-                while line := stream.readline(_LARGEST):
-                    stream.write(json.dumps(self._answer(line, _uid(peer))).encode() + b"\n")
-                    stream.flush()
+                peer.sendall(answer + b"\n")
+        except UsageError as error:
+            with contextlib.suppress(OSError):
+                peer.sendall(_refusal(error) + b"\n")
         except OSError:
             pass  # the peer went away, or fell silent
         finally:
+            self._peers.pop(peer, None)
+            peer.close()
             self._room.release()
 
-    def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
+    def _answer(self, line: bytes, uid: int) -> bytes:
+        verb = "?"
         try:
-            verb, arguments = _parse(line)
-            if verb in WRITE and uid not in (0, os.geteuid()):
-                raise UsageError(f"uid {uid} may not {verb}", hint="ask root, or the user that inboxd runs as")
-            return {"ok": True, "result": getattr(self._operator, verb)(**arguments)}
+            verb, arguments = parse(line)
+            self._permit(verb, arguments, uid)
+            return json.dumps({"ok": True, "result": self._result(verb, arguments)}).encode()
         except InboxdError as error:
-            return {"ok": False, "error": error.message, "hint": error.hint, "code": error.exit_code}
-        except TypeError as error:
-            return {"ok": False, "error": f"wrong arguments: {error}", "hint": "", "code": EXIT_USAGE}
+            return _refusal(error)
         except Exception as error:  # noqa: BLE001 - the server outlives a fault in one answer, which is told
-            emit(events.LIBRARY, logger="control", message=f"{error!r}", detail=traceback.format_exc())
-            return {
-                "ok": False,
-                "error": repr(error),
-                "hint": "a fault of inboxd; see its log",
-                "code": EXIT_SOFTWARE,
-            }
+            emit(
+                events.CONTROL_FAILED, verb=verb, error_class=type(error).__name__, message=str(error),
+                detail=traceback.format_exc(),
+            )  # fmt: skip
+            fault = InboxdError(f"a fault of inboxd in `{verb}`: {error!r}", hint="its log has the traceback")
+            return _refusal(fault)
+
+    def _result(self, verb: str, arguments: Row) -> Row:
+        if verb == "ping":
+            return {"version": __version__, "pid": os.getpid()}
+        result: Row = getattr(self._operator, verb)(**arguments)
+        return result
+
+    def _permit(self, verb: str, arguments: Row, uid: int) -> None:
+        if not VERBS[verb].restricted:
+            return
+        if uid not in self._trusted:
+            raise UsageError(f"uid {uid} may not {verb}", hint="ask as root, or as the user that inboxd runs as")
+        emit(events.CONTROL_ASKED, verb=verb, uid=uid, arguments=json.dumps(arguments))
 
 
-def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
-    try:
-        request = json.loads(line)
-        verb, arguments = request["verb"], request.get("args") or {}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise UsageError("a request is one line of JSON with `verb` and `args`") from None
-    if verb not in READ | WRITE:
-        raise UsageError(f"there is no verb {verb!r}", hint=f"there are: {', '.join(sorted(READ | WRITE))}")
-    return verb, dict(arguments)
+def _requests(peer: socket.socket) -> Iterator[bytes]:
+    """Lines, until the peer closes. Raises TimeoutError for a slow one, UsageError for one that is too long."""
+    held = bytearray()
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        end = held.find(b"\n")
+        if end > _LARGEST or (end < 0 and len(held) > _LARGEST):
+            raise UsageError(f"a request has {_LARGEST} bytes at most")
+        if end >= 0:
+            yield bytes(held[:end])
+            del held[: end + 1]
+            deadline = time.monotonic() + _PATIENCE
+            continue
+        peer.settimeout(max(0.001, deadline - time.monotonic()))
+        part = peer.recv(1 << 16)
+        if not part:
+            return
+        held += part
+
+
+def _refusal(error: InboxdError) -> bytes:
+    answer = {"ok": False, "error": error.message, "hint": error.hint, "code": error.exit_code}
+    return json.dumps(answer).encode()
 
 
 def _uid(peer: socket.socket) -> int:
-    _pid, uid, _gid = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    return int(uid)
+    return credentials(peer)[1]
+
+
+def credentials(peer: socket.socket) -> tuple[int, int]:
+    """Pid and uid of the other end; pid 0 when it lives in a PID namespace that is not to be seen from here."""
+    pid, uid, _gid = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return pid, uid
 
 
 @contextlib.contextmanager
-def _reachable(path: Path) -> Any:
+def address(path: Path) -> Iterator[str]:
     """A socket's address has 108 bytes at most (unix(7)); a longer path goes through its folder's descriptor."""
     if len(os.fsencode(path)) < 100:
         yield str(path)
@@ -126,35 +182,3 @@ def _reachable(path: Path) -> Any:
         yield f"/proc/self/fd/{fd}/{path.name}"
     finally:
         os.close(fd)
-
-
-class Failed(InboxdError):
-    """The daemon refused, or failed; carries its exit code."""
-
-    def __init__(self, answer: dict[str, Any]) -> None:
-        super().__init__(answer["error"], hint=answer.get("hint", ""))
-        self.exit_code = answer.get("code", EXIT_SOFTWARE)
-
-
-def ask(path: Path, verb: str, timeout: float = 120.0, **arguments: Any) -> Any:
-    """Ask the daemon that listens at `path`. Raises NotRunning, or Failed with what it answered."""
-    request = json.dumps({"verb": verb, "args": arguments}).encode() + b"\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout)
-        try:
-            with _reachable(path) as address:
-                connection.connect(address)
-            connection.sendall(request)
-            line = connection.makefile("rb").readline()
-        except PermissionError as error:
-            raise NotRunning(
-                f"{path} can't be opened: {error.strerror}", hint="run this as root or as inboxd's user"
-            ) from None
-        except OSError as error:
-            raise NotRunning(f"no daemon answers at {path}", hint="start it with `inboxd run`") from error
-    if not line:
-        raise NotRunning("the daemon ended in the middle of the answer", hint="look at its log")
-    answer = json.loads(line)
-    if not answer["ok"]:
-        raise Failed(answer)
-    return answer["result"]

@@ -7,7 +7,7 @@ inside the pipeline's transactions.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from inboxd import events, wire
@@ -92,14 +92,15 @@ class Dispatcher:
         self._clock = clock
         self._running: dict[str, Running] = {}
         self._hashed: list[tuple[Lane, InboxFile]] = []  # their twin is still to be looked for
-        self._rotation = 0
+        self._turn = 0
 
     def busy(self) -> bool:
         """Something is out, or has come back and is not judged."""
         return bool(self._running or self.reported)
 
     def collect(self) -> None:
-        """Take in what the pool has to report."""
+        """A turn begins: take in what the pool has to report."""
+        self._turn += 1
         self.reported += self._pool.reports()
         if self.reported:
             failpoint("decide.reported")
@@ -113,8 +114,8 @@ class Dispatcher:
     def in_turn(self, lanes: Iterable[Lane]) -> list[Lane]:
         """By priority; equals take turns at being first."""
         listed = list(lanes)
-        self._rotation = (self._rotation + 1) % max(1, len(listed))
-        turned = listed[self._rotation :] + listed[: self._rotation]
+        first = self._turn % max(1, len(listed))
+        turned = listed[first:] + listed[:first]
         return sorted(turned, key=lambda lane: -lane.rules.priority)
 
     def room(self, lanes: Iterable[Lane]) -> int:
@@ -142,7 +143,7 @@ class Dispatcher:
         if lane.wants_hash(files[0]):
             return Outgoing(batch, lane, files, files, "hash")
         started = [
-            replace(file, state=State.RUNNING, batch=batch, attempts=file.attempts + 1, started_at=now)
+            file._replace(state=State.RUNNING, batch=batch, attempts=file.attempts + 1, started_at=now)
             for file in files
         ]
         return Outgoing(batch, lane, started, files, "run")
@@ -227,7 +228,7 @@ class Dispatcher:
             if running.purpose == "hash" and file.id not in judged:
                 self._note_hash(lane, file, report)
             elif report.bisect:
-                running.bisected.append(replace(file, state=State.CLAIMED, attempts=max(0, file.attempts - 1)))
+                running.bisected.append(file._replace(state=State.CLAIMED, attempts=max(0, file.attempts - 1)))
         if not (running.files or running.sightings):
             lane.running -= 1
             lane.bisect(running.bisected)
@@ -236,7 +237,7 @@ class Dispatcher:
     def _note_hash(self, lane: Lane, file: InboxFile, report: Report) -> None:
         sha256 = (report.result or {}).get("sha256")
         if sha256:
-            self._hashed.append((lane, replace(file, sha256=str(sha256))))
+            self._hashed.append((lane, file._replace(sha256=str(sha256))))
         else:
             lane.held.append(file)
 
@@ -246,7 +247,7 @@ class Dispatcher:
         if one.verb == "decide":
             lane.decided.append(one.file)
             lane.rested()
-            if report.results:
+            if report.results or report.ending is not Ending.PROCESSED:  # a run that died may have left some
                 lane.with_results.add(one.file.id)
         elif one.verb == "wait":
             lane.next_waiting = min(lane.next_waiting, one.file.not_before)
@@ -277,11 +278,11 @@ def _to_verify(lane: Lane, file_id: str, sighting: Sighting) -> wire.OrderedFile
 
 
 def _unreadable(running: Running, report: Report, now: float) -> Concluded:
-    file = replace(running.files[report.file_id], message=report.message)
+    file = running.files[report.file_id]._replace(message=report.message)
     return Concluded(ended(file, Outcome.ERROR, "unreadable", running.lane.rules.layout, now), "decide")
 
 
 def _duplicate(lane: Lane, file: InboxFile, twin: InboxFile, now: float) -> Concluded:
     outcome = Outcome.PROCESSED if lane.rules.duplicates.policy == "skip" else Outcome.ERROR
     message = f"its content was processed before, as {twin.id} ({twin.name})"
-    return Concluded(ended(replace(file, message=message), outcome, "duplicate", lane.rules.layout, now), "decide")
+    return Concluded(ended(file._replace(message=message), outcome, "duplicate", lane.rules.layout, now), "decide")

@@ -74,6 +74,12 @@ DEGRADED = Event(
 RESUMED = Event("daemon.resumed", "WARNING", "resumed: {reason} is over after {seconds:.1f} s")
 RELOADED = Event("daemon.reloaded", "INFO", "configuration reloaded: {changes}")
 RELOAD_REFUSED = Event("daemon.reload-refused", "ERROR", "configuration refused, the old one keeps running: {message}")
+CONTROL_ASKED = Event("control.asked", "INFO", "{verb} asked by uid {uid}: {arguments}")
+CONTROL_FAILED = Event(
+    "control.failed", "ERROR", "`{verb}` could not be answered: {error_class}: {message}",
+    "An operator's request met a fault of inboxd. The daemon goes on.",
+    "Report it, with the traceback in INBOXD_DETAIL.",
+)  # fmt: skip
 RECOVERED = Event("daemon.recovered", "INFO", "recovered in {seconds:.2f} s: {summary}")
 RECOVERED_FILE = Event("file.recovered", "INFO", "{file}: {message}")
 RESOURCES = Event("resources", "INFO", "resources: {summary}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from inboxd import events
@@ -56,7 +56,7 @@ class Lane:
         self.progress = Progress(clock.monotonic())
         self.held: deque[InboxFile] = deque()  # in work/, to be dispatched
         self.decided: list[InboxFile] = []  # DECIDED in the ledger, to be delivered
-        self.with_results: set[str] = set()  # ids of decided files whose handler left results
+        self.with_results: set[str] = set()  # ids of decided files whose handler left results, or may have
         self.halves: deque[list[InboxFile]] = deque()  # batches that died, cut in two
         self.twins = Twins()
         self.running = 0  # batches
@@ -146,7 +146,7 @@ class Lane:
         """A run is over: the files that waited for its content are looked at afresh."""
         if file.sha256 and self.twins.running.get(file.sha256) == file.id:
             del self.twins.running[file.sha256]
-            self.held.extend(replace(twin, sha256=None) for twin in self.twins.parked.pop(file.sha256, []))
+            self.held.extend(twin._replace(sha256=None) for twin in self.twins.parked.pop(file.sha256, []))
 
     def bisect(self, files: list[InboxFile]) -> None:
         """A batch died as a whole: run its halves apart, so that the guilty file ends up alone."""

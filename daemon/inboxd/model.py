@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,16}\Z")
 
@@ -63,8 +63,7 @@ def new_id(now: float | None = None) -> str:
     return f"{value:032x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """A file seen in an inbox, as lstat(2) showed it; nothing is promised about it yet."""
 
     inbox: str
@@ -94,9 +93,11 @@ class Sighting:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class InboxFile:
-    """A file we hold, or mean to hold: one row of the ledger."""
+class InboxFile(NamedTuple):
+    """A file we hold, or mean to hold: one row of the ledger.
+
+    A tuple, since a file goes through four records on its way: a frozen dataclass costs three times as much to replace.
+    """
 
     id: str
     inbox: str
@@ -167,12 +168,3 @@ class Report:
     results: bool = False  # something stands in its results folder
     pid: int = 0
     bisect: bool = False  # its whole batch died in one call: run it again in two halves
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Files of one inbox, dispatched together."""
-
-    id: str
-    inbox: str
-    files: tuple[InboxFile, ...] = field(default_factory=tuple)

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from inboxd import events
 from inboxd.clock import Clock
-from inboxd.custody import disk
 from inboxd.custody.claim import Taken
 from inboxd.custody.deliver import Moved
 from inboxd.custody.failpoints import failpoint
@@ -34,7 +33,6 @@ from inboxd.story import Story
 T = TypeVar("T")
 
 _LOOK = 2000  # directory entries looked at per inbox and turn, so that no inbox holds up the others
-_FEW = 4  # up to so many claimed files are synced one by one; more by one syncfs(2)
 
 
 class Pipeline:
@@ -177,32 +175,25 @@ class Pipeline:
 
     def _deliver(self) -> None:
         """Rename what is decided. While a destination is away the files stay in work/, decided."""
-        if self.outages.must_wait("disk"):
-            return
         for lane in self.lanes.values():
-            if not lane.decided:
+            if not lane.decided or self.outages.must_wait(lane.name):
                 continue
             try:
                 moved = lane.deliveries.move(lane.decided, with_results=frozenset(lane.with_results))
             except OSError as error:
-                if not disk.is_outage(error):
-                    raise
-                self.outages.begin("disk", f"{lane.name}: a file can't be delivered: {error.strerror}")
-                return
+                self.outages.begin(lane.name, f"{lane.name}: no delivery to {error.filename}: {error.strerror}")
+                continue
+            self.outages.end(lane.name)
             lane.decided = []
             lane.with_results.clear()
             self._moved.append((lane, moved))
-        self.outages.end("disk")
 
     def _sync(self) -> None:
         """Make renames and claimed bytes durable. A failure is fatal: fsync is never tried again on the same data."""
         if not self._durable:
             return
         for lane, taken in self._taken:
-            if len(taken.claimed) > _FEW:
-                disk.sync_all(lane.claims.work_fd)
-            else:
-                lane.claims.sync(taken.claimed)
+            lane.claims.sync(taken.claimed)
         if self._taken:
             failpoint("claim.synced")
         for lane, moved in self._moved:
@@ -255,10 +246,10 @@ class Pipeline:
         now, wall = self._clock.monotonic(), self._clock.time()
         room = self.dispatcher.room(self.lanes.values())
         moments = [lane.next_wake(now, wall, room, draining=self.draining) for lane in self.lanes.values()]
-        if self.outages.must_wait("disk"):
-            moments.append(now + self.outages.next_try())
-        elif any(lane.decided for lane in self.lanes.values()):
+        if any(lane.decided and not self.outages.must_wait(lane.name) for lane in self.lanes.values()):
             moments.append(now)
+        elif self.outages.reasons():
+            moments.append(now + self.outages.next_try())
         soonest = min(moments, default=math.inf)
         return None if soonest == math.inf else max(0.0, soonest - now)
 

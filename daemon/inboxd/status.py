@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -43,6 +44,8 @@ class Bulletin:
         self._app = app
         self._since = app.clock.time()
         self._sampler = Sampler()
+        self._onlooker = Sampler()  # for `status`, whose CPU shares are since the last one
+        self._looking = threading.Lock()
         self._due = dict.fromkeys(("resources", "progress"), 0.0)
         self._told: dict[str, tuple[int, int]] = {}
         self._ping_every = app.service.watchdog_interval() or math.inf
@@ -87,7 +90,7 @@ class Bulletin:
         self._app.service.status(f"{state}; {', '.join(texts) or 'nothing waits'}")
 
     def _tell_resources(self) -> None:
-        sample = self._sampler.sample([worker["pid"] for worker in self._app.pool.snapshot()])
+        sample = self._sampler.sample([worker["pid"] for worker in self._app.pool.snapshot() if worker["pid"]])
         queue = sum(_waiting(lane) for lane in list(self._app.pipeline.lanes.values()))
         free, _ = disk.free_space(self._app.config.state)
         sample = {**sample, "queue": queue, "disk_free": free}
@@ -97,6 +100,7 @@ class Bulletin:
         """All of `inboxd status`, as data."""
         app, now = self._app, self._app.clock.monotonic()
         totals, counts = app.history.totals(), app.history.counts()
+        workers, resources = self._look(now)
         reasons = app.pipeline.outages.reasons()
         return {
             "version": __version__,
@@ -112,9 +116,34 @@ class Bulletin:
                 _inbox(lane, totals.get(lane.name, _NOTHING), counts.get(lane.name, {}), now)
                 for lane in list(app.pipeline.lanes.values())
             ],
-            "workers": app.pool.snapshot(),
-            "resources": {**Sampler().sample([]), "disk_free": disk.free_space(app.config.state)[0]},
+            "workers": workers,
+            "resources": {**resources, "disk_free": disk.free_space(app.config.state)[0]},
         }
+
+    def _look(self, now: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The workers, and what the daemon itself uses."""
+        workers = self._app.pool.snapshot()
+        with self._looking:
+            sample = self._onlooker.sample([worker["pid"] for worker in workers if worker["pid"]])
+        shares = {used["pid"]: used["cpu"] for used in sample.pop("workers")}
+        return [_worker(worker, shares.get(worker["pid"], 0.0), now) for worker in workers], sample
+
+
+def _worker(facts: dict[str, Any], cpu: float, now: float) -> dict[str, Any]:
+    since = facts["since"]
+    return {
+        "slot": facts["slot"],
+        "pid": facts["pid"],
+        "state": facts["state"],
+        "inbox": facts["inbox"],
+        "batch": facts["batch"],
+        "file_id": facts["file_id"],
+        "since": None if since is None else max(0.0, now - since),
+        "files": facts["files_done"],
+        "rss": facts["rss"],
+        "cpu": cpu,
+        "restarts": facts["restarts"],
+    }
 
 
 def _waiting(lane: Lane) -> int:

@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+
+from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, InboxdError
+from inboxd.escape import escape
+
+_INTERRUPTED = 128 + 2  # as shells tell SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns its exit code (sysexits.h): 0, 64 usage, 69 not running, 75 already running, 78 config."""
-    from inboxd.cli.arguments import parse
-
-    options = parse(sys.argv[1:] if argv is None else argv)
-    from inboxd.errors import InboxdError
-
+    """Run a verb. Returns its exit code: those of sysexits.h, 1 for "done, and not all is well", 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # not a stream of text on a descriptor
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        return int(options.act(options) or 0)
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at the exit has somewhere to go
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        from inboxd.cli.arguments import parse
+
+        options = parse(argv)
+        return int(options.act(options))
+    except SystemExit as done:
+        return int(done.code or 0)
     except InboxdError as error:
-        for line in getattr(error, "problems", [str(error)]):
-            print(f"inboxd: {line}", file=sys.stderr)
+        _tell(getattr(error, "problems", None) or str(error).splitlines())
         return error.exit_code
     except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    except KeyboardInterrupt:
-        return 130
+        raise
+    except Exception:  # noqa: BLE001 - the last stop; whoever reported it needs the traceback
+        _tell([*traceback.format_exc().splitlines(), "this is a fault of inboxd; please report it with these lines"])
+        return EXIT_SOFTWARE
+
+
+def _tell(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(f"inboxd: {escape(line)}", file=sys.stderr)

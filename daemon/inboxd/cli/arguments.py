@@ -5,19 +5,81 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from inboxd.errors import EXIT_USAGE
+from inboxd.model import Outcome, State
 
-_PLACES = ("config.yaml", "/etc/inboxd/config.yaml")
+_CONFIGS = ("config.yaml", "/etc/inboxd/config.yaml")
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
     def error(self, message: str) -> NoReturn:
-        self.print_usage()
+        self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+class _Verbs:
+    """Adds verbs to a parser."""
+
+    def __init__(self, parser: _Parser) -> None:
+        self._verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
+
+    def serving(self, name: str, text: str) -> argparse.ArgumentParser:
+        """A verb that runs here."""
+        return self._add(name, "serving", text)
+
+    def asking(self, name: str, module: str, text: str) -> argparse.ArgumentParser:
+        """A verb that asks the daemon."""
+        made = self._add(name, module, text)
+        made.add_argument("--json", action="store_true", help="print the answer as one line of JSON (docs/cli.md)")
+        return made
+
+    def _add(self, name: str, module: str, text: str) -> argparse.ArgumentParser:
+        made = self._verbs.add_parser(name, help=text, description=text)
+        _add_places(made, default=argparse.SUPPRESS)  # what stood before the verb holds
+        made.set_defaults(act=_later(module, name), asks=module != "serving")
+        return made
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options; `act` among them runs the verb. Raises SystemExit, with 64 for what can't be understood."""
+    parser = _Parser(prog="inboxd", description="Drop-folder ingestion: every complete file once, none lost.")
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version")
+    _add_places(parser, default=None)
+    verbs = _Verbs(parser)
+    _add_serving(verbs)
+    _add_looking(verbs)
+    _add_changing(verbs)
+    options = parser.parse_args(argv)
+    if options.state_dir is not None and not options.asks:
+        parser.error("--state-dir is for verbs that ask the daemon; this one takes `state` from the configuration")
+    options.config = options.config or default_config()
+    return options
+
+
+def default_config() -> Path:
+    """$INBOXD_CONFIG, config.yaml here, or /etc/inboxd/config.yaml."""
+    named = os.environ.get("INBOXD_CONFIG")
+    if named:
+        return Path(named)
+    return next((Path(place) for place in _CONFIGS if Path(place).exists()), Path(_CONFIGS[0]))
+
+
+def _add_places(parser: argparse.ArgumentParser, default: Any) -> None:
+    places = "$INBOXD_CONFIG, ./config.yaml, /etc/inboxd/config.yaml"
+    parser.add_argument(
+        "-c", "--config", type=Path, default=default, metavar="PATH", help=f"the configuration ({places})"
+    )
+    parser.add_argument(
+        "--state-dir", type=Path, default=default, metavar="DIR", help="the daemon's state folder, instead of --config"
+    )
 
 
 def _later(module: str, function: str) -> Callable[[Any], int]:
@@ -27,16 +89,50 @@ def _later(module: str, function: str) -> Callable[[Any], int]:
     return act
 
 
-def default_config() -> Path:
-    """$INBOXD_CONFIG, config.yaml here, or /etc/inboxd/config.yaml."""
-    named = os.environ.get("INBOXD_CONFIG")
-    if named:
-        return Path(named)
-    return next((Path(place) for place in _PLACES if Path(place).exists()), Path(_PLACES[0]))
+def _add_serving(verbs: _Verbs) -> None:
+    run = verbs.serving("run", "run the daemon, in the foreground")
+    run.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    run.add_argument("--log-format", default="auto", choices=("auto", "terminal", "json", "journal"))
+    verbs.serving("check", "check the configuration and load every handler, start nothing")
+    verbs.serving("schema", "print the JSON Schema of the configuration, for editors")
+    init = verbs.serving("init", "make a folder with a configuration and a handler to begin with")
+    init.add_argument("directory", type=Path, metavar="DIR")
+
+
+def _add_looking(verbs: _Verbs) -> None:
+    status = verbs.asking("status", "looking", "what is going on")
+    status.add_argument("--watch", action="store_true", help="look again every second")
+    files = verbs.asking("files", "looking", "list files, the newest first")
+    files.add_argument("--inbox", metavar="INBOX")
+    files.add_argument("--state", choices=[state.lower() for state in State])
+    files.add_argument("--outcome", choices=[str(outcome) for outcome in Outcome])
+    files.add_argument("--since", type=_span, metavar="SPAN", help="claimed within this span, such as 2h")
+    files.add_argument("--limit", type=_count, default=100, metavar="N", help="at most so many (100)")
+    files.add_argument("--before", metavar="ID", help="only what was claimed before this file")
+    show = verbs.asking("show", "looking", "one file's whole story")
+    show.add_argument("id", metavar="ID", help="its id, or the beginning of it")
+    explain = verbs.asking("explain", "looking", "why a file has not been processed, or what became of it")
+    explain.add_argument("path", metavar="PATH")
+
+
+def _add_changing(verbs: _Verbs) -> None:
+    retry = verbs.asking("retry", "changing", "run files from errors/ again")
+    retry.add_argument("ids", nargs="*", metavar="ID")
+    retry.add_argument("--errors", action="store_true", help="all errors, or those the next options describe")
+    retry.add_argument("--inbox", metavar="INBOX", help="with --errors: of this inbox")
+    retry.add_argument("--since", type=_span, metavar="SPAN", help="with --errors: claimed within this span")
+    for name, text in (("pause", "take and run nothing of an inbox"), ("resume", "let a paused inbox go on")):
+        verbs.asking(name, "changing", text).add_argument("inbox", metavar="INBOX")
+    drain = verbs.asking("drain", "changing", "stop the daemon once the files in progress are finished")
+    drain.add_argument("--no-wait", action="store_true", help="do not wait until it has stopped")
+    verbs.asking("reload", "changing", "read the configuration again: all or nothing")
+    prune = verbs.asking("prune", "changing", "remove delivered files that are older than their inbox keeps them")
+    prune.add_argument("--dry-run", action="store_true", help="only count them")
+    verbs.asking("doctor", "changing", "look for what should not be")
 
 
 def _span(text: str) -> float:
-    from inboxd.config.units import duration
+    from inboxd.config.quantity import duration
 
     try:
         return duration(text)
@@ -44,77 +140,10 @@ def _span(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The options; `act` among them runs the verb. Exits with 64 for what can't be understood."""
-    parser = _Parser(prog="inboxd", description="Drop-folder ingestion: every complete file once, none lost.")
-    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version")
-    common = _Parser(add_help=False)
-    places = "$INBOXD_CONFIG, ./config.yaml, /etc/inboxd/config.yaml"
-    common.add_argument(
-        "-c", "--config", type=Path, default=default_config(), metavar="PATH", help=f"the configuration ({places})"
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
-
-    def verb(name: str, module: str, text: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=text, description=text, parents=[common])
-        made.set_defaults(act=_later(module, name))
-        return made
-
-    _serving(verb)
-    _looking(verb)
-    _changing(verb)
-    return parser.parse_args(argv)
-
-
-Verb = Callable[[str, str, str], argparse.ArgumentParser]
-
-
-def _serving(verb: Verb) -> None:
-    run = verb("run", "serving", "run the daemon, in the foreground")
-    run.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    run.add_argument("--log-format", default="auto", choices=("auto", "terminal", "json", "journal"))
-    verb("check", "serving", "check the configuration and load every handler, start nothing")
-    verb("schema", "serving", "print the JSON Schema of the configuration, for editors")
-    init = verb("init", "serving", "make a folder with a configuration and a handler to begin with")
-    init.add_argument("directory", type=Path, metavar="DIR")
-
-
-def _looking(verb: Verb) -> None:
-    status = verb("status", "looking", "what is going on")
-    status.add_argument("--watch", action="store_true", help="go on showing it, with progress bars")
-    status.add_argument("--json", action="store_true")
-    files = verb("files", "looking", "list files, the newest first")
-    files.add_argument("--inbox")
-    files.add_argument("--state", help="claimed, running, waiting, decided, done, abandoned or lost")
-    files.add_argument("--outcome", help="processed, error or quarantine")
-    files.add_argument("--since", type=_span, metavar="SPAN", help="claimed within this span, such as 2h")
-    files.add_argument("--limit", type=int, default=100)
-    files.add_argument("--json", action="store_true")
-    show = verb("show", "looking", "one file's whole story")
-    show.add_argument("id", metavar="ID", help="its id, or the beginning of it")
-    show.add_argument("--json", action="store_true")
-    explain = verb("explain", "looking", "why a file has not been processed")
-    explain.add_argument("path", metavar="PATH")
-    explain.add_argument("--json", action="store_true")
-
-
-def _changing(verb: Verb) -> None:
-    retry = verb("retry", "changing", "run files from errors/ again")
-    retry.add_argument("ids", nargs="*", metavar="ID")
-    retry.add_argument("--errors", action="store_true", help="all errors")
-    retry.add_argument("--inbox", help="with --errors: of this inbox")
-    retry.add_argument("--since", type=_span, metavar="SPAN", help="with --errors: claimed within this span")
-    retry.add_argument("--json", action="store_true")
-    for name, text in (("pause", "take and run nothing of an inbox"), ("resume", "let a paused inbox go on")):
-        verb(name, "changing", text).add_argument("inbox", metavar="INBOX")
-    drain = verb("drain", "changing", "stop the daemon once the files in progress are finished")
-    drain.add_argument("--no-wait", action="store_true", help="do not wait until it has stopped")
-    verb("reload", "changing", "read the configuration again: all or nothing")
-    prune = verb("prune", "changing", "remove delivered files that are older than their inbox keeps them")
-    prune.add_argument("--dry-run", action="store_true", help="only count them")
-    prune.add_argument("--json", action="store_true")
-    doctor = verb("doctor", "changing", "look for what should not be")
-    doctor.add_argument("--json", action="store_true")
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 1 <= len(text) <= 9 and int(text) > 0):
+        raise argparse.ArgumentTypeError("write a whole number above 0")
+    return int(text)
 
 
 class _Version(argparse.Action):

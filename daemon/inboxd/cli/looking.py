@@ -2,63 +2,73 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from argparse import Namespace
 from typing import Any
 
-from inboxd.cli import show as showing
-from inboxd.cli.daemon import ask
-from inboxd.errors import NotRunning
-from inboxd.escape import escape
+from inboxd.cli import pages
+from inboxd.cli.client import Fetch, Refused, ask, daemon_or_ledger
+from inboxd.cli.output import give
+from inboxd.cli.page import Page
+from inboxd.verbs import MOST_ROWS
+
+_EVERY = 1.0  # seconds between two looks
 
 
 def status(options: Namespace) -> None:
     """Once, or again and again."""
-    if not options.watch:
+
+    def look() -> Page:
+        return pages.status(ask(options, "status"))
+
+    if options.watch and sys.stdout.isatty() and not options.json:
+        from inboxd.cli.screen import watch
+
+        watch(look, _EVERY)
+    answer = ask(options, "status")
+    give(options, answer, pages.status(answer))
+    while options.watch:
+        time.sleep(_EVERY)
         answer = ask(options, "status")
-        print(json.dumps(answer) if options.json else showing.status(answer))
-        return
-    if not sys.stdout.isatty() or options.json:
-        while True:
-            answer = ask(options, "status")
-            print(json.dumps(answer) if options.json else showing.status(answer), flush=True)
-            time.sleep(1)
-    showing.watch(lambda: ask(options, "status"))
+        give(options, answer, pages.status(answer))
 
 
 def files(options: Namespace) -> None:
     """A list, from the daemon, or from the ledger while it is stopped."""
-    wanted = {key: getattr(options, key) for key in ("inbox", "state", "outcome", "since", "limit")}
-    answer = _ask_or_read(options, "files", **wanted)
-    print(json.dumps(answer) if options.json else showing.files(answer["files"]))
+    wanted = {key: getattr(options, key) for key in ("inbox", "state", "outcome", "since", "before")}
+    answer = {"files": _rows(daemon_or_ledger(options), options.limit, wanted)}
+    give(options, answer, pages.files(answer))
+
+
+def _rows(fetch: Fetch, limit: int, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """In parts, so that no answer is large."""
+    rows: list[dict[str, Any]] = []
+    while len(rows) < limit:
+        most = min(MOST_ROWS, limit - len(rows))
+        part = fetch("files", **wanted, limit=most)["files"]
+        rows += part
+        if len(part) < most:
+            break
+        wanted = {**wanted, "before": part[-1]["id"]}
+    return rows
 
 
 def show(options: Namespace) -> None:
     """One file's story."""
-    answer = _ask_or_read(options, "show", id=options.id)
-    print(json.dumps(answer) if options.json else showing.story(answer))
+    answer = daemon_or_ledger(options)("show", id=options.id)
+    give(options, answer, pages.story(answer))
 
 
 def explain(options: Namespace) -> None:
     """Why."""
-    answer = ask(options, "explain", path=os.path.abspath(options.path))
-    if options.json:
-        print(json.dumps(answer))
-        return
-    for sentence in answer["why"]:
-        print(escape(sentence))
-    if answer["file"]:
-        print(showing.files([answer["file"]]))
-
-
-def _ask_or_read(options: Namespace, verb: str, **arguments: Any) -> Any:
+    path = os.path.abspath(options.path)
     try:
-        return ask(options, verb, **arguments)
-    except NotRunning:
-        from inboxd.operator import read_only
-
-        print("inboxd: the daemon is not running; this is read from the ledger", file=sys.stderr)
-        return getattr(read_only(options.config), verb)(**arguments)
+        answer = ask(options, "explain", path=path)
+    except Refused:
+        folder, name = os.path.split(path)
+        if os.path.realpath(folder) == folder:
+            raise
+        answer = ask(options, "explain", path=os.path.join(os.path.realpath(folder), name))
+    give(options, answer, pages.explanation(answer))

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
-from inboxd.config.load import load
+from inboxd.cli.output import show
+from inboxd.cli.page import Page, Table, Text
+
+if TYPE_CHECKING:
+    from inboxd.config.models import Config, Inbox
 
 
 def run(options: Namespace) -> int:
@@ -17,15 +23,45 @@ def run(options: Namespace) -> int:
 
 
 def check(options: Namespace) -> None:
-    """Refuse what `run` would refuse, without touching anything."""
+    """Refuse what `run` would refuse, without touching anything; tell what it would use."""
     from inboxd.app import probe
+    from inboxd.config.load import load
 
     config = load(options.config)
     probe(config)
-    print(f"{config.file} is fine: {len(config.inboxes)} inboxes, {config.workers.count} workers")
-    for name, inbox in config.inboxes.items():
-        handler = inbox.handler.python or " ".join(inbox.handler.command or ())
-        print(f"  {name}: {inbox.folder('inbound')} -> {handler}")
+    show(_summary(config))
+
+
+def _summary(config: Config) -> Page:
+    ledger = config.ledger_url.partition(":")[0]
+    rows = [(name, str(inbox.folder("inbound")), " ".join(inbox.match), _settle(inbox), _handler(inbox))
+            for name, inbox in config.inboxes.items()]  # fmt: skip
+    return [
+        Text(f"{config.file} is fine, and every handler can be loaded", "good"),
+        Text(f"state {config.state}, ledger {ledger}, durability {config.durability}, {config.workers.count} workers"),
+        *(Text(f"database {name}") for name in config.databases),
+        Text(""),
+        Table(("inbox", "inbound", "match", "complete when", "handler"), rows, whole=frozenset({"inbox"})),
+    ]
+
+
+def _settle(inbox: Inbox) -> str:
+    from inboxd.config.models import Checksum, Marker, Quiet
+    from inboxd.config.quantity import show_duration
+
+    match inbox.settle:
+        case Quiet(quiet=quiet):
+            return f"quiet for {show_duration(quiet)}"
+        case Marker(marker=marker):
+            return f"{marker} lies beside it"
+        case Checksum(checksum=kind):
+            return f"its {kind} matches"
+    return "renamed in"
+
+
+def _handler(inbox: Inbox) -> str:
+    handler = inbox.handler
+    return handler.python or shlex.join(handler.command or ())
 
 
 def schema(_options: Namespace) -> None:
@@ -39,6 +75,5 @@ def init(options: Namespace) -> None:
     """A folder to begin with."""
     from inboxd.config.template import init as make
 
-    for path in make(options.directory):
-        print(f"made {path}")
-    print(f"start it: inboxd run -c {options.directory / 'config.yaml'}")
+    made = [Text(f"made {path}") for path in make(options.directory)]
+    show([*made, Text(f"start it: inboxd run -c {shlex.quote(str(options.directory / 'config.yaml'))}")])

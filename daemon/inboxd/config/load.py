@@ -71,8 +71,12 @@ def handler_specs(config: Config) -> dict[str, HandlerSpec]:
 
 
 def database_specs(config: Config) -> dict[str, DatabaseSpec]:
-    """How workers reach the databases, by name. The URLs may hold secrets."""
+    """How workers reach the databases, by name. The URLs may hold secrets.
+
+    Waiting for one must not use up the time of the file that waits, which would be charged for it.
+    """
+    longest = config.workers.timeout / 2
     return {
-        name: DatabaseSpec(database.url.get_secret_value(), database.connect_timeout)
+        name: DatabaseSpec(database.url.get_secret_value(), min(database.connect_timeout, longest))
         for name, database in config.databases.items()
     }

@@ -18,7 +18,7 @@ import shutil
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def _elsewhere(file: InboxFile) -> InboxFile:
         tag = f"{tag}-{os.urandom(4).hex()}"
     destination = os.path.join(folder, disk.with_tag(file.name, tag))
     emit(events.FILE_COLLISION, inbox=file.inbox, file_id=file.id, file=file.name, destination=destination)
-    return replace(file, destination=destination)
+    return file._replace(destination=destination)
 
 
 def destination(file: InboxFile, layout: str, now: float) -> str:

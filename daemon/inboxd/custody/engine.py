@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError, ProgrammingError
 
 from inboxd.errors import LedgerConflict, LedgerRefused, LedgerUnavailable
 
@@ -27,7 +27,8 @@ def make_engine(url: str, durability: str) -> Engine:
     """An engine without a pool: each connection is opened afresh. Transactions are begun by hand."""
     parsed = make_url(url)
     if sqlite_path(url):
-        engine = create_engine(parsed, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": _BUSY})
+        arguments = {"timeout": _BUSY, "check_same_thread": False}  # opened by recovery, used by the pipeline
+        engine = create_engine(parsed, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
         event.listen(engine, "connect", lambda connection, _record: _set_pragmas(connection, durability))
     else:
         commit = "on" if durability == "full" else "off"
@@ -102,6 +103,8 @@ def translated(place: str) -> Iterator[None]:
         if isinstance(error, IntegrityError | DataError):
             raise LedgerConflict(f"the ledger {place} refused a change: {words}") from error
         raise LedgerUnavailable(f"the ledger {place} is away: {words}") from error
+    except PendingRollbackError as error:  # somebody went on after the connection was lost
+        raise LedgerUnavailable(f"the ledger {place} went away in a transaction") from error
 
 
 def damaged(place: str, words: str) -> LedgerRefused:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import literal_column, select, text
+from sqlalchemy import select, text
 
-from inboxd.custody.engine import make_engine, translated
+from inboxd.custody.engine import make_reader, place_of, translated
 from inboxd.custody.rows import failure_of, file_of
 from inboxd.custody.schema import failures, files, totals
+from inboxd.custody.statements import literal
+from inboxd.lifecycle import OPEN
 from inboxd.model import Failure, InboxFile, Outcome, State
 
 _RECENT = 20_000  # rows looked through for a name
@@ -20,17 +22,19 @@ class History:
     """Reads only. Any thread; each call opens a connection and closes it. Raises LedgerUnavailable, LedgerRefused."""
 
     def __init__(self, url: str) -> None:
-        self._engine = make_engine(url, "process")
+        self._place = place_of(url)
+        self._engine = make_reader(url)
 
     def _rows(self, statement: Any) -> list[Any]:
-        with translated(), self._engine.connect() as connection:
+        with translated(self._place), self._engine.connect() as connection:
             return list(connection.execute(statement).mappings())
 
     def get(self, file_id: str) -> InboxFile | None:
         """One row by its id, or by the unique beginning of one (8 digits at least)."""
         if len(file_id) < 8:
             return None
-        query = select(files).where(files.c.id >= file_id, files.c.id < file_id + "~").limit(2)
+        # "g" comes after every hexadecimal digit in every collation; punctuation does not.
+        query = select(files).where(files.c.id >= file_id, files.c.id < file_id + "g").limit(2)
         rows = self._rows(query)
         return file_of(rows[0]) if len(rows) == 1 else None
 
@@ -48,11 +52,15 @@ class History:
         if inbox is not None:
             query = query.where(files.c.inbox == inbox)
         if states is not None:
-            query = query.where(files.c.state.in_([str(state) for state in states]))
-        if outcome is not None:  # literal, so that the partial index on errors is found
-            query = query.where(literal_column(f"outcome = '{outcome}'"))
+            query = query.where(files.c.state.in_([literal(state) for state in states]))
+            if OPEN.issuperset(states):
+                query = query.where(text("open = 1"))
+        if outcome is not None:
+            query = query.where(files.c.outcome == literal(outcome))
+            if outcome is not Outcome.PROCESSED:
+                query = query.where(text("outcome <> 'processed'"))
         if since is not None:
-            query = query.where(files.c.id >= f"{int(since * 1000):012x}", files.c.claimed_at >= since)
+            query = query.where(files.c.id >= f"{max(0, int(since * 1000)):012x}", files.c.claimed_at >= since)
         if before_id is not None:
             query = query.where(files.c.id < before_id)
         return [file_of(row) for row in self._rows(query.order_by(files.c.id.desc()).limit(limit))]

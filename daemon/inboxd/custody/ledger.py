@@ -1,134 +1,77 @@
 """The record of every file. One thread, one connection; each change is a compare-and-set that must hit its rows.
 
-Verbs take records that hold the *new* values, inside `transaction()`. A verb may be said again after a commit whose
-fate is unknown (the server died in COMMIT): a transaction is all or nothing, so when no row of a verb changes and
-every one is in the wanted state already, that was it.
+Verbs take records that hold the *new* values, inside `transaction()`. A verb that misses a row raises LedgerConflict,
+and the transaction takes everything back.
+
+When the server dies inside COMMIT nobody knows what became of the transaction. Its rows are *doubtful* then, until a
+later transaction that touches them is committed: only they may be in the state that a verb leads to already, because
+the caller says the whole transaction again. What is said last counts, also in the totals and in the failures.
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
-from sqlalchemy import Connection, bindparam, func, or_, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import exists, select
 
 from inboxd.clock import Clock
-from inboxd.custody import engine as opening
 from inboxd.custody.engine import translated
-from inboxd.custody.rows import Values, failure_of, failure_values, file_of, file_values
-from inboxd.custody.schema import failures, files, meta, totals
-from inboxd.errors import LedgerConflict, LedgerUnavailable
-from inboxd.lifecycle import TRANSITIONS, sources
-from inboxd.model import Failure, InboxFile, Outcome, State
+from inboxd.custody.opening import Opening
+from inboxd.custody.reading import Reads
+from inboxd.custody.rows import failure_values
+from inboxd.custody.schema import failures, files
+from inboxd.custody.statements import Statement, Statements, literal, target
+from inboxd.errors import LedgerConflict
+from inboxd.model import Failure, InboxFile, State
 
-_PAGE = 1000
-
-#: The columns that each verb writes, besides the state.
-_WRITES = {
-    "claim": ("dev", "ino", "size", "mtime_ns", "claimed_at", "sha256", "reason"),
-    "abandon": ("reason", "finished_at"),
-    "dispatch": ("batch", "attempts", "started_at"),
-    "release": ("attempts", "failures"),
-    "wait": ("attempts", "failures", "not_before", "reason", "message"),
-    "decide": (
-        "attempts", "failures", "outcome", "reason", "message", "destination", "result", "sha256", "finished_at",
-    ),
-    "deliver": (),
-    "lose": ("reason", "finished_at"),
-    "retry": (
-        "attempts", "failures", "dev", "ino", "size", "mtime_ns", "outcome", "reason", "message", "destination",
-        "result", "finished_at",
-    ),
-}  # fmt: skip
+_SLICE = 500  # ids named in one statement
+_NAMED = 5  # rows named in an error
 
 
-def _compare_and_set(verb: str) -> Any:
-    """UPDATE … WHERE the row is in a state that `verb` may leave."""
-    target = next(state for (_from, name), state in TRANSITIONS.items() if name == verb)
-    writes: dict[str, Any] = {column: bindparam(f"new_{column}") for column in _WRITES[verb]}
-    open_now = 0 if verb in ("abandon", "deliver", "lose") else 1
-    return (
-        files.update()
-        .where(files.c.id == bindparam("old_id"), or_(*(files.c.state == str(state) for state in sources(verb))))
-        .values(state=str(target), open=open_now, **writes)
-    )
-
-
-_UPDATES = {verb: _compare_and_set(verb) for verb in _WRITES}
-_OPEN = text("open = 1")
-
-
-class Ledger:
+class Ledger(Reads):
     """Used by the pipeline's thread, and by recovery before that thread begins."""
 
     def __init__(self, url: str, durability: str, clock: Clock) -> None:
-        self._engine = opening.make_engine(url, durability)
+        super().__init__(url, durability)
         self._clock = clock
-        self._connection: Connection | None = None
-        self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        self._statements = Statements(self._engine.dialect)
 
     @classmethod
-    def open(cls, url: str, durability: str, clock: Clock) -> Ledger:
-        """Open and migrate. Raises LedgerRefused (damaged, foreign, newer) or LedgerUnavailable."""
-        opening.make_private(url)
+    def open(cls, url: str, durability: str, clock: Clock, known: Path | None = None) -> Ledger:
+        """Open and migrate. Raises LedgerRefused (damaged, foreign, newer, vanished) or LedgerUnavailable.
+
+        `known`: the file that remembers which ledger is ours; beside a SQLite ledger unless given.
+        """
+        opening = Opening(url, known)
+        opening.prepare()
         ledger = cls(url, durability, clock)
-        with translated():
-            opening.migrate(ledger._connected())
-        return ledger
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._drop()
-        self._engine.dispose()
-
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        return self._connection
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(Exception):
-                connection.close()
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing. Raises LedgerUnavailable; the next call opens a new connection then."""
         try:
-            with translated():
-                connection = self._connected()
-                opening.begin(connection)
-                try:
-                    yield
-                    connection.exec_driver_sql("COMMIT")
-                except BaseException:
-                    with contextlib.suppress(Exception):
-                        connection.exec_driver_sql("ROLLBACK")
-                    raise
-        except LedgerUnavailable:
-            self._drop()
+            with translated(opening.place):
+                opening.finish(ledger._connected())
+        except BaseException:
+            ledger.close()
             raise
+        return ledger
 
     # Verbs
 
     def announce(self, announced: Sequence[InboxFile]) -> None:
         """New rows, CLAIMING."""
-        if announced:
-            statement = self._insert(files).on_conflict_do_nothing(index_elements=["id"])
-            self._connected().execute(statement, [file_values(file) for file in announced])
+        sure, doubtful = self._parted(announced)
+        self._statements.announce.run(self._writer(), sure)
+        self._statements.announce_again.run(self._writer(), doubtful)
 
     def claim(self, claimed: Sequence[InboxFile]) -> None:
         """-> CLAIMED: accepted."""
         self._change("claim", claimed)
 
     def abandon(self, gone: Sequence[InboxFile]) -> None:
-        """-> ABANDONED: never ours."""
+        """-> ABANDONED: never ours. Ends now where the record does not say when."""
         now = self._clock.time()
-        self._change("abandon", gone, {"new_finished_at": now})
+        self._change("abandon", [file if file.finished_at else file._replace(finished_at=now) for file in gone])
 
     def dispatch(self, dispatched: Sequence[InboxFile]) -> None:
         """-> RUNNING: counted before the worker hears of it."""
@@ -144,18 +87,13 @@ class Ledger:
 
     def decide(self, decided: Sequence[InboxFile]) -> None:
         """-> DECIDED: outcome and destination are fixed; counted in the totals."""
-        if self._change("decide", decided):
-            self._count(decided, 1)
+        self._uncount(self._doubtful.files.intersection(file.id for file in decided), State.DECIDED)
+        self._change("decide", decided)
+        self._count(Counter((file.inbox, str(file.outcome), file.size) for file in decided), 1)
 
     def redirect(self, redirected: Sequence[InboxFile]) -> None:
         """DECIDED stays DECIDED, bound for another name."""
-        if redirected:
-            statement = (
-                files.update()
-                .where(files.c.id == bindparam("old_id"), files.c.state == str(State.DECIDED))
-                .values(destination=bindparam("new_destination"))
-            )
-            self._connected().execute(statement, _parameters(redirected, ("destination",)))
+        self._must_hit("redirect", self._statements.redirect, redirected, State.DECIDED)
 
     def deliver(self, delivered: Sequence[InboxFile]) -> None:
         """-> DONE."""
@@ -166,162 +104,74 @@ class Ledger:
         self._change("lose", lost)
 
     def retry(self, retried: Sequence[InboxFile]) -> None:
-        """An error goes back to CLAIMED, and out of the totals."""
-        if self._change("retry", retried):
-            by_inbox: Counter[str] = Counter(file.inbox for file in retried)
-            for inbox, count in by_inbox.items():
-                size = sum(file.size for file in retried if file.inbox == inbox)
-                self._add(inbox, Outcome.ERROR, -count, -size)
+        """A delivered error begins anew, CLAIMED; it leaves the totals, with the size that it was counted with."""
+        self._uncount([file.id for file in retried], State.DONE)
+        self._change("retry", retried)
 
     def failed(self, failed: Sequence[Failure]) -> None:
         """Lines of history."""
-        if failed:
-            statement = self._insert(failures).on_conflict_do_nothing(index_elements=["file_id", "attempt", "at"])
-            self._connected().execute(statement, [failure_values(failure) for failure in failed])
+        keys = {(failure.file_id, failure.attempt, failure.at) for failure in failed}
+        repeated = {key[:2] for key in keys}
+        stale = [key for key in self._doubtful.failures if key[:2] in repeated]
+        self._statements.unfailed.run_plain(self._writer(), list(stale))
+        self._statements.failed.run_plain(self._writer(), [failure_values(failure) for failure in failed])
+        self._touched.failures |= keys.union(stale)
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Remove rows whose files are gone by policy."""
-        if ids:
-            self._connected().execute(failures.delete().where(failures.c.file_id.in_(ids)))
-            self._connected().execute(files.delete().where(files.c.id.in_(ids), files.c.state == str(State.DONE)))
+        """Remove DONE rows, with their failures: their files are gone by policy."""
+        for some in _slices(ids):
+            gone = files.delete().where(files.c.id.in_(some), files.c.state == literal(State.DONE))
+            left = exists().where(files.c.id == failures.c.file_id)
+            self._writer().execute(gone)
+            self._writer().execute(failures.delete().where(failures.c.file_id.in_(some), ~left))
 
-    def _change(self, verb: str, changed: Sequence[InboxFile], more: Values | None = None) -> bool:
-        """False when it had been done before; raises LedgerConflict when rows are not as we believe."""
-        if not changed:
-            return False
-        parameters = _parameters(changed, _WRITES[verb])
-        hit = self._connected().execute(_UPDATES[verb], [{**one, **(more or {})} for one in parameters]).rowcount
+    # How
+
+    def _change(self, verb: str, changed: Sequence[InboxFile]) -> None:
+        sure, doubtful = self._parted(changed)
+        self._must_hit(verb, self._statements.change[verb], sure, target(verb))
+        self._must_hit(verb, self._statements.again[verb], doubtful, target(verb))
+
+    def _parted(self, changed: Sequence[InboxFile]) -> tuple[Sequence[InboxFile], Sequence[InboxFile]]:
+        """Rows that we know, and doubtful ones."""
+        self._touched.files.update(file.id for file in changed)
+        doubt = self._doubtful.files
+        if not doubt:
+            return changed, ()
+        return [file for file in changed if file.id not in doubt], [file for file in changed if file.id in doubt]
+
+    def _must_hit(self, verb: str, statement: Statement, changed: Sequence[InboxFile], state: State) -> None:
+        """Raises LedgerConflict when rows are not as we believe."""
+        hit = statement.run(self._writer(), changed)
         if hit == len(changed):
-            return True
-        wanted = {str(state) for (_from, name), state in TRANSITIONS.items() if name == verb}
-        found = select(files.c.id, files.c.state).where(files.c.id.in_([file.id for file in changed]))
-        states = {row.id: row.state for row in self._connected().execute(found)}
-        if hit == 0 and set(states.values()) == wanted and len(states) == len(changed):
-            return False
-        wrong = [f"{file.id} is {states.get(file.id, 'unknown')}" for file in changed[:5]]
-        raise LedgerConflict(f"{verb}: {hit} of {len(changed)} rows were as expected: {', '.join(wrong)}, …")
+            return
+        query = select(files.c.id, files.c.state)
+        ids = [file.id for file in changed]
+        states = {row.id: row.state for some in _slices(ids) for row in self._rows(query.where(files.c.id.in_(some)))}
+        # What stands in the wanted state was hit, or had come there before: it is named only when nothing else is.
+        wrong = [one for one in ids if states.get(one) != state] or ids
+        named = ", ".join(f"{one} is {states.get(one, 'unknown')}" for one in wrong[:_NAMED])
+        more = ", …" if len(wrong) > _NAMED else ""
+        raise LedgerConflict(f"{verb}: {hit} of {len(changed)} rows were as expected; {named}{more}")
 
-    def _count(self, decided: Sequence[InboxFile], sign: int) -> None:
-        counts: Counter[tuple[str, Outcome]] = Counter()
-        sizes: Counter[tuple[str, Outcome]] = Counter()
-        for file in decided:
-            assert file.outcome is not None  # decided
-            counts[file.inbox, file.outcome] += sign
-            sizes[file.inbox, file.outcome] += sign * file.size
-        for (inbox, outcome), count in counts.items():
-            self._add(inbox, outcome, count, sizes[inbox, outcome])
+    def _uncount(self, ids: Collection[str], state: State) -> None:
+        """Take rows out of the totals as they were counted, if they are in `state`."""
+        for some in _slices(ids):
+            query = select(files.c.inbox, files.c.outcome, files.c.size)
+            counted = self._rows(query.where(files.c.id.in_(some), files.c.state == literal(state)))
+            self._count(Counter((row.inbox, row.outcome, row.size) for row in counted), -1)
 
-    def _add(self, inbox: str, outcome: Outcome, count: int, size: int) -> None:
-        row = self._insert(totals).values(inbox=inbox, outcome=str(outcome), files=count, bytes=size)
-        more = {"files": totals.c.files + row.excluded.files, "bytes": totals.c.bytes + row.excluded.bytes}
-        self._connected().execute(row.on_conflict_do_update(index_elements=["inbox", "outcome"], set_=more))
-
-    # Reads
-
-    def _files(self, statement: Any) -> list[InboxFile]:
-        with self._reading():
-            return [file_of(row) for row in self._connected().execute(statement).mappings()]
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            with translated():
-                yield
-        except LedgerUnavailable:
-            self._drop()
-            raise
-
-    def open_files(self, *states: State) -> Iterator[InboxFile]:
-        """Rows in these open states by id, a page at a time; rows may change between two pages."""
-        for state in states:
-            after = ("", "")
-            while True:
-                later = (files.c.inbox > after[0]) | ((files.c.inbox == after[0]) & (files.c.id > after[1]))
-                query = select(files).where(_OPEN, files.c.state == str(state), later)
-                page = self._files(query.order_by(files.c.inbox, files.c.id).limit(_PAGE))
-                yield from page
-                if len(page) < _PAGE:
-                    break
-                after = (page[-1].inbox, page[-1].id)
-
-    def claimed(self, inbox: str, limit: int, after_id: str = "") -> list[InboxFile]:
-        """CLAIMED rows of an inbox, oldest id first."""
-        query = select(files).where(
-            _OPEN, files.c.state == str(State.CLAIMED), files.c.inbox == inbox, files.c.id > after_id
-        )
-        return self._files(query.order_by(files.c.id).limit(limit))
-
-    def waiting(self, inbox: str, now: float, limit: int) -> list[InboxFile]:
-        """WAITING rows whose time has come, the longest due first. `now`: wall clock, seconds."""
-        query = select(files).where(
-            _OPEN, files.c.state == str(State.WAITING), files.c.inbox == inbox, files.c.not_before <= now
-        )
-        return self._files(query.order_by(files.c.not_before, files.c.id).limit(limit))
-
-    def next_waiting(self, after: float) -> dict[str, float]:
-        """By inbox, the earliest `not_before` later than `after` (wall clock seconds)."""
-        query = (
-            select(files.c.inbox, func.min(files.c.not_before))
-            .where(_OPEN, files.c.state == str(State.WAITING), files.c.not_before > after)
-            .group_by(files.c.inbox)
-        )
-        with self._reading():
-            return {inbox: moment for inbox, moment in self._connected().execute(query)}
-
-    def counts(self) -> dict[str, dict[State, int]]:
-        """How many rows are in each open state, by inbox."""
-        query = select(files.c.inbox, files.c.state, func.count()).where(_OPEN).group_by(files.c.state, files.c.inbox)
-        counts: dict[str, dict[State, int]] = {}
-        with self._reading():
-            for inbox, state, count in self._connected().execute(query):
-                counts.setdefault(inbox, {})[State(state)] = count
-        return counts
-
-    def get(self, file_id: str) -> InboxFile | None:
-        """One row."""
-        found = self._files(select(files).where(files.c.id == file_id))
-        return found[0] if found else None
-
-    def failures(self, file_id: str) -> list[Failure]:
-        """A file's failed attempts, oldest first."""
-        query = select(failures).where(failures.c.file_id == file_id).order_by(failures.c.at, failures.c.attempt)
-        with self._reading():
-            return [failure_of(row) for row in self._connected().execute(query).mappings()]
-
-    def twin(self, inbox: str, sha256: str, since: float, not_id: str) -> InboxFile | None:
-        """The last file with this content that was processed since then (wall clock)."""
-        query = select(files).where(
-            files.c.inbox == inbox, files.c.sha256 == sha256, files.c.outcome == str(Outcome.PROCESSED),
-            files.c.finished_at >= since, files.c.id != not_id,
-        )  # fmt: skip
-        found = self._files(query.order_by(files.c.id.desc()).limit(1))
-        return found[0] if found else None
-
-    def prune(self, inbox: str, outcome: Outcome, before: float, limit: int) -> list[InboxFile]:
-        """Delivered files that ended before `before` (wall clock), oldest id first."""
-        query = select(files).where(
-            files.c.inbox == inbox, files.c.state == str(State.DONE), files.c.outcome == str(outcome),
-            files.c.finished_at < before,
-        )  # fmt: skip
-        return self._files(query.order_by(files.c.id).limit(limit))
-
-    def identity(self) -> str:
-        """What tells this ledger from every other."""
-        with self._reading():
-            return str(self._connected().execute(select(meta.c.value).where(meta.c.key == "identity")).scalar_one())
-
-    def check(self) -> list[str]:
-        """What is wrong with the ledger itself, in words; empty when nothing is."""
-        if self._engine.dialect.name != "sqlite":
-            return []
-        with self._reading():
-            words = self._connected().exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
-        return [f"ledger: {word}" for word in words if word != "ok"]
+    def _count(self, sizes: Counter[tuple[str, str, int]], sign: int) -> None:
+        """`sizes`: how many files of an inbox had an outcome and a size."""
+        more: dict[tuple[str, str], list[int]] = {}
+        for (inbox, outcome, size), number in sizes.items():
+            total = more.setdefault((inbox, outcome), [0, 0])
+            total[0] += sign * number
+            total[1] += sign * number * size
+        self._statements.count.run_plain(self._writer(), [(*key, *total) for key, total in sorted(more.items())])
 
 
-def _parameters(changed: Iterable[InboxFile], columns: Sequence[str]) -> list[Values]:
-    parameters = []
-    for file in changed:
-        values = file_values(file)
-        parameters.append({"old_id": file.id, **{f"new_{column}": values[column] for column in columns}})
-    return parameters
+def _slices(ids: Collection[str]) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while some := list(itertools.islice(rest, _SLICE)):
+        yield some

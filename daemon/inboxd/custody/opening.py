@@ -33,7 +33,7 @@ class Opening:
         self._path = sqlite_path(url)
         self._known = known or (Path(self._path + ".id") if self._path else None)
         self._identity = self._known.read_text().strip() if self._known and self._known.exists() else ""
-        self._unclean = self._path and _size(self._path + "-wal") > 0
+        self._unclean = bool(self._path) and _size(self._path + "-wal") > 0
 
     def prepare(self) -> None:
         """A SQLite file that is ours alone from its first byte on. Raises LedgerRefused, LedgerUnavailable."""

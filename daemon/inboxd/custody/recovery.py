@@ -16,7 +16,7 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -96,11 +96,11 @@ class Recovery:
             for file in files:
                 found = look(keeper.claims.work_fd, file.work_name)
                 if found is None:
-                    taken.gone.append(replace(file, reason="the daemon stopped before it was taken"))
+                    taken.gone.append(file._replace(reason="the daemon stopped before it was taken"))
                 elif stat.S_ISREG(found.st_mode):
                     taken.claimed.append(self._hold(keeper, file, found))
                 else:
-                    taken.strange.append(replace(file, reason=kind_of(found.st_mode)))
+                    taken.strange.append(file._replace(reason=kind_of(found.st_mode)))
             os.fsync(keeper.claims.work_fd)
             with self._ledger.transaction():
                 keeper.claims.record(taken)
@@ -132,7 +132,7 @@ class Recovery:
         return file.id <= self._begun_up_to.get(file.batch or "", "")
 
     def _given_back(self, file: InboxFile) -> InboxFile:
-        return file if self._begun(file) else replace(file, attempts=max(file.attempts - 1, 0))
+        return file if self._begun(file) else file._replace(attempts=max(file.attempts - 1, 0))
 
     def _cut_off(self, file: InboxFile) -> Failure:
         now = self._clock.time()
@@ -150,7 +150,7 @@ class Recovery:
             if file.work_name in present:
                 present.discard(file.work_name)
             else:
-                missing.append(replace(file, reason="missing from work/", finished_at=self._clock.time()))
+                missing.append(file._replace(reason="missing from work/", finished_at=self._clock.time()))
         for file in missing:
             emit(events.FILE_LOST, inbox=file.inbox, file_id=file.id, file=file.name)
         with self._ledger.transaction():
@@ -167,7 +167,7 @@ class Recovery:
                 continue
             known = self._ledger.get(name[:32]) if _ID.match(name) else None
             if known and known.state is State.DONE and known.outcome is Outcome.ERROR:
-                row = replace(known, dev=found.st_dev, ino=found.st_ino)
+                row = known._replace(dev=found.st_dev, ino=found.st_ino)
                 with self._ledger.transaction():
                     self._ledger.retry([row])
             else:

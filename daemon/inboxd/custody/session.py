@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from inboxd.custody.engine import begin, make_engine, place_of, translated
 from inboxd.errors import LedgerConflict, LedgerUnavailable
@@ -51,7 +51,7 @@ class Session:
                 yield
                 self._commit(connection)
             except BaseException:
-                with contextlib.suppress(DBAPIError):
+                with contextlib.suppress(SQLAlchemyError):
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             finally:
@@ -83,7 +83,7 @@ class Session:
     def _drop(self) -> None:
         connection, self._connection, self._writing = self._connection, None, False
         if connection is not None:
-            with contextlib.suppress(DBAPIError):
+            with contextlib.suppress(SQLAlchemyError):
                 connection.close()
 
     @contextlib.contextmanager

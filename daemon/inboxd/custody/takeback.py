@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from inboxd.beneath import opened
@@ -37,10 +36,20 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
         ) from None
     failpoint("retry.renamed")
     found = os.stat(file.work_name, dir_fd=work_fd, follow_symlinks=False)
-    back = replace(
-        file, state=State.CLAIMED, attempts=0, failures=0, dev=found.st_dev, ino=found.st_ino, size=found.st_size,
-        mtime_ns=found.st_mtime_ns, outcome=None, reason=None, message=None, destination=None, finished_at=None,
-    )  # fmt: skip
+    back = file._replace(
+        state=State.CLAIMED,
+        attempts=0,
+        failures=0,
+        dev=found.st_dev,
+        ino=found.st_ino,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        outcome=None,
+        reason=None,
+        message=None,
+        destination=None,
+        finished_at=None,
+    )
     with ledger.transaction():
         ledger.retry([back])
     failpoint("retry.recorded")

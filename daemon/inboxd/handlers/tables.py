@@ -2,153 +2,297 @@
 
     handler: {python: "inboxd.handlers.tables:load", database: warehouse, options: {table: orders}}
 
-Options: `table` (else the file's stem), `delimiter` (else found out), `encoding` (utf-8). A table that does not exist
-is made, its columns typed by the first rows; one that does must have all the columns of the file.
+Options: `table` (else the file's stem), `delimiter` (else found out), `encoding` (else utf-8). A table that does not
+exist is made, each column typed by all of its values; one that does must have every column of the file.
+What is no table is rejected, with the line at fault; the database has then seen nothing of it.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
 from itertools import chain, islice
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from inboxd import File, Reject
 
 _CHUNK = 1000  # rows per INSERT
-_SAMPLE = 100  # rows that decide the types of a new table
 _LONGEST_LINE = 1024 * 1024  # characters
+_LONGEST_ROW = 4 * _LONGEST_LINE  # characters, of a CSV row with line breaks in its values
+_MOST_COLUMNS = 1000
+_LARGEST_INTEGER = (1 << 63) - 1
+_JSON_LINES = (".jsonl", ".ndjson")
 
-Row = dict[str, Any]
+
+class Row(NamedTuple):
+    """One row of the file. `values` are text (CSV) or what JSON has; None is no value."""
+
+    line: int
+    values: dict[str, Any]
+
+
+class Source:
+    """The rows of a file, as often as they are asked for."""
+
+    def __init__(self, path: Path, *, is_json: bool, encoding: str, delimiter: str | None) -> None:
+        self._path = path
+        self._read = self._json_rows if is_json else self._csv_rows
+        self._encoding = encoding
+        self._delimiter = delimiter
+        self._line = 0
+        self._since_row = 0  # characters
+
+    def rows(self) -> Iterator[Row]:
+        """One after the other. Raises Reject."""
+        self._line = self._since_row = 0
+        with self._path.open(encoding=self._encoding, newline="") as stream:
+            try:
+                yield from self._read(self._lines(stream))
+            except UnicodeDecodeError as error:
+                raise Reject(f"after line {self._line} it is not {error.encoding}: {error.reason}") from None
+
+    def _lines(self, stream: IO[str]) -> Iterator[str]:
+        """Lines, none of which may fill the memory."""
+        while line := stream.readline(_LONGEST_LINE + 1):
+            self._line += 1
+            self._since_row += len(line)
+            if len(line) > _LONGEST_LINE or self._since_row > _LONGEST_ROW:
+                raise Reject(f"line {self._line} is too long: {_LONGEST_LINE} characters at most, {_LONGEST_ROW} a row")
+            if "\0" in line:
+                raise Reject(f"line {self._line} holds a NUL character; it is no text")
+            yield line
+
+    def _csv_rows(self, lines: Iterator[str]) -> Iterator[Row]:
+        first = next(lines, "")
+        if not first.strip():
+            raise Reject("its first line must name the columns, and is empty")
+        delimiter = self._delimiter or max(",;\t|", key=first.count)
+        csv.field_size_limit(_LONGEST_ROW)  # else it is 128 KiB, far below what we let a line have
+        try:
+            rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+            names = self._names(next(rows))
+            for values in rows:
+                self._since_row = 0
+                if len(values) == len(names):
+                    yield Row(self._line, {name: text or None for name, text in zip(names, values, strict=True)})
+                elif values:
+                    raise Reject(f"line {self._line} has {len(values)} values, the first names {len(names)} columns")
+        except csv.Error as error:
+            raise Reject(f"line {self._line} is no CSV: {error}") from None
+
+    def _json_rows(self, lines: Iterator[str]) -> Iterator[Row]:
+        names: list[str] = []
+        columns: list[str] = []
+        for line in lines:
+            self._since_row = 0
+            if not line.strip():
+                continue
+            found = self._object(line)
+            if list(found) != names:
+                names = list(found)
+                columns = self._names(names)
+            yield Row(self._line, dict(zip(columns, found.values(), strict=True)))
+
+    def _object(self, line: str) -> dict[str, Any]:
+        try:
+            found = json.loads(line, parse_constant=_finite, parse_float=_finite)
+        except (ValueError, RecursionError) as error:
+            raise Reject(f"line {self._line} is no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise Reject(f"line {self._line} is no JSON object, but a {type(found).__name__}")
+        return found
+
+    def _names(self, names: list[str]) -> list[str]:
+        """Names of columns: lower case, signs other than letters and digits as underscores."""
+        columns = [_plain(name) for name in names]
+        if len(columns) > _MOST_COLUMNS:
+            raise Reject(f"line {self._line} has {len(columns)} columns; {_MOST_COLUMNS} at most")
+        if "" in columns:
+            raise Reject(f"line {self._line}: column {columns.index('') + 1} has no name")
+        if len(set(columns)) < len(columns):
+            raise Reject(f"line {self._line}: two columns are named {max(columns, key=columns.count)!r}")
+        return columns
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number that can be kept")
+    return value
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_").lower()
 
 
 def load(file: File) -> dict[str, Any]:
-    """The handler. Rejects what is no table, with the line at fault."""
-    name = str(file.options.get("table") or _table_name(file.name))
-    with file.path.open(encoding=str(file.options.get("encoding", "utf-8-sig")), newline="") as stream:
-        rows = _json_rows(stream) if file.name.lower().endswith((".jsonl", ".ndjson")) else _csv_rows(stream, file)
-        try:
-            sample = list(islice(rows, _SAMPLE))
-            if not sample:
-                raise Reject("it holds no rows")
-            with file.transaction(str(file.options.get("database", "warehouse"))) as connection:
-                table = _table(connection, name, sample)
-                count = _insert(connection, table, chain(sample, rows))
-        except UnicodeDecodeError as error:
-            raise Reject(f"it is not {error.encoding}: {error.reason} at byte {error.start}") from None
+    """The handler."""
+    name = str(file.options.get("table") or _named_by_uploader(file.name))
+    source = Source(
+        file.path,
+        is_json=file.name.lower().endswith(_JSON_LINES),
+        encoding=str(file.options.get("encoding", "utf-8-sig")),
+        delimiter=file.options.get("delimiter"),
+    )
+    if file.size == 0:
+        raise Reject("it is empty")
+    with file.transaction(file.options.get("database")) as connection, _faults_of_the_data():
+        table = _table(connection, name, source)
+        count = 0 if table is None else _insert(connection, table, source)
     return {"table": name, "rows": count}
 
 
-def _table_name(name: str) -> str:
-    stem = name.rpartition(".")[0] or name
-    return re.sub(r"\W+", "_", stem).strip("_").lower() or "rows"
+def _named_by_uploader(name: str) -> str:
+    table = _plain(Path(name).stem) or "rows"
+    if table.startswith(("inboxd_", "sqlite_", "pg_")):
+        raise Reject(f"table {table} is none for files; give the file another name")
+    return table
 
 
-def _lines(stream: IO[str]) -> Iterator[str]:
-    """Lines, none of which may fill the memory."""
-    while line := stream.readline(_LONGEST_LINE + 1):
-        if len(line) > _LONGEST_LINE:
-            raise Reject(f"it has a line longer than {_LONGEST_LINE} characters")
-        if "\0" in line:
-            raise Reject("it holds a NUL character; it is no text")
-        yield line
-
-
-def _csv_rows(stream: IO[str], file: File) -> Iterator[Row]:
-    lines = _lines(stream)
-    head = list(islice(lines, 20))
-    reader = csv.reader(chain(head, lines), delimiter=_delimiter(head, file), strict=True)
+@contextmanager
+def _faults_of_the_data() -> Iterator[None]:
+    """What the database refuses of this file it will refuse again."""
     try:
-        names = [_column(name) for name in next(reader, [])]
-        if len(set(names)) < len(names) or "" in names:
-            raise Reject("its first line must name each column, once")
-        for row in reader:
-            if row and len(row) != len(names):
-                raise Reject(f"line {reader.line_num} has {len(row)} values, the first line names {len(names)} columns")
-            if row:
-                yield {name: _value(text) for name, text in zip(names, row, strict=True)}
-    except csv.Error as error:
-        raise Reject(f"line {reader.line_num} is no CSV: {error}") from None
+        yield
+    except (sa.exc.IntegrityError, sa.exc.DataError) as error:
+        raise Reject(f"the database refuses it: {' '.join(str(error.orig).split())}") from error
+    except sa.exc.DBAPIError:
+        raise
+    except (sa.exc.StatementError, sa.exc.IdentifierError, UnicodeEncodeError, OverflowError) as error:
+        raise Reject(f"it holds what the database can't take: {error}") from error
 
 
-def _delimiter(head: Sequence[str], file: File) -> str:
-    chosen = file.options.get("delimiter")
-    if chosen:
-        return str(chosen)
-    first = head[0] if head else ""
-    return max(",;\t|", key=first.count)
-
-
-def _json_rows(stream: IO[str]) -> Iterator[Row]:
-    for number, line in enumerate(_lines(stream), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise Reject(f"line {number} is no JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise Reject(f"line {number} is no JSON object")
-        yield {
-            _column(name): json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()
-        }
-
-
-def _column(name: str) -> str:
-    return re.sub(r"\W+", "_", name.strip()).strip("_").lower()
-
-
-def _value(text: str) -> Any:
-    """Numbers as numbers, if writing them gives the same text again; empty is NULL."""
-    if not text:
-        return None
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if str(value) == text and abs(value) < 1 << 63 else text
-    return text
-
-
-def _table(connection: sa.Connection, name: str, sample: Sequence[Row]) -> sa.Table:
-    """The table, made if it is not there; a Reject where it lacks a column."""
-    columns = list(dict.fromkeys(chain.from_iterable(sample)))
-    metadata = sa.MetaData()
+def _table(connection: sa.Connection, name: str, source: Source) -> sa.Table | None:
+    """The table, made if it is not there; None if there is neither table nor row."""
     if not sa.inspect(connection).has_table(name):
-        table = sa.Table(name, metadata, *(sa.Column(column, _kind(sample, column)) for column in columns))
-        table.create(connection)
-        return table
-    return sa.Table(name, metadata, autoload_with=connection)
+        if connection.dialect.name == "postgresql":  # somebody else may be making it just now
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(f"inboxd:{name}"))))
+        if not sa.inspect(connection).has_table(name):
+            return _made(connection, name, source)
+    return sa.Table(name, sa.MetaData(), autoload_with=connection)
 
 
-def _kind(sample: Sequence[Row], column: str) -> sa.types.TypeEngine[Any]:
-    kinds = {type(row[column]) for row in sample if row.get(column) is not None}
-    if kinds == {bool}:
+def _made(connection: sa.Connection, name: str, source: Source) -> sa.Table | None:
+    kinds: dict[str, set[type]] = {}
+    for row in source.rows():
+        for column, value in row.values.items():
+            kinds.setdefault(column, set()).add(_kind(value))
+        if len(kinds) > _MOST_COLUMNS:
+            raise Reject(f"its rows have more than {_MOST_COLUMNS} different columns")
+    if not kinds:
+        return None
+    table = sa.Table(name, sa.MetaData(), *(sa.Column(column, _type(found)) for column, found in kinds.items()))
+    table.create(connection)
+    return table
+
+
+def _kind(value: Any) -> type:
+    """int and float for what they can hold without changing it: 007 and 1e400 are text."""
+    if value is None or isinstance(value, bool | float):
+        return type(value)
+    if isinstance(value, int):
+        return int if abs(value) <= _LARGEST_INTEGER else str
+    if not isinstance(value, str):
+        return str
+    if re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", value):
+        return int
+    return float if re.fullmatch(r"-?(0|[1-9][0-9]{0,14})\.[0-9]{1,15}", value) else str
+
+
+def _type(kinds: set[type]) -> sa.types.TypeEngine[Any]:
+    found = kinds - {type(None)}
+    if found == {bool}:
         return sa.Boolean()
-    if kinds == {int}:
+    if found == {int}:
         return sa.BigInteger()
-    return sa.Double() if kinds and kinds <= {int, float} else sa.Text()
+    return sa.Double() if found and found <= {int, float} else sa.Text()
 
 
-def _insert(connection: sa.Connection, table: sa.Table, rows: Iterable[Row]) -> int:
-    known = {column.name: isinstance(column.type, sa.Text | sa.String) for column in table.columns}
-    count, source = 0, iter(rows)
-    while chunk := list(islice(source, _CHUNK)):
-        for number, row in enumerate(chunk, count + 1):
-            unknown = [name for name in row if name not in known]
-            if unknown:
-                raise Reject(f"row {number}: table {table.name} has no column {unknown[0]!r}")
-        whole = [{name: _fitting(row.get(name), text) for name, text in known.items()} for row in chunk]
-        connection.execute(table.insert(), whole)
+def _insert(connection: sa.Connection, table: sa.Table, source: Source) -> int:
+    columns = {_plain(column.name): column for column in table.columns}
+    takes = {name: _converter(column) for name, column in columns.items()}
+    count, rows = 0, source.rows()
+    while chunk := list(islice(rows, _CHUNK)):
+        connection.execute(table.insert(), _alike([_fitted(row, table, takes, columns) for row in chunk]))
         count += len(chunk)
     return count
 
 
-def _fitting(value: Any, text: bool) -> Any:
-    """A number in a column of text is text."""
-    return str(value) if text and value is not None else value
+def _fitted(
+    row: Row, table: sa.Table, takes: dict[str, Callable[[Any], Any]], columns: dict[str, sa.Column[Any]]
+) -> dict[str, Any]:
+    fitted = {}
+    for name, value in row.values.items():
+        if name not in takes:
+            raise Reject(f"line {row.line}: table {table.name} has no column {name!r}")
+        try:
+            fitted[columns[name].key] = None if value is None else takes[name](value)
+        except (ValueError, ArithmeticError, TypeError):
+            kind = str(columns[name].type)
+            raise Reject(f"line {row.line}: {name} is {str(value)[:60]!r}, and the column takes {kind}") from None
+    return fitted
+
+
+def _alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one INSERT name the same columns; those of JSON Lines may differ."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [dict.fromkeys(names) | row for row in rows]
+
+
+def _converter(column: sa.Column[Any]) -> Callable[[Any], Any]:
+    """What brings a value of the file into the form that the column takes. Raises ValueError where it can't."""
+    if isinstance(column.type, sa.JSON):
+        return lambda value: value
+    for kind, converter in _CONVERTERS:
+        if isinstance(column.type, kind):
+            return converter
+    return lambda value: json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(value)
+    return int(_digits(value))
+
+
+def _real(value: Any) -> float:
+    return float(_digits(value))
+
+
+def _digits(value: Any) -> Any:
+    """Python reads 1_000 as a number; nobody else does."""
+    if isinstance(value, str) and "_" in value:
+        raise ValueError(value)
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in _BOOLEANS:
+        raise ValueError(value)
+    return _BOOLEANS[word]
+
+
+_BOOLEANS = {"true": True, "t": True, "yes": True, "1": True, "false": False, "f": False, "no": False, "0": False}
+_CONVERTERS: tuple[tuple[type[sa.types.TypeEngine[Any]], Callable[[Any], Any]], ...] = (
+    (sa.Boolean, _boolean),
+    (sa.Integer, _integer),
+    (sa.Float, _real),
+    (sa.Numeric, lambda value: Decimal(str(value))),
+    (sa.DateTime, datetime.fromisoformat),
+    (sa.Date, date.fromisoformat),
+    (sa.String, _text),
+)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from inboxd.beneath import look, opened
@@ -58,8 +58,8 @@ class Companions:
             return None
         if file is None or companion is None or not _pair(file, companion):
             return None
-        found = replace(
-            sighting, name=name, dev=file.st_dev, ino=file.st_ino, size=file.st_size, mtime_ns=file.st_mtime_ns,
+        found = sighting._replace(
+            name=name, dev=file.st_dev, ino=file.st_ino, size=file.st_size, mtime_ns=file.st_mtime_ns,
             links=file.st_nlink, companions=(name + self._ending,),
         )  # fmt: skip
         if not self._digest:
@@ -93,7 +93,7 @@ class Companions:
             return None
         if found is not None and digest and digest == wanted:
             self._wrong.pop(sighting.key, None)
-            return replace(sighting, sha256=digest if self._digest == "sha256" else None)
+            return sighting._replace(sha256=digest if self._digest == "sha256" else None)
         if found is not None and len(self._wrong) < _MOST:
             self._wrong[sighting.key] = _Checked(sighting, _version(found))
         return None

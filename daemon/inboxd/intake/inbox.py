@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from inboxd import events
@@ -178,7 +177,7 @@ class InboxView:
 
     def _advance(self, budget: int, now: float) -> None:
         if self._scan is None:
-            if not self._again or (self._settling.full and self._rules.order == "none"):
+            if not self._again:
                 return
             whole = "" in self._again
             self._scan = Scan(self._root, [""] if whole else sorted(self._again), self._rules.recursive)
@@ -186,6 +185,8 @@ class InboxView:
             self._left_out = False
             if whole:
                 self._next_scan = now + self._every
+        if self._rules.order == "none":  # the pass waits where it is until there is room for what it finds
+            budget = min(budget, self._settling.room)
         try:
             for folder, name, found in self._scan.advance(budget):
                 self._consider(folder, name, found, now, None)
@@ -283,7 +284,7 @@ class InboxView:
             if found.st_nlink == 1 and sighting.regular:
                 self._consider(sighting.folder, sighting.name, found, now, None)
             else:
-                still.append(replace(sighting, links=found.st_nlink))
+                still.append(sighting._replace(links=found.st_nlink))
         return still
 
     def put_back(self, sightings: list[Sighting]) -> None:
@@ -307,7 +308,8 @@ class InboxView:
 
     def next_wake(self) -> float | None:
         """When `look` or `ready` may have something new, if nobody wakes us before."""
-        if self._scan is not None or (self._again and not self.condition.startswith("away")):
+        stuck = self._rules.order == "none" and self._settling.full
+        if not stuck and (self._scan is not None or (self._again and not self.condition.startswith("away"))):
             return 0.0
         moments = [self._next_scan, self._settling.next_due(), self._strangers.next_due()]
         return min(moment for moment in moments if moment is not None)

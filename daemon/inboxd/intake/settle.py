@@ -44,6 +44,11 @@ class Settling:
         """No more can be kept now."""
         return len(self._waiting) >= self._window
 
+    @property
+    def room(self) -> int:
+        """How many more can be kept now."""
+        return self._window - len(self._waiting)
+
     def note(self, sighting: Sighting, now: float) -> bool:
         """Seen. A file that has changed starts to wait again. False when there was no room for it."""
         known = self._waiting.get(sighting.key)

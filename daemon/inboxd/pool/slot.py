@@ -33,7 +33,7 @@ _LOOK = 1.0  # how often the memory of a worker is looked at during a long file
 _SWEEP = 10.0  # from a finished order to the look for what it left behind
 _NEVER = math.inf
 
-_NOTES = {event.name: event for event in (events.DATABASE_OPENED, events.DATABASE_AWAY)}
+_NOTES = {event.name: event for event in (events.DATABASE_OPENED, events.DATABASE_AWAY, events.HANDLER_OUTPUT)}
 
 
 @dataclass(slots=True)

@@ -1,16 +1,10 @@
-"""Databases for handlers: opened afresh in this process, tested before use, time-limited, closed at the end.
-
-A file's transaction carries a receipt: one row with the file's id, committed together with the handler's work. A run
-that finds it knows that an earlier run's work is in, and does nothing.
-"""
+"""Databases for handlers: opened afresh in this process, tested before use, time-limited, closed at the end."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from inboxd.wire import DatabaseSpec, Note
@@ -20,15 +14,19 @@ if TYPE_CHECKING:
 
 _TRY = 10.0  # seconds for one attempt to connect, within connect_timeout
 _FRESH = 5.0  # seconds for which a test holds
-_PAUSE = (0.1, 5.0)
+_PAUSE = (0.1, 5.0)  # seconds between attempts: at first, at most
 
 
 class DatabaseAway(Exception):
-    """The database can't be reached, or was lost in the middle; no fault of the file."""
+    """The database can't be reached, and nothing has been done to it; no fault of the file."""
 
 
-class AlreadyDone(BaseException):
-    """The receipt of this file is there. No Exception, so that no handler swallows it."""
+class DatabaseLost(Exception):
+    """The connection was lost in the middle of the handler's work; the database undoes it. No fault of the file."""
+
+
+class DatabaseUnusable(Exception):
+    """It can't be used the way it is set up, for any file."""
 
 
 class Databases:
@@ -39,124 +37,111 @@ class Databases:
         self._note = note
         self._engines: dict[str, Engine] = {}
         self._tested: dict[str, float] = {}
-        self._with_receipts: set[str] = set()
-        self._used = False
 
     def close(self) -> None:
         """Close every connection."""
         for engine in self._engines.values():
             engine.dispose()
 
-    def new_run(self) -> None:
-        """A file begins."""
-        self._used = False
-
-    def test(self, name: str) -> None:
-        """The database answers, as of a few seconds ago. Raises DatabaseAway after its connect_timeout."""
-        if time.monotonic() - self._tested.get(name, -_FRESH) >= _FRESH:
-            self._connect(name).close()
-
-    def _connect(self, name: str) -> Connection:
-        """A tested connection; tries again and again until connect_timeout is used up."""
+    def prepare(self, name: str) -> Engine:
+        """Its engine, without connecting. Raises DatabaseUnusable."""
         if name not in self._specs:
             known = ", ".join(self._specs) or "none"
-            raise LookupError(f"there is no database {name!r} in the configuration (there are: {known})")
+            raise DatabaseUnusable(f"there is no database {name!r} in the configuration (there are: {known})")
+        if name not in self._engines:
+            self._engines[name] = _prepared(name, self._specs[name])
+        return self._engines[name]
+
+    def test(self, name: str) -> None:
+        """It answers, as of a few seconds ago. Raises DatabaseAway after its connect_timeout, DatabaseUnusable."""
+        if time.monotonic() - self._tested.get(name, -_FRESH) >= _FRESH:
+            self.connect(name).close()
+
+    def connect(self, name: str) -> Connection:
+        """A tested connection; tries again and again until connect_timeout is used up. Raises as test() does."""
+        engine = self.prepare(name)
         began, pause = time.monotonic(), _PAUSE[0]
         while True:
             try:
-                return self._try(name, began)
-            except _sqlalchemy().exc.DBAPIError as error:
+                return self._try(name, engine, began)
+            except sqlalchemy().exc.DBAPIError as error:
                 left = began + self._specs[name].connect_timeout - time.monotonic()
                 if left <= 0:
-                    words = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-                    self._note(Note("database.away", {"database": name, "message": words[0], "pid": os.getpid()}))
-                    raise DatabaseAway(f"database {name} is away: {words[0]}") from error
-                time.sleep(min(left, random.uniform(0, pause)))
+                    raise self.away(name, error) from error
+                time.sleep(min(left, pause * _jitter()))
                 pause = min(pause * 2, _PAUSE[1])
 
-    def _try(self, name: str, began: float) -> Connection:
-        new = name not in self._engines
-        if new:
-            self._engines[name] = make_engine(self._specs[name])
-        connection = self._engines[name].connect()
+    def _try(self, name: str, engine: Engine, began: float) -> Connection:
+        """The pool has tested a connection that it kept; a new one is tested here."""
+        connection = engine.connect()
+        if name in self._tested:
+            self._tested[name] = time.monotonic()
+            return connection
         try:
             connection.exec_driver_sql("SELECT 1")
             connection.rollback()
         except BaseException:
             connection.close()
             raise
-        if new or name not in self._tested:
-            seconds = time.monotonic() - began
-            self._note(Note("database.opened", {"database": name, "seconds": seconds, "pid": os.getpid()}))
         self._tested[name] = time.monotonic()
+        seconds = self._tested[name] - began
+        self._note(Note("database.opened", {"database": name, "seconds": seconds, "pid": os.getpid()}))
         return connection
 
-    @contextlib.contextmanager
-    def transaction(self, name: str, file_id: str, inbox: str) -> Iterator[Connection]:
-        """The handler's work and the receipt, together or not at all. Raises AlreadyDone, DatabaseAway."""
-        if self._used:
-            raise RuntimeError(
-                "one file.transaction per run: the receipt of a second could not be told from the first's"
-            )
-        self._used = True
-        exc = _sqlalchemy().exc
-        with self._connect(name) as connection:
-            try:
-                self._make_receipts(name, connection)
-                with connection.begin():
-                    _leave_receipt(connection, file_id, inbox)
-                    yield connection
-            except exc.DBAPIError as error:
-                if error.connection_invalidated:
-                    self._tested.pop(name, None)
-                    raise DatabaseAway(f"database {name} went away in the middle: {error.orig}") from error
-                raise
+    def away(self, name: str, error: Any) -> DatabaseAway:
+        """Say that it is away, and what to raise. `error` is SQLAlchemy's."""
+        self._tested.pop(name, None)
+        why = self.why(name, error)
+        self._note(Note("database.away", {"database": name, "message": why, "pid": os.getpid()}))
+        return DatabaseAway(f"database {name} is away: {why}")
 
-    def _make_receipts(self, name: str, connection: Connection) -> None:
-        if name in self._with_receipts:
-            return
-        with connection.begin():
-            if connection.dialect.name == "postgresql":  # two CREATE … IF NOT EXISTS at once may collide there
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7710281131)")
-            connection.exec_driver_sql(_RECEIPTS)
-        self._with_receipts.add(name)
+    def lost(self, name: str, error: Any) -> DatabaseLost:
+        """What to raise when the connection broke in the middle. `error` is SQLAlchemy's."""
+        self._tested.pop(name, None)
+        return DatabaseLost(f"database {name} went away in the middle: {self.why(name, error)}")
+
+    def why(self, name: str, error: Any) -> str:
+        """The driver's words, in one line, without the password."""
+        words = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+        password = self._engines[name].url.password
+        return words[0].replace(str(password), "***") if password else words[0]
 
 
-_RECEIPTS = """
-CREATE TABLE IF NOT EXISTS inboxd_receipts (
-    file_id CHAR(32) PRIMARY KEY, inbox VARCHAR(64) NOT NULL, done_at DOUBLE PRECISION NOT NULL
-)"""
+def _jitter() -> float:
+    import random  # only when something is away
+
+    return random.random()
 
 
-def _leave_receipt(connection: Connection, file_id: str, inbox: str) -> None:
-    """Insert first: on PostgreSQL a second run of the same file waits here until the first one's fate is known."""
-    sql = _sqlalchemy().text(
-        "INSERT INTO inboxd_receipts (file_id, inbox, done_at) VALUES (:id, :inbox, :now) "
-        "ON CONFLICT (file_id) DO NOTHING"
-    )
-    if connection.execute(sql, {"id": file_id, "inbox": inbox, "now": time.time()}).rowcount == 0:
-        raise AlreadyDone
+def _prepared(name: str, spec: DatabaseSpec) -> Engine:
+    try:
+        return make_engine(spec)
+    except ImportError as error:
+        raise DatabaseUnusable(
+            f"database {name}: its driver {error.name!r} is not installed where inboxd is; install it there"
+        ) from None
+    except (sqlalchemy().exc.ArgumentError, TypeError) as error:  # the text may hold the URL, and that a password
+        raise DatabaseUnusable(f"database {name}: its url can't be used ({type(error).__name__})") from None
 
 
 def make_engine(spec: DatabaseSpec) -> Engine:
-    """An engine of this process alone, with one connection that is tested whenever it is taken."""
-    sqlalchemy = _sqlalchemy()
-    url = sqlalchemy.make_url(spec.url)
+    """An engine of this process alone. Raises ImportError without the driver, ArgumentError for a bad URL."""
+    library = sqlalchemy()
+    url = library.make_url(spec.url)
     if url.get_backend_name() == "sqlite":
-        engine = sqlalchemy.create_engine(url, connect_args={"timeout": spec.connect_timeout}, pool_pre_ping=True)
-        # The driver would begin a transaction late, and not at all before DDL; work and receipt need a real one.
-        sqlalchemy.event.listen(engine, "connect", lambda raw, _record: setattr(raw, "isolation_level", None))
-        sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        return engine  # type: ignore[no-any-return]
-    arguments = {"connect_timeout": max(1, int(min(_TRY, spec.connect_timeout)))}
-    if url.get_backend_name() != "postgresql":
-        arguments = {}
-    return sqlalchemy.create_engine(  # type: ignore[no-any-return]
+        # Opened for each use, so that a file put in the old one's place is seen. The driver would begin a transaction
+        # late, and not at all before DDL: with no isolation level it leaves that to us.
+        arguments = {"timeout": spec.connect_timeout, "isolation_level": None}
+        return library.create_engine(url, connect_args=arguments, poolclass=library.NullPool)  # type: ignore[no-any-return]
+    arguments = {}
+    if url.get_backend_name() == "postgresql":
+        arguments["connect_timeout"] = max(1, int(min(_TRY, spec.connect_timeout)))
+    return library.create_engine(  # type: ignore[no-any-return]
         url, connect_args=arguments, pool_pre_ping=True, pool_size=1, max_overflow=2
     )
 
 
-def _sqlalchemy() -> Any:
+def sqlalchemy() -> Any:
     """Imported only in workers whose handlers use a database: it costs 0.3 s and 30 MiB."""
     import sqlalchemy
 

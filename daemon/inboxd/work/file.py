@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
-import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from inboxd.wire import OrderedFile
+from inboxd.wire import HandlerSpec, OrderedFile
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+_LONGEST_SPAN = 366 * 86400.0  # seconds
 _SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -23,37 +25,47 @@ class Reject(Exception):
 class Retry(Exception):
     """Not now; `after` says when, as seconds or as text ("30s"), else the retry policy does. Counts as a failure."""
 
+    after: float | None = None  # seconds
+
     def __init__(self, message: str = "", after: float | str | None = None) -> None:
         super().__init__(message)
         self.after = _seconds(after)
 
 
 def _seconds(span: float | str | None) -> float | None:
-    if span is None or isinstance(span, int | float):
-        return span
-    unit = span.lstrip("0123456789.")
-    try:
-        return float(span.removesuffix(unit)) * _SPANS[unit]
-    except (KeyError, ValueError):
-        raise ValueError(f"after={span!r}: write a number with a unit: 250ms, 10s, 5m, 2h or 1d") from None
+    """`span` in seconds. Raises ValueError for what is no span of at most a year."""
+    if span is None:
+        return None
+    seconds = math.nan
+    if isinstance(span, str):
+        unit = span.lstrip("0123456789.")
+        number = span.removesuffix(unit)
+        if unit in _SPANS and number.replace(".", "", 1).isdigit():
+            seconds = float(number) * _SPANS[unit]
+    elif isinstance(span, int | float):
+        seconds = float(span)
+    if not 0.0 <= seconds <= _LONGEST_SPAN:
+        raise ValueError(f"after={span!r}: write seconds, or a number with a unit: 250ms, 10s, 5m, 2h; a year at most")
+    return seconds
 
 
 class Transactions(Protocol):
-    """Where File.transaction leads; database.py has the real one."""
+    """Where File.transaction leads; receipts.py has the real one."""
 
-    def transaction(self, name: str, file_id: str, inbox: str) -> AbstractContextManager[Connection]: ...
+    def begin(self, name: str, file_id: str, inbox: str) -> AbstractContextManager[Connection]: ...
 
 
 class File:
     """One claimed file, ours alone until the handler returns."""
 
-    __slots__ = ("_databases", "_ordered", "inbox", "options")
+    __slots__ = ("_ordered", "_spec", "_transactions", "inbox", "options")
 
-    def __init__(self, ordered: OrderedFile, inbox: str, options: dict[str, Any], databases: Transactions) -> None:
+    def __init__(self, ordered: OrderedFile, inbox: str, spec: HandlerSpec, transactions: Transactions) -> None:
         self._ordered = ordered
-        self._databases = databases
+        self._spec = spec
+        self._transactions = transactions
         self.inbox = inbox
-        self.options = options
+        self.options: dict[str, Any] = dict(spec.options)
 
     def __repr__(self) -> str:
         return f"<File {self.name!r} {self.id} attempt {self.attempt}>"
@@ -100,24 +112,38 @@ class File:
         path.mkdir(exist_ok=True)
         return path
 
-    def transaction(self, name: str) -> AbstractContextManager[Connection]:
+    def transaction(self, name: str | None = None) -> AbstractContextManager[Connection]:
         """A transaction on the configured database `name`, whose effect happens exactly once for this file.
 
-        The block's work and a receipt for `id` are committed together. When an earlier run got that far, the block
-        is not run again: the handler ends there, and the file counts as processed. One such block per run.
+        Without a name it is the one of `handler: {database: …}`. The block's work and a receipt for `id` are committed
+        together. When an earlier run got that far, the run ends at the `with` line, without running the block, and
+        the file counts as processed. So there is one such block per file, and what must happen stands in it.
         """
-        return self._databases.transaction(name, self.id, self.inbox)
+        chosen = name or self._spec.database
+        if chosen is None:
+            raise LookupError("name a database: file.transaction(NAME), or `database: NAME` beside the handler")
+        return self._transactions.begin(chosen, self.id, self.inbox)
 
 
 def clear_results(ordered: OrderedFile) -> None:
-    """Before a run: what an earlier one left is nobody's result."""
-    if ordered.attempt > 1 and ordered.results:
-        shutil.rmtree(ordered.results, ignore_errors=True)
+    """What an earlier run, or one that failed, has left is nobody's result. Raises OSError."""
+    if not os.path.lexists(ordered.results):
+        return
+    import shutil  # costs a worker 1.5 MiB, and most never need it
+
+    shutil.rmtree(ordered.results)
 
 
 def has_results(ordered: OrderedFile) -> bool:
-    """The run left something."""
+    """The run left something; a folder that stayed empty is removed. Raises OSError."""
+    if not ordered.results:
+        return False
     try:
-        return bool(ordered.results) and bool(os.listdir(ordered.results))
+        os.rmdir(ordered.results)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return True
+        raise
+    return False

@@ -1,0 +1,133 @@
+"""Reaching the daemon of a configuration, or what it has left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from inboxd.control import SOCKET, address, credentials
+from inboxd.errors import EXIT_NOT_RUNNING, ConfigError, InboxdError, NotRunning
+
+Fetch = Callable[..., Any]
+
+_PATIENCE = 120.0  # seconds for an answer
+
+
+class NoAnswer(InboxdError):
+    """A daemon is there, and does not answer us."""
+
+    exit_code = EXIT_NOT_RUNNING
+
+
+class Refused(InboxdError):
+    """The daemon's own refusal, with its exit code."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(answer["error"], hint=answer["hint"])
+        self.exit_code = answer["code"]
+
+
+def state_folder(options: Namespace) -> Path:
+    """As --state-dir says, or as `state:` in the configuration, whose rest is not checked: that would be slow."""
+    if options.state_dir is not None:
+        return Path(os.path.abspath(options.state_dir))
+    import yaml
+
+    path = Path(os.path.abspath(options.config))
+    try:
+        values = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        remedy = "name another with --config, or the state folder with --state-dir"
+        raise ConfigError([f"{path}: can't be read: {error.strerror}; {remedy}"]) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(
+            [f"{path}: is no YAML: {' '.join(str(error).split())}; mend it, or use --state-dir"]
+        ) from None
+    state = values.get("state", "var/state") if isinstance(values, dict) else "var/state"
+    if isinstance(state, str):
+        return Path(os.path.normpath(path.parent / state))
+    from inboxd.config.load import load
+
+    return load(path).state
+
+
+def ask(options: Namespace, verb: str, timeout: float = _PATIENCE, **arguments: Any) -> Any:
+    """The daemon's result. Raises NotRunning, NoAnswer, Refused."""
+    request = json.dumps({"verb": verb, "args": arguments}).encode() + b"\n"
+    with connected(state_folder(options) / SOCKET, timeout) as connection:
+        connection.sendall(request)
+        line = connection.makefile("rb").readline()
+    if not line.endswith(b"\n"):
+        raise NoAnswer("the daemon ended in the middle of its answer", hint="look at its log")
+    answer = json.loads(line)
+    if not answer["ok"]:
+        raise Refused(answer)
+    return answer["result"]
+
+
+@contextlib.contextmanager
+def connected(path: Path, timeout: float = _PATIENCE) -> Iterator[socket.socket]:
+    """A connection to the daemon. Raises NotRunning, NoAnswer, also for what fails while it is used."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        try:
+            with address(path) as name:
+                connection.connect(name)
+            yield connection
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning(
+                f"no daemon listens at {path}",
+                hint="start it with `inboxd run`; one that has just started may be recovering",
+            ) from None
+        except (TimeoutError, BlockingIOError):
+            raise NoAnswer(
+                f"the daemon at {path} does not answer within {timeout:.0f} s", hint="look at its log"
+            ) from None
+        except PermissionError:
+            raise NoAnswer(f"{path} is closed to you", hint="ask as root, or as the user that inboxd runs as") from None
+        except OSError as error:
+            raise NoAnswer(f"{path}: {error.strerror or error}", hint="look at the daemon's log") from None
+
+
+def process(options: Namespace) -> int:
+    """A descriptor that becomes readable when the daemon has ended (pidfd_open(2))."""
+    path = state_folder(options) / SOCKET
+    with connected(path) as connection:
+        pid, _uid = credentials(connection)
+        if not pid:
+            raise NoAnswer("the daemon's process can't be seen from here", hint="--no-wait does not look at it")
+        return os.pidfd_open(pid)
+
+
+def daemon_or_ledger(options: Namespace) -> Fetch:
+    """What answers `files` and `show`: the daemon, or, while it is stopped, its ledger."""
+    try:
+        ask(options, "ping")
+    except NotRunning as error:
+        records = _records(options, error)
+        print("inboxd: the daemon is not running; this is what its ledger says", file=sys.stderr)
+        return lambda verb, **arguments: getattr(records, verb)(**arguments)
+    return partial(ask, options)
+
+
+def _records(options: Namespace, error: NotRunning) -> Any:
+    """Raises `error` where no daemon has ever run: reading must not make a ledger."""
+    from inboxd.clock import SystemClock
+    from inboxd.config.load import load
+    from inboxd.custody.history import History
+    from inboxd.operator import Records
+
+    config = load(options.config) if options.state_dir is None else None
+    url = config.ledger_url if config else f"sqlite:///{state_folder(options) / 'ledger.sqlite'}"
+    kind, _, place = url.partition(":///")
+    if kind == "sqlite" and not os.path.exists(place.partition("?")[0]):
+        raise error
+    return Records(History(url), lambda: config.inboxes if config else {}, SystemClock())

@@ -1,0 +1,166 @@
+"""The daemon's answers as pages: which columns, which words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from inboxd.cli.page import Bar, Cell, Page, Table, Text, Tone, amount, span, when
+
+Row = dict[str, Any]
+
+_STATES: dict[str, Tone] = {"RUNNING": "good", "DEGRADED": "bad", "DRAINING": "warn"}
+_OUTCOMES: dict[str, Tone] = {"error": "bad", "quarantine": "warn", "lost": "bad", "waiting": "warn"}
+
+
+def status(answer: Row) -> Page:
+    """All of it: the daemon, how far each inbox is, what lies where, who does what."""
+    used = answer["resources"]
+    first = (
+        f"inboxd {answer['version']}: {answer['state']}, pid {answer['pid']}, up {span(answer['uptime'])}; "
+        f"durability {answer['durability']}, ledger {answer['ledger']}"
+    )
+    second = (
+        f"{amount(used['rss'])} of memory, {used['cpu']:.0f} % CPU, {used['open_files']} open files, "
+        f"{used['threads']} threads, {amount(used['disk_free'])} free for {answer['config']}"
+    )
+    reasons = [Text(f"degraded: {reason}", "bad") for reason in answer["degraded"]]
+    page: Page = [Text(first, _STATES.get(answer["state"], "title")), Text(second, "dim"), *reasons]
+    return [*page, Text(""), _progress(answer["inboxes"]), Text(""), _inboxes(answer["inboxes"]), *_workers(answer)]
+
+
+def _progress(inboxes: Sequence[Row]) -> Table:
+    heads = ("inbox", "files", "progress", "files/s", "time left")
+    rows = [
+        (row["inbox"], _share(row), Bar(row["done"], row["total"]), f"{row['rate']:.1f}", _left(row)) for row in inboxes
+    ]
+    return Table(heads, rows, frozenset({"files", "files/s", "time left"}), frozenset({"inbox"}))
+
+
+def _share(row: Row) -> str:
+    return f"{row['done']:,} of {row['total']:,}" if row["total"] else "-"
+
+
+def _left(row: Row) -> str:
+    """Unknown while nothing moves; nothing at all when nothing waits."""
+    if row["done"] >= row["total"]:
+        return "-"
+    return span(row["eta"]) if row["eta"] is not None else "unknown"
+
+
+def _inboxes(inboxes: Sequence[Row]) -> Table:
+    numbers = ("waiting", "running", "retrying", "processed", "errors", "quarantined")
+    rows = [
+        (
+            row["inbox"], row["backlog"] + row["claimed"], row["running"], row["waiting"], row["processed"],
+            Text(str(row["errors"]), "bad" if row["errors"] else ""), row["quarantined"], _condition(row),
+        )
+        for row in inboxes
+    ]  # fmt: skip
+    return Table(("inbox", *numbers, "condition"), rows, frozenset(numbers), frozenset({"inbox"}))
+
+
+def _condition(row: Row) -> Text:
+    if row["paused"]:
+        return Text(f"paused: {row['paused']}", "warn")
+    if row.get("space"):
+        return Text(f"disk low: {row['space']}", "bad")
+    oldest = f"; the oldest has waited {span(row['oldest'])}" if row.get("oldest") else ""
+    return Text(row["condition"] + oldest, "bad" if row["condition"].startswith("away") else "")
+
+
+def _workers(answer: Row) -> Page:
+    if not answer["workers"]:
+        return []
+    heads = ("worker", "pid", "state", "for", "inbox", "file", "files", "memory", "CPU", "restarts")
+    rows = [
+        (
+            str(row["slot"]), str(row["pid"] or "-"), row["state"].lower(), span(row["since"]), row["inbox"] or "-",
+            row.get("file") or row["file_id"] or "-", row["files"], amount(row["rss"]), f"{row['cpu']:.0f} %",
+            Text(str(row["restarts"]), "warn" if row["restarts"] else ""),
+        )
+        for row in answer["workers"]
+    ]  # fmt: skip
+    return [Text(""), Table(heads, rows, frozenset({"pid", "for", "files", "memory", "CPU", "restarts"}))]
+
+
+def files(answer: Row) -> Page:
+    """A list, the newest first."""
+    heads = ("id", "claimed", "size", "state", "inbox", "file")
+    rows = [
+        (row["id"], when(row["claimed_at"]), amount(row["size"]), _state(row), row["inbox"], row["file"])
+        for row in answer["files"]
+    ]
+    return [Table(heads, rows, frozenset({"size"}), frozenset({"id", "claimed"}))]
+
+
+def _state(row: Row) -> Text:
+    """Where it has ended, or where it is on its way; and why, where that says more."""
+    word = row["outcome"] if row["state"] == "DONE" and row["outcome"] else row["state"].lower()
+    why = f": {row['reason']}" if row["reason"] and row["reason"] != word else ""
+    return Text(word + why, _OUTCOMES.get(word, ""))
+
+
+def story(answer: Row) -> Page:
+    """One file, from its claim to its end."""
+    page: Page = [Text(f"{answer['inbox']}: {answer['file']}", "title"), Text(f"id {answer['id']}", "dim"), Text("")]
+    for at, lines in sorted(_chapters(answer), key=lambda chapter: chapter[0]):
+        page += [Text(f"{when(at)}  {lines[0].raw}", lines[0].tone), *lines[1:]]
+    facts = [(key, answer.get(key)) for key in ("state", "outcome", "message", "result", "sha256", "path")]
+    return [*page, Text(""), *(Text(f"{key}: {value}") for key, value in facts if value)]
+
+
+def _chapters(answer: Row) -> Iterator[tuple[float, list[Text]]]:
+    source = f", from source {answer['source']}" if answer["source"] else ""
+    yield answer["claimed_at"], [Text(f"claimed, {amount(answer['size'])}{source}")]
+    for failure in answer["history"]:
+        yield failure["at"], _failure(failure)
+    if answer["state"] == "RUNNING":
+        yield answer["started_at"] or 0.0, [Text(f"attempt {answer['attempts']} is running", "good")]
+    elif answer["state"] == "WAITING":
+        yield answer["not_before"], [Text(f"attempt {answer['attempts'] + 1} is due", "warn")]
+    elif answer["finished_at"]:
+        yield answer["finished_at"], [_end(answer)]
+
+
+def _failure(failure: Row) -> list[Text]:
+    what = ": ".join(part for part in (failure["error_class"], failure["message"]) if part)
+    told = f"attempt {failure['attempt']} {failure['ending']} after {failure['seconds']:.3f} s"
+    first = Text(f"{told}: {what}" if what else told, "bad")
+    return [first, *(Text(f"    {line}", "dim") for line in failure["detail"].splitlines())]
+
+
+def _end(answer: Row) -> Text:
+    word = answer["outcome"] or answer["state"].lower()
+    where = f", as {answer['destination']}" if answer["destination"] else ""
+    reason = f": {answer['reason']}" if answer["reason"] and answer["reason"] != word else ""
+    return Text(f"{word}{reason}{where}", _OUTCOMES.get(word, "good"))
+
+
+def explanation(answer: Row) -> Page:
+    """The reasons, and what the ledger knows."""
+    page: Page = [Text(sentence) for sentence in answer["why"]]
+    return [*page, Text(""), *files({"files": [answer["file"]]})] if answer["file"] else page
+
+
+def retried(answer: Row) -> Page:
+    """Who runs again, and who can't."""
+    page: Page = [Text(f"to run again: {_many(len(answer['retried']), 'file')}")]
+    return [*page, *(Text(f"refused: {id}: {why}", "bad") for id, why in answer["refused"].items())]
+
+
+def pruned(answer: Row, dry_run: bool) -> Page:
+    """How much went."""
+    rows: list[list[Cell]] = [[inbox, row["processed"], row["errors"]] for inbox, row in answer["removed"].items()]
+    title = "would be removed" if dry_run else "removed"
+    return [Text(title, "title"), Table(("inbox", "processed", "errors"), rows, frozenset({"processed", "errors"}))]
+
+
+def findings(answer: Row) -> Page:
+    """What the doctor found."""
+    problems: Page = [Text(problem, "bad") for problem in answer["problems"]]
+    return [*problems, Text(f"checked {', '.join(answer['checked'])}: {_many(len(problems), 'problem')}", "dim")]
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

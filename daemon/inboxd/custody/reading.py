@@ -1,0 +1,118 @@
+"""What the writer's own thread asks the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, text, tuple_
+
+from inboxd.custody.rows import failure_of, file_of
+from inboxd.custody.schema import failures, files, meta
+from inboxd.custody.session import Session
+from inboxd.custody.statements import literal
+from inboxd.model import Failure, InboxFile, Outcome, State
+
+_PAGE = 1000
+_OPEN = text("open = 1")
+
+
+def _is(state: State) -> ColumnElement[bool]:
+    return files.c.state == literal(state)
+
+
+class Reads(Session):
+    """Each call is one statement on the writer's connection, inside its transaction if one is open."""
+
+    def _files(self, statement: Any) -> list[InboxFile]:
+        with self._speaking():
+            return [file_of(row) for row in self._connected().execute(statement).mappings()]
+
+    def _rows(self, statement: Any) -> list[Any]:
+        with self._speaking():
+            return list(self._connected().execute(statement))
+
+    def open_files(self, *states: State) -> Iterator[InboxFile]:
+        """Rows in these open states, state by state, by inbox and id; a page at a time.
+
+        Rows may change between two pages: one that has left its state by then is not given.
+        """
+        for state in states:
+            after = ("", "")
+            while True:
+                later = tuple_(files.c.inbox, files.c.id) > after
+                query = select(files).where(_OPEN, _is(state), later)
+                page = self._files(query.order_by(files.c.inbox, files.c.id).limit(_PAGE))
+                yield from page
+                if len(page) < _PAGE:
+                    break
+                after = (page[-1].inbox, page[-1].id)
+
+    def claimed(self, inbox: str, limit: int, after_id: str = "") -> list[InboxFile]:
+        """CLAIMED rows of an inbox, oldest id first."""
+        query = select(files).where(_OPEN, _is(State.CLAIMED), files.c.inbox == inbox, files.c.id > after_id)
+        return self._files(query.order_by(files.c.id).limit(limit))
+
+    def waiting(self, inbox: str, now: float, limit: int) -> list[InboxFile]:
+        """WAITING rows whose time has come, the longest due first. `now`: wall clock, seconds."""
+        query = select(files).where(_is(State.WAITING), files.c.inbox == inbox, files.c.not_before <= now)
+        return self._files(query.order_by(files.c.not_before, files.c.id).limit(limit))
+
+    def next_waiting(self, after: float) -> dict[str, float]:
+        """By inbox, the earliest `not_before` later than `after` (wall clock seconds)."""
+        query = (
+            select(files.c.inbox, func.min(files.c.not_before))
+            .where(_is(State.WAITING), files.c.not_before > after)
+            .group_by(files.c.inbox)
+        )
+        return {inbox: moment for inbox, moment in self._rows(query)}
+
+    def counts(self) -> dict[str, dict[State, int]]:
+        """How many rows are in each open state, by inbox."""
+        query = select(files.c.inbox, files.c.state, func.count()).where(_OPEN).group_by(files.c.state, files.c.inbox)
+        counts: dict[str, dict[State, int]] = {}
+        for inbox, state, count in self._rows(query):
+            counts.setdefault(inbox, {})[State(state)] = count
+        return counts
+
+    def get(self, file_id: str) -> InboxFile | None:
+        """One row."""
+        found = self._files(select(files).where(files.c.id == file_id))
+        return found[0] if found else None
+
+    def failures(self, file_id: str) -> list[Failure]:
+        """A file's failed attempts, oldest first."""
+        query = select(failures).where(failures.c.file_id == file_id).order_by(failures.c.at, failures.c.attempt)
+        with self._speaking():
+            return [failure_of(row) for row in self._connected().execute(query).mappings()]
+
+    def twin(self, inbox: str, sha256: str, since: float, not_id: str) -> InboxFile | None:
+        """The last file with this content that was processed since then (wall clock)."""
+        query = select(files).where(
+            files.c.inbox == inbox, files.c.sha256 == sha256, files.c.outcome == str(Outcome.PROCESSED),
+            files.c.finished_at >= since, files.c.id != not_id,
+        )  # fmt: skip
+        found = self._files(query.order_by(files.c.id.desc()).limit(1))
+        return found[0] if found else None
+
+    def prune(self, inbox: str, outcome: Outcome, before: float, limit: int) -> list[InboxFile]:
+        """Delivered files that ended before `before` (wall clock), oldest id first."""
+        # Ids hold the time of the claim: what ended before then was claimed before, and later rows need not be read.
+        # A clock that was set back between claim and end makes a row wait longer here, never go earlier.
+        query = select(files).where(
+            files.c.id < f"{max(0, int(before * 1000) + 1):012x}", files.c.inbox == inbox, _is(State.DONE),
+            files.c.outcome == literal(outcome), files.c.finished_at < before,
+        )  # fmt: skip
+        return self._files(query.order_by(files.c.id).limit(limit))
+
+    def identity(self) -> str:
+        """What tells this ledger from every other."""
+        return str(self._rows(select(meta.c.value).where(meta.c.key == "identity"))[0][0])
+
+    def check(self) -> list[str]:
+        """What is wrong with the ledger itself, in words; empty when nothing is. Reads every page of a SQLite file."""
+        if self._engine.dialect.name != "sqlite":
+            return []
+        with self._speaking():
+            words = self._connected().exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
+        return [f"ledger: {word}" for word in words if word != "ok"]

@@ -1,0 +1,132 @@
+"""What may be asked of a running daemon: the verbs, their arguments, and who answers. No socket here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from inboxd.errors import UsageError
+
+MOST_ROWS = 1000  # in one answer; ask again with `before` for more
+
+Row = dict[str, Any]
+
+
+class Operator(Protocol):
+    """Who answers. Every method gives what JSON can hold, and raises InboxdError for what can't be done; any thread."""
+
+    def status(self) -> Row:
+        """The daemon, its inboxes and its workers."""
+
+    def files(
+        self, inbox: str | None = None, state: str | None = None, outcome: str | None = None,
+        since: float | None = None, limit: int = 100, before: str | None = None,
+    ) -> Row:  # fmt: skip
+        """Files, newest first. `since`: seconds ago; `before`: the id after which to go on."""
+
+    def show(self, id: str) -> Row:
+        """One file with its failed attempts."""
+
+    def explain(self, path: str) -> Row:
+        """Why a file has not been processed."""
+
+    def retry(
+        self, ids: Sequence[str] | None = None, errors: bool = False, inbox: str | None = None,
+        since: float | None = None,
+    ) -> Row:  # fmt: skip
+        """Run errors again: those named, or all that the rest describes."""
+
+    def pause(self, inbox: str) -> Row:
+        """Take and run nothing of an inbox."""
+
+    def resume(self, inbox: str) -> Row:
+        """Let it go on."""
+
+    def drain(self) -> Row:
+        """Begin to stop."""
+
+    def reload(self) -> Row:
+        """Read the configuration again."""
+
+    def prune(self, dry_run: bool = False) -> Row:
+        """Remove delivered files that are old enough."""
+
+    def doctor(self) -> Row:
+        """Look for what should not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What a request may carry: the kind of each argument, and the one that must be there; and who may send it."""
+
+    takes: Mapping[str, str] = field(default_factory=dict)
+    needs: str = ""
+    restricted: bool = False  # to root and the daemon's own user
+
+
+_FILES = {"inbox": "text", "state": "text", "outcome": "text", "since": "seconds", "limit": "rows", "before": "text"}
+_RETRY = {"ids": "texts", "errors": "flag", "inbox": "text", "since": "seconds"}
+VERBS = {
+    "ping": Verb(),
+    "status": Verb(),
+    "files": Verb(_FILES),
+    "show": Verb({"id": "text"}, "id"),
+    "explain": Verb({"path": "text"}, "path"),
+    "retry": Verb(_RETRY, restricted=True),
+    "pause": Verb({"inbox": "text"}, "inbox", restricted=True),
+    "resume": Verb({"inbox": "text"}, "inbox", restricted=True),
+    "drain": Verb(restricted=True),
+    "reload": Verb(restricted=True),
+    "prune": Verb({"dry_run": "flag"}, restricted=True),
+    "doctor": Verb(restricted=True),  # reads every folder, and holds the pipeline meanwhile
+}
+
+
+def parse(line: bytes) -> tuple[str, Row]:
+    """Verb and arguments, without those that are null. Raises UsageError."""
+    try:
+        request = json.loads(line)
+        verb, arguments = request["verb"], dict(request.get("args") or {})
+        known = verb in VERBS
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise UsageError("a request is one line of JSON with `verb` and `args`") from None
+    if not known:
+        raise UsageError(f"there is no verb {verb!r}", hint=f"there are: {', '.join(VERBS)}")
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    _check(verb, arguments)
+    return verb, arguments
+
+
+def _check(verb: str, arguments: Row) -> None:
+    rules = VERBS[verb]
+    for name, value in arguments.items():
+        if name not in rules.takes:
+            raise UsageError(f"`{verb}` takes no {name!r}", hint=f"it takes: {', '.join(rules.takes) or 'nothing'}")
+        if not _fits(value, rules.takes[name]):
+            raise UsageError(f"`{verb}`: {name} is no {rules.takes[name]}: {value!r}", hint=_KINDS[rules.takes[name]])
+    if rules.needs and rules.needs not in arguments:
+        raise UsageError(f"`{verb}` needs {rules.needs!r}")
+
+
+_KINDS = {
+    "text": "a string",
+    "texts": "a list of strings",
+    "flag": "true or false",
+    "seconds": "a number, not negative",
+    "rows": f"1 to {MOST_ROWS}",
+}
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind == "texts":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if kind == "flag":
+        return isinstance(value, bool)
+    if kind == "text":
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) and 1 <= value <= MOST_ROWS if kind == "rows" else 0 <= value < math.inf

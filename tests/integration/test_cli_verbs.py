@@ -1,0 +1,214 @@
+"""Every verb as a process, against a real control socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inboxd.control import SOCKET
+from support.answering import HOSTILE, ID, Answering, answering
+from support.wait import wait_until
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Answering]:
+    (tmp_path / "config.yaml").write_text("state: state\n")
+    with answering(tmp_path / "state") as operator:
+        yield operator
+
+
+def inboxd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`inboxd ARGUMENTS` in a pipe, in this folder."""
+    environment = {key: value for key, value in os.environ.items() if key != "INBOXD_CONFIG"}
+    return subprocess.run(
+        [sys.executable, "-m", "inboxd", *arguments],
+        capture_output=True, text=True, timeout=60, check=False, cwd=folder, env=environment,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "asked", "code", "words"),
+    [
+        ("status", ("status", {}), 0, "RUNNING"),
+        ("show " + ID[:12], ("show", {"id": ID[:12]}), 0, "KeyError"),
+        ("show ffff", ("show", {"id": "ffff"}), 64, ""),
+        ("retry " + ID, ("retry", {"ids": [ID], "errors": False}), 0, "1 file"),
+        ("retry 0123", ("retry", {"ids": ["0123"], "errors": False}), 1, "it is not in errors/"),
+        (
+            "retry --errors --inbox orders --since 2h",
+            ("retry", {"errors": True, "inbox": "orders", "since": 7200.0}), 0, "1 file",
+        ),
+        ("pause orders", ("pause", {"inbox": "orders"}), 0, "orders is paused"),
+        ("resume orders", ("resume", {"inbox": "orders"}), 70, ""),
+        ("drain --no-wait", ("drain", {}), 0, "stopping"),
+        ("reload", ("reload", {}), 78, ""),
+        ("prune --dry-run", ("prune", {"dry_run": True}), 0, "would be removed"),
+        ("doctor", ("doctor", {}), 1, "has no row"),
+    ],
+)  # fmt: skip
+def test_a_verb(tmp_path: Path, daemon: Answering, line: str, asked: Any, code: int, words: str) -> None:
+    done = inboxd(tmp_path, *line.split())
+    assert done.returncode == code, done.stderr
+    assert daemon.asked == [asked]
+    assert words in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    assert bool(done.stderr) == (code > 1)
+    assert all(text.startswith("inboxd: ") for text in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        ("status", {"version", "pid", "config", "state", "degraded", "since", "uptime", "durability", "ledger",
+                    "inboxes", "workers", "resources"}),
+        ("files", {"files"}),
+        ("show " + ID, {"id", "history", "path", "state", "outcome"}),
+        ("explain x", {"path", "inbox", "why", "file"}),
+        ("retry " + ID, {"retried", "refused"}),
+        ("pause orders", {"inbox", "paused"}),
+        ("drain --no-wait", {"draining"}),
+        ("prune", {"removed"}),
+        ("doctor", {"problems", "checked"}),
+    ],
+)  # fmt: skip
+def test_the_json_is_what_the_daemon_said(tmp_path: Path, daemon: Answering, line: str, keys: set[str]) -> None:
+    done = inboxd(tmp_path, *line.split(), "--json")
+    (text,) = done.stdout.splitlines()
+    assert keys <= json.loads(text).keys()
+
+
+def test_a_refused_reload_names_every_problem(tmp_path: Path, daemon: Answering) -> None:
+    assert inboxd(tmp_path, "reload").stderr.splitlines() == [
+        "inboxd: config.yaml:3: stat: unknown key",
+        "inboxd: config.yaml:9: rescan: no duration",
+    ]
+
+
+def test_long_lists_come_in_parts(tmp_path: Path, daemon: Answering) -> None:
+    rows = json.loads(inboxd(tmp_path, "files", "--limit", "2200", "--json").stdout)["files"]
+    assert [int(row["id"]) for row in rows] == list(range(2500, 300, -1))
+    assert [(asked["limit"], asked.get("before")) for _, asked in daemon.asked] == [
+        (1000, None), (1000, f"{1501:032}"), (200, f"{501:032}"),
+    ]  # fmt: skip
+    everything = json.loads(inboxd(tmp_path, "files", "--limit", "9999", "--json").stdout)["files"]
+    assert len(everything) == 2500
+
+
+def test_a_relative_path_is_made_absolute(tmp_path: Path, daemon: Answering) -> None:
+    (tmp_path / "inbound").mkdir()
+    raw = os.fsdecode(b"\xff\n.csv")
+    assert inboxd(tmp_path, "explain", f"inbound/../inbound/{raw}").returncode == 0
+    assert daemon.asked == [("explain", {"path": f"{tmp_path}/inbound/{raw}"})]
+
+
+def test_the_configuration_is_not_needed_where_the_state_folder_is_named(tmp_path: Path, daemon: Answering) -> None:
+    (tmp_path / "config.yaml").write_text("state: [\n")
+    assert inboxd(tmp_path, "status").returncode == 78
+    assert inboxd(tmp_path, "status", "--state-dir", "state").returncode == 0
+
+
+def test_status_needs_no_heavy_library(tmp_path: Path, daemon: Answering) -> None:
+    """It should feel instant."""
+    program = (
+        "import sys; from inboxd.cli import main; code = main(['status']); "
+        "sys.exit(code or ' '.join({'pydantic', 'sqlalchemy', 'loguru', 'psutil', 'rich'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, daemon: Answering) -> None:
+    command = f"set -o pipefail; '{sys.executable}' -m inboxd files --limit 2500 --json | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
+
+
+def test_watching_in_a_pipe_prints_again_and_again(tmp_path: Path, daemon: Answering) -> None:
+    command = [sys.executable, "-m", "inboxd", "status", "--watch", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as watching:
+        assert watching.stdout is not None
+        for _ in range(2):
+            assert json.loads(watching.stdout.readline())["pid"] == 4242
+        watching.send_signal(2)
+        assert watching.wait(20) == 130
+
+
+def test_on_a_terminal(tmp_path: Path, daemon: Answering) -> None:
+    """Colours and bars are ours; what a name holds stays harmless."""
+    for arguments in (["files", "--limit", "3"], ["show", ID], ["status", "--watch"]):
+        ours, theirs = pty.openpty()
+        shown = bytearray()
+        with subprocess.Popen(
+            [sys.executable, "-m", "inboxd", *arguments], stdout=theirs, stderr=theirs, cwd=tmp_path,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "160"},
+        ) as process:  # fmt: skip
+            os.close(theirs)
+            _read_until(ours, shown, b"orders")
+            if "--watch" in arguments:
+                wait_until(lambda: len(daemon.asked) >= 2, "another look")
+                process.send_signal(2)
+            while _more(ours, shown):
+                continue
+            assert process.wait(20) == (130 if "--watch" in arguments else 0), shown
+        os.close(ours)
+        assert b"\x1b[" in shown
+        assert b"\x1b]0;owned" not in shown
+        assert b"\xff" not in shown
+        daemon.asked.clear()
+    assert "━".encode() in shown
+
+
+def _read_until(fd: int, shown: bytearray, word: bytes) -> None:
+    while word not in shown:
+        assert _more(fd, shown), shown
+
+
+def _more(fd: int, shown: bytearray) -> bool:
+    try:
+        part = os.read(fd, 65536)
+    except OSError:  # EIO: the other side is closed
+        return False
+    shown += part
+    return bool(part)
+
+
+def test_drain_waits_until_the_process_has_ended(tmp_path: Path) -> None:
+    """The one that listens, whatever pid it says it has."""
+    (tmp_path / "config.yaml").write_text("state: state\n")
+    program = (
+        "import sys, threading; from pathlib import Path\n"
+        "from support.answering import Answering, answering\n"
+        "done = threading.Event()\n"
+        "class Ending(Answering):\n"
+        "    def drain(self): done.set(); return {'draining': True}\n"
+        "with answering(Path('state'), Ending()):\n"
+        "    done.wait()\n"
+        "sys.stdin.readline()\n"
+    )
+    support = str(Path(__file__).parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, cwd=tmp_path, env={**os.environ, "PYTHONPATH": support}
+    ) as daemon:
+        wait_until((tmp_path / "state" / SOCKET).exists, "its socket")
+        with subprocess.Popen(
+            [sys.executable, "-m", "inboxd", "drain"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        ) as draining:
+            wait_until(lambda: not (tmp_path / "state" / SOCKET).exists(), "the end of its socket")
+            assert draining.poll() is None
+            daemon.communicate(b"\n")
+            assert draining.communicate(timeout=20)[0] == "the daemon has stopped\n"
+            assert draining.returncode == 0
+
+
+def test_names_in_refusals_are_harmless(tmp_path: Path, daemon: Answering) -> None:
+    done = inboxd(tmp_path, "show", HOSTILE)
+    assert done.returncode == 64
+    assert "\x1b" not in done.stderr

@@ -1,0 +1,243 @@
+"""What a Python handler finds, and what becomes of what it returns, raises and leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from inboxd.model import Ending
+from inboxd.wire import Reports, decode, encode
+
+
+def test_what_it_finds(handlers):
+    opened = handlers.python(
+        """
+        def handle(file):
+            return {
+                "path": str(file.path), "name": file.name, "id": file.id, "inbox": file.inbox, "size": file.size,
+                "attempt": file.attempt, "source": file.source, "folder": file.folder, "options": file.options,
+                "content": file.path.read_text(), "word": repr(file),
+            }
+        """,
+        options={"colour": "blue"},
+    )
+    file = handlers.file("x.csv", b"abc", attempt=2, folder="a/b")
+    report = handlers.run(opened, file)
+    assert report.ending is Ending.PROCESSED
+    assert report.result == {
+        "path": file.path, "name": "x.csv", "id": file.id, "inbox": "main", "size": 3, "attempt": 2, "source": None,
+        "folder": "a/b", "options": {"colour": "blue"}, "content": "abc", "word": f"<File 'x.csv' {file.id} attempt 2>",
+    }  # fmt: skip
+    assert (report.pid, report.begun, report.seconds > 0) == (os.getpid(), True, True)
+
+
+def test_options_are_its_own(handlers):
+    opened = handlers.python("def handle(file): return {'n': file.options.setdefault('n', file.size)}")
+    assert [handlers.run(opened, handlers.file(content=text)).result for text in (b"a", b"bb")] == [{"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("raised", "ending", "error_class", "message"),
+    [
+        ("Reject('not ours')", Ending.REJECTED, "Reject", "not ours"),
+        ("Retry('busy')", Ending.RETRY, "Retry", "busy"),
+        ("ValueError('bad')", Ending.FAILED, "ValueError", "bad"),
+        ("KeyError", Ending.FAILED, "KeyError", "KeyError"),
+        ("SystemExit(0)", Ending.FAILED, "SystemExit", "0"),
+        ("KeyboardInterrupt", Ending.FAILED, "KeyboardInterrupt", "KeyboardInterrupt"),
+        ("MemoryError", Ending.FAILED, "MemoryError", "MemoryError"),
+        ("GeneratorExit", Ending.FAILED, "GeneratorExit", "GeneratorExit"),
+        ("ExceptionGroup('two', [ValueError(1), KeyError(2)])", Ending.FAILED, "ExceptionGroup", "two"),
+    ],
+)
+def test_what_it_raises(handlers, raised, ending, error_class, message):
+    report = handlers.run_python(
+        f"from inboxd import Reject, Retry\ndef handle(file):\n    secret = 'hidden'\n    raise {raised}"
+    )
+    assert (report.ending, report.error_class, report.begun) == (ending, error_class, True)
+    assert message in report.message
+    assert ("handle" in report.detail) == (ending is Ending.FAILED)
+    assert "hidden" not in report.detail.replace("secret = 'hidden'", "")
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [("", None), (", after=3", 3.0), (", after='250ms'", 0.25), (", after='1.5h'", 5400.0), (", after='2d'", 172800.0)],
+)
+def test_when_to_retry(handlers, after, seconds):
+    report = handlers.run_python(f"from inboxd import Retry\ndef handle(file): raise Retry('busy'{after})")
+    assert (report.ending, report.after) == (Ending.RETRY, seconds)
+
+
+@pytest.mark.parametrize("after", ["'soon'", "-1", "float('nan')", "float('inf')", "'1.2.3s'", "'10'", "'s'", "[1]"])
+def test_a_span_that_is_none(handlers, after):
+    report = handlers.run_python(f"from inboxd import Retry\ndef handle(file): raise Retry('busy', after={after})")
+    assert (report.ending, report.error_class) == (Ending.FAILED, "ValueError")
+    assert "write seconds" in report.message
+
+
+def test_a_retry_of_its_own_kind(handlers):
+    report = handlers.run_python("""
+        from inboxd import Retry
+        class Busy(Retry):
+            def __init__(self): pass
+        def handle(file): raise Busy
+    """)
+    assert (report.ending, report.error_class, report.after) == (Ending.RETRY, "Busy", None)
+
+
+@pytest.mark.parametrize("answer", ["Reject('no')", "Retry('later')", "ValueError('bad')"])
+def test_an_exception_may_be_returned(handlers, answer):
+    report = handlers.run_python(f"from inboxd import Reject, Retry\ndef handle(file): return {answer}")
+    assert report.ending in (Ending.REJECTED, Ending.RETRY, Ending.FAILED)
+    assert report.message == answer.partition("'")[2].partition("'")[0]
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ("[1]", "returned a list"),
+        ("'text'", "returned a str"),
+        ("{'a': object()}", "no JSON"),
+        ("{'a': float('nan')}", "no JSON"),
+        ("{(1, 2): 3}", "no JSON"),
+        ("{'a': 'x' * 70000}", "70009 bytes"),
+        ("cycle()", "no JSON"),
+        ("deep(900)", "levels deep"),
+        ("deep(100000)", "its result"),
+        ("(x for x in ())", "returned a generator"),
+    ],
+)
+def test_results_that_are_no_small_json(handlers, returned, words):
+    report = handlers.run_python(f"""
+        def cycle():
+            found = {{}}
+            found["self"] = found
+            return found
+        def deep(levels):
+            found = {{}}
+            for _ in range(levels):
+                found = {{"in": found}}
+            return found
+        def handle(file): return {returned}
+    """)
+    assert (report.ending, report.error_class) == (Ending.FAILED, "BadResult")
+    assert words in report.message
+    assert "small JSON" in report.message
+    assert decode(encode(Reports("b", (report,), True))[4:])
+
+
+def test_a_result_is_a_copy(handlers):
+    opened = handlers.python("KEPT = {'n': 0}\ndef handle(file):\n    KEPT['n'] += 1\n    return KEPT")
+    assert [handlers.run(opened).result for _ in range(3)] == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
+def test_an_error_that_can_not_even_be_printed(handlers):
+    report = handlers.run_python("""
+        class Bad(Exception):
+            def __str__(self): raise SystemExit
+        def handle(file): raise Bad
+    """)
+    assert (report.ending, report.message) == (Ending.FAILED, "Bad, whose text raised SystemExit")
+
+
+def test_messages_and_tracebacks_are_bounded_and_end_with_what_matters(handlers):
+    report = handlers.run_python("""
+        def dive(n): return dive(n - 1) if n else fail()
+        def fail(): raise ValueError("x" * 100_000 + "end")
+        def handle(file):
+            try: dive(500)
+            except ValueError as error: raise KeyError("outer") from error
+    """)
+    assert report.error_class == "KeyError"
+    assert len(report.detail) <= 16 * 1024
+    assert report.detail.endswith("KeyError: 'outer'\n")
+    assert len(handlers.run_python("def handle(file): raise ValueError('x' * 10**6)").message) == 2000
+
+
+def test_an_endless_recursion(handlers):
+    assert handlers.run_python("def handle(file): handle(file)").error_class == "RecursionError"
+
+
+# Results
+
+
+def test_results_are_noted_when_there_are_some(handlers):
+    opened = handlers.python("""
+        def handle(file):
+            if file.name != "none":
+                file.results
+            if file.name == "some":
+                (file.results / "out.txt").write_text("x")
+    """)
+    for name, expected in (("none", False), ("empty", False), ("some", True)):
+        file = handlers.file(name)
+        assert handlers.run(opened, file).results is expected
+        assert os.path.isdir(file.results) is expected  # an empty folder is not left behind
+
+
+@pytest.mark.parametrize("failure", ["1 / 0", "raise Reject('no')", "raise Retry('later')"])
+def test_results_of_a_failed_run_are_nobodys(handlers, failure):
+    file = handlers.file()
+    report = handlers.run_python(
+        f"from inboxd import Reject, Retry\ndef handle(file):\n    (file.results / 'x').touch()\n    {failure}", file
+    )
+    assert report.results is False
+    assert not os.path.exists(file.results)
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_run_begins_without_results(handlers, attempt):
+    """Even the first: a batch that was bisected, or a death, gives the attempt back."""
+    file = handlers.file(attempt=attempt)
+    os.makedirs(f"{file.results}/old")
+    report = handlers.run_python("def handle(file): return {'found': sorted(map(str, file.results.iterdir()))}", file)
+    assert (report.result, report.results) == ({"found": []}, False)
+
+
+def test_a_file_where_the_results_folder_should_be(handlers):
+    report = handlers.run_python("def handle(file): open(file._ordered.results, 'w').close()")
+    assert (report.ending, report.error_class) == (Ending.FAILED, "NotADirectoryError")
+
+
+# The input
+
+
+@pytest.mark.parametrize("then", ["return {}", "raise ValueError", "raise Retry('later', after=3)"])
+@pytest.mark.parametrize(
+    ("deed", "words"),
+    [
+        ("os.unlink(file.path)", "removed its input"),
+        ("os.rename(file.path, str(file.path) + '.moved')", "removed its input"),
+        ("shutil.copy(file.path, 'other'); os.rename('other', file.path)", "replaced its input"),
+        ("os.unlink(file.path); os.mkdir(file.path)", "replaced its input"),
+        ("os.unlink(file.path); os.symlink('/etc/passwd', file.path)", "replaced its input"),
+    ],
+)
+def test_an_input_that_is_gone_or_replaced_ends_it(handlers, monkeypatch, deed, words, then):
+    monkeypatch.chdir(handlers.folder)
+    report = handlers.run_python(
+        f"import os, shutil\nfrom inboxd import Retry\ndef handle(file):\n    {deed}\n    {then}"
+    )
+    assert (report.ending, report.error_class, report.begun) == (Ending.INPUT_CHANGED, "InputChanged", True)
+    assert words in report.message
+    assert (report.result, report.after) == (None, None)
+
+
+def test_an_input_changed_in_place_is_processed_with_a_remark(handlers):
+    report = handlers.run_python("def handle(file): file.path.write_text('other, and longer')")
+    assert (report.ending, report.message) == (Ending.PROCESSED, "the file was changed while the handler ran")
+
+
+def test_a_lean_start():
+    """No library that a worker without a database or a command has no use for."""
+    script = (
+        "import sys, inboxd.work.handler; "
+        "print(*({'asyncio', 'sqlalchemy', 'subprocess', 'pydantic', 'loguru', 'yaml', 'shutil', 'random', "
+        "'hashlib', 'ctypes', 'traceback', 'difflib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,305 @@
+"""What is opened, what is refused, and that nothing is ever replaced by an empty ledger."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine
+from walks import one, say
+
+from inboxd.clock import SystemClock
+from inboxd.custody import opening
+from inboxd.custody.engine import make_engine
+from inboxd.custody.history import History
+from inboxd.custody.ledger import Ledger
+from inboxd.custody.schema import REVISION, metadata
+from inboxd.errors import LedgerRefused, LedgerUnavailable
+from inboxd.model import Outcome, State
+from support.postgres import Postgres
+
+
+def _open(url: str, durability: str = "full", known: Path | None = None) -> Ledger:
+    return Ledger.open(url, durability, SystemClock(), known)
+
+
+def _path(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def _migrate(url: str, revision: str) -> None:
+    """As an older inboxd left it."""
+    config = Config()
+    config.set_main_option("script_location", "inboxd.custody:migrations")
+    engine = make_engine(url, "full")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+# Migrations
+
+
+def test_migrations_lead_to_the_schema(url: str) -> None:
+    _open(url).close()
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == REVISION
+    engine.dispose()
+
+
+def test_migrations_lead_to_the_very_indexes(sqlite_url: str, tmp_path: Path) -> None:
+    """Autogenerate does not compare the conditions of partial indexes."""
+    _open(sqlite_url).close()
+    plain = create_engine(f"sqlite:///{tmp_path / 'plain.sqlite'}")
+    metadata.create_all(plain)
+    plain.dispose()
+    assert _indexes(_path(sqlite_url)) == _indexes(tmp_path / "plain.sqlite")
+
+
+def _indexes(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as db:
+        return {row[0] for row in db.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")}
+
+
+def test_a_ledger_of_the_first_schema_is_brought_up(url: str) -> None:
+    _migrate(url, "0001")
+    ledger = _open(url)
+    identity = ledger.identity()
+    one(ledger, State.WAITING)
+    ledger.close()
+    again = _open(url)
+    assert again.identity() == identity
+    assert again.counts() == {"main": {State.WAITING: 1}}
+    again.close()
+
+
+def test_a_current_ledger_is_opened_without_alembic(sqlite_url: str) -> None:
+    _open(sqlite_url).close()
+    program = (
+        "import sys; from inboxd.custody.ledger import Ledger; from inboxd.clock import SystemClock; "
+        f"Ledger.open({sqlite_url!r}, 'full', SystemClock()).close(); "
+        "print([name for name in ('alembic', 'sqlalchemy.orm', 'psycopg') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def _set_revision(url: str, revision: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+    engine.dispose()
+
+
+def test_a_newer_schema_is_refused_with_both_versions(url: str) -> None:
+    _open(url).close()
+    _set_revision(url, "9999")
+    with pytest.raises(LedgerRefused, match=f"9999, this inboxd knows {REVISION}"):
+        _open(url)
+
+
+def test_an_unknown_older_schema_is_refused(url: str) -> None:
+    _open(url).close()
+    _set_revision(url, "0000")
+    with pytest.raises(LedgerRefused, match="0000"):
+        _open(url)
+
+
+def test_a_failed_migration_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(connection: Connection) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(command, "upgrade", lambda config, _revision: fail(_half_way(config)))
+    with pytest.raises(ZeroDivisionError):
+        _open(url)
+    monkeypatch.undo()
+    _open(url).close()
+
+
+def _half_way(config: Config) -> Connection:
+    connection: Connection = config.attributes["connection"]
+    connection.exec_driver_sql("CREATE TABLE files (id TEXT)")
+    return connection
+
+
+def test_tables_that_are_not_ours_are_refused(url: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE files (title TEXT)")
+    engine.dispose()
+    with pytest.raises(LedgerRefused, match="not ours"):
+        _open(url)
+
+
+# Damage and loss
+
+
+@pytest.mark.parametrize("content", [b"\x7fELF" * 4096, b"no ledger", os.urandom(8192)])
+def test_garbage_is_refused_and_left_alone(sqlite_url: str, content: bytes) -> None:
+    path = _path(sqlite_url)
+    path.write_bytes(content)
+    with pytest.raises(LedgerRefused, match=f"{path} is damaged.*restore it from a backup"):
+        _open(sqlite_url)
+    assert path.read_bytes() == content
+
+
+def _filled(url: str, count: int = 300) -> Path:
+    ledger = _open(url)
+    for _ in range(count // 100):
+        one(ledger, State.DONE)
+        say(ledger, "retry", [one(ledger, State.DONE, message="x" * 9000)])
+    ledger.close()
+    return _path(url)
+
+
+@pytest.mark.parametrize("left", [0.5, 0.9])
+def test_a_truncated_ledger_is_refused(sqlite_url: str, left: float) -> None:
+    path = _filled(sqlite_url)
+    os.truncate(path, int(path.stat().st_size * left))
+    with pytest.raises(LedgerRefused, match="damaged"):
+        _open(sqlite_url)
+
+
+@pytest.mark.parametrize("left", ["empty", "missing"])
+def test_a_ledger_that_is_gone_is_never_made_anew_in_silence(sqlite_url: str, left: str) -> None:
+    path = _filled(sqlite_url)
+    path.unlink()
+    if left == "empty":
+        path.touch()
+    known = path.with_name(path.name + ".id")
+    with pytest.raises(LedgerRefused, match=f"missing or empty.*restore it.*remove {known}"):
+        _open(sqlite_url)
+    assert not path.exists() or path.stat().st_size == 0
+    known.unlink()
+    ledger = _open(sqlite_url)
+    assert known.read_text().strip() == ledger.identity()
+    ledger.close()
+
+
+def test_another_ledger_in_its_place_is_refused(url: str, tmp_path: Path) -> None:
+    known = tmp_path / "ledger.id"
+    _open(url, known=known).close()
+    known.write_text("0" * 32)
+    with pytest.raises(LedgerRefused, match="is another one"):
+        _open(url, known=known)
+
+
+def test_a_vanished_postgresql_ledger_is_refused(postgres: Postgres, tmp_path: Path) -> None:
+    known = tmp_path / "ledger.id"
+    _open(postgres.url(postgres.create()), known=known).close()
+    empty = postgres.create()
+    with pytest.raises(LedgerRefused, match="is empty, but"):
+        _open(postgres.url(empty), known=known)
+    with postgres.connect(empty) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_a_wounded_index_is_found_after_a_crash_and_by_the_doctor(sqlite_url: str) -> None:
+    ledger = _open(sqlite_url)
+    one(ledger, State.DECIDED, outcome=Outcome.ERROR)
+    assert ledger.check() == []
+    ledger.close()
+    path = _path(sqlite_url)
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'files_unprocessed'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as stream:
+        stream.seek((root - 1) * size)
+        stream.write(b"\xee" * size)
+    clean = _open(sqlite_url)  # closed in order: not looked at page by page
+    assert clean.check()
+    log = path.with_name(path.name + "-wal")
+    one(clean, State.CLAIMED)
+    assert log.stat().st_size > 0  # as after a kill
+    with pytest.raises(LedgerRefused, match="damaged"):
+        _open(sqlite_url)
+    clean.close()
+
+
+def test_the_check_at_the_start_is_bounded(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_CHECK", -1.0)
+    monkeypatch.setattr(opening, "_STEPS", 1)
+    first = _open(sqlite_url)
+    one(first, State.DONE)
+    second = _open(sqlite_url)
+    one(second, State.DONE)
+    second.close()
+    first.close()
+
+
+def test_tables_dropped_under_a_running_daemon(ledger: Ledger) -> None:
+    with ledger.transaction():
+        ledger._writer().exec_driver_sql("DROP TABLE files")
+    with pytest.raises(LedgerRefused, match="files"):
+        one(ledger, State.CLAIMED)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("process", 1)])
+def test_sqlite_settings(sqlite_url: str, durability: str, synchronous: int) -> None:
+    ledger = _open(sqlite_url, durability)
+    told = {name: ledger._connected().exec_driver_sql(f"PRAGMA {name}").scalar() for name in (
+        "journal_mode", "synchronous", "busy_timeout", "wal_autocheckpoint", "mmap_size",
+    )}  # fmt: skip
+    ledger.close()
+    assert told.pop("mmap_size") in (0, None)
+    assert told == {"journal_mode": "wal", "synchronous": synchronous, "busy_timeout": 5000, "wal_autocheckpoint": 1000}
+
+
+@pytest.mark.parametrize(("durability", "commit"), [("full", "on"), ("process", "off")])
+def test_postgresql_settings(postgres_url: str, durability: str, commit: str) -> None:
+    ledger = _open(postgres_url, durability)
+    told = {name: ledger._connected().exec_driver_sql(f"SHOW {name}").scalar() for name in (
+        "synchronous_commit", "statement_timeout", "lock_timeout", "application_name",
+    )}  # fmt: skip
+    ledger.close()
+    expected = {"statement_timeout": "1min", "lock_timeout": "30s", "application_name": "inboxd"}
+    assert told == {"synchronous_commit": commit, **expected}
+
+
+def test_only_we_can_read_it(sqlite_url: str) -> None:
+    path = _path(sqlite_url)
+    old = os.umask(0)
+    try:
+        ledger = _open(sqlite_url)
+        one(ledger, State.CLAIMED)
+        modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
+        ledger.close()
+    finally:
+        os.umask(old)
+    assert modes == dict.fromkeys([path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}.id"], 0o600)
+
+
+def test_a_ledger_open_to_others_is_closed_to_them(sqlite_url: str) -> None:
+    _open(sqlite_url).close()
+    _path(sqlite_url).chmod(0o644)
+    _open(sqlite_url).close()
+    assert stat.S_IMODE(_path(sqlite_url).stat().st_mode) == 0o600
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match=r"nowhere/ledger\.sqlite can't be opened: No such file"):
+        _open(f"sqlite:///{tmp_path}/nowhere/ledger.sqlite")
+
+
+def test_a_password_is_never_told(postgres: Postgres) -> None:
+    url = postgres.url("nowhere").replace("inboxd@", "inboxd:s3cr3t@")
+    for ask in (lambda: _open(url), lambda: History(url).totals()):
+        with pytest.raises(LedgerUnavailable, match="nowhere") as caught:
+            ask()
+        assert "s3cr3t" not in str(caught.value)

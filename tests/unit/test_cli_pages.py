@@ -1,0 +1,133 @@
+"""What answers look like: the words, the columns, and names that would like to harm a terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from inboxd.cli import pages, screen
+from inboxd.cli.page import Bar, Page, Table, Text, plain, span
+from support.answering import HOSTILE, failure, inbox, row, status
+
+_SHOWN = r"ev\x1b]0;owned\x07il\x0a\xff\u202e.csv"
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
+
+
+def drawn(page: Page, width: int) -> str:
+    """As on a terminal of this width, with colours."""
+    out = io.StringIO()
+    Console(file=out, force_terminal=True, width=width, highlight=False, markup=False, emoji=False).print(
+        screen._drawn(page), crop=False
+    )
+    return out.getvalue()
+
+
+def story(**values: object) -> Page:
+    return pages.story({**row(**values), "history": [failure(1), failure(2)], "path": f"/srv/{HOSTILE}"})
+
+
+ALL = [
+    pages.status(status(inbox(condition=HOSTILE), inbox(paused=HOSTILE), degraded=[HOSTILE])),
+    pages.files({"files": [row(), row(state="RUNNING", outcome=None, reason=None)]}),
+    story(),
+    pages.explanation({"why": [HOSTILE], "file": row()}),
+    pages.retried({"retried": [], "refused": {HOSTILE: HOSTILE}}),
+    pages.findings({"problems": [HOSTILE], "checked": [HOSTILE]}),
+]
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_hostile_names_are_harmless(page: Page) -> None:
+    text = plain(page)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e\ud800-\udfff]", text)
+    text.encode()
+    assert _SHOWN in text
+    for width in (40, 80, 200):
+        on_screen = _COLOURS.sub("", drawn(page, width))
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e\ud800-\udfff]", on_screen)
+
+
+def test_plain_columns_are_aligned() -> None:
+    table = Table(("name", "count"), [("a", 5), ("longer", 1234)], right=frozenset({"count"}))
+    assert plain([Text("title"), table]) == "title\nname    count\na           5\nlonger   1234"
+
+
+def test_markup_is_no_markup() -> None:
+    page: Page = [Text("[red]a[/red] :smile:"), Table(("name",), [("[bold]b",)])]
+    assert "[red]a[/red] :smile:" in drawn(page, 80)
+    assert "[bold]b" in drawn(page, 80)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_an_id_is_never_cut(width: int) -> None:
+    """It is there to be copied."""
+    page = pages.files({"files": [row(file="long/" * 20)]})
+    lines = drawn(page, 400).splitlines()
+    assert row()["id"] in lines[1]
+    assert row()["id"] in drawn(page, width).replace("\n", "")
+
+
+def test_status_counts_and_foretells() -> None:
+    text = plain(pages.status(status()))
+    first = text.splitlines()[0]
+    assert first == "inboxd 0.1.0: RUNNING, pid 4242, up 2 h 2 min; durability full, ledger sqlite"
+    assert re.search(r"orders +49 of 98 +50\.0 % +12\.5 +1 min 15 s", text)
+    assert re.search(r"orders +48 +2 +1 +1050 +3 +1 +events; the oldest has waited 2 min 10 s", text)
+    assert re.search(r"0 +4711 +busy +4\.2 s +orders", text)
+    assert re.search(r"1 +- +backoff +- +- +-", text)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"paused": "an operator said so"}, "paused: an operator said so"),
+        ({"space": "12MiB free"}, "disk low: 12MiB free"),
+        ({"condition": "away: no such mount", "oldest": None}, "away: no such mount"),
+        ({"eta": None}, "unknown"),
+        ({"done": 0, "total": 0, "percent": None, "eta": 0.0}, "events"),
+    ],
+)
+def test_conditions_of_an_inbox(values: dict[str, object], words: str) -> None:
+    assert words in plain(pages.status(status(inbox(**values))))
+
+
+def test_a_bar_is_drawn_on_a_terminal_only() -> None:
+    page: Page = [Table(("progress",), [(Bar(1, 4),), (Bar(0, 0),)])]
+    assert plain(page) == "progress\n25.0 %\n-"
+    assert "━" in drawn(page, 80)
+    assert "25.0 %" in drawn(page, 80)
+
+
+def test_a_story_is_told_in_order() -> None:
+    text = plain(story())
+    words = [
+        "claimed, 1.5KiB",
+        "attempt 1 failed after 0.250 s: KeyError",
+        "Traceback",
+        "attempt 2 failed",
+        "error: too",
+    ]
+    assert [text.index(word) for word in words] == sorted(text.index(word) for word in words)
+    assert "sha256: abab" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"state": "RUNNING", "outcome": None, "finished_at": None}, "attempt 2 is running"),
+        ({"state": "WAITING", "outcome": None, "finished_at": None, "not_before": 1.9e9}, "attempt 3 is due"),
+        ({"state": "ABANDONED", "outcome": None, "reason": "gone", "destination": None}, "abandoned: gone"),
+        ({"outcome": "processed", "reason": "processed", "result": {"rows": 3}}, "result: {'rows': 3}"),
+        ({"source": "partner"}, "from source partner"),
+    ],
+)
+def test_stories_of_all_kinds(values: dict[str, object], words: str) -> None:
+    assert words in plain(story(**values))
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(None, "-"), (0, "0 s"), (0.26, "0.3 s"), (75, "1 min 15 s")])
+def test_spans(seconds: float | None, words: str) -> None:
+    assert span(seconds) == words
