@@ -30,6 +30,7 @@ _MOST = 16  # conversations at a time
 _QUEUE = 128  # peers that may wait for one; connect(2) refuses more
 _PATIENCE = 10.0  # seconds for a peer to finish a request, or to take an answer
 _LAST_WORDS = 2.0  # seconds at a stop for answers that are on their way
+_TOLD = 1000  # characters of a request in the log
 _PEER = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 
@@ -98,6 +99,7 @@ class Server:
                 peer.sendall(answer + b"\n")
         except UsageError as error:
             with contextlib.suppress(OSError):
+                peer.settimeout(_PATIENCE)
                 peer.sendall(_refusal(error) + b"\n")
         except OSError:
             pass  # the peer went away, or fell silent
@@ -133,7 +135,7 @@ class Server:
             return
         if uid not in self._trusted:
             raise UsageError(f"uid {uid} may not {verb}", hint="ask as root, or as the user that inboxd runs as")
-        emit(events.CONTROL_ASKED, verb=verb, uid=uid, arguments=json.dumps(arguments))
+        emit(events.CONTROL_ASKED, verb=verb, uid=uid, arguments=json.dumps(arguments)[:_TOLD])
 
 
 def _requests(peer: socket.socket) -> Iterator[bytes]:

@@ -77,6 +77,10 @@ class Lane:
         """What recovery needs of this inbox."""
         return Keeper(self.name, self.rules.folder("inbound"), self.claims, self.deliveries)
 
+    def waiting(self) -> int:
+        """Files that are known here and have not come to an end."""
+        return self.view.backlog + len(self.held) + self.running_files
+
     def drained(self) -> bool:
         """Nothing of this inbox is under way; what is held by a pause waits for its successor in the ledger."""
         waits = self.paused is not None or not (self.held or self.halves)

@@ -46,18 +46,24 @@ class _Gaps(dict[str, Any]):
 
 def wording(event: Event, fields: dict[str, Any]) -> str:
     """The event's text with its fields, harmless. Never raises."""
-    safe = _Gaps((key, escape(value) if isinstance(value, str) else value) for key, value in fields.items())
+    safe = _Gaps((key, _harmless(value)) for key, value in fields.items())
     try:
         return event.text.format_map(safe)
     except (ValueError, TypeError, AttributeError):
         return escape(f"{event.name} {fields!r}")
 
 
+def _harmless(value: Any) -> Any:
+    """Numbers keep their formats; everything else is text, and may hold a name."""
+    return value if isinstance(value, int | float) else escape(str(value))
+
+
 class _Outlet:
     """A thread that writes, so that whoever logs never waits for a reader. Full: the newest are counted and dropped."""
 
-    def __init__(self, to: Callable[[str], None]) -> None:
+    def __init__(self, to: Callable[[str], None], dropped: str) -> None:
         self._to = to
+        self._notice = dropped
         self._waiting: deque[str] = deque()
         self._dropped = 0
         self._arrived = threading.Condition()
@@ -92,7 +98,7 @@ class _Outlet:
                 self._dropped = 0
                 closing = self._closing
             if text or dropped:
-                self._to(text + (f"[{dropped} log records were dropped here]\n" if dropped else ""))
+                self._to(text + (self._notice.replace("COUNT", str(dropped)) if dropped else ""))
             if closing:
                 return
 
@@ -101,7 +107,7 @@ def setup(options: LogOptions) -> None:
     """From now on events are logged, and what libraries log or warn of as well."""
     logger.remove()
     chosen = _choose(options.format)
-    outlet = _Outlet(_write_stderr)
+    outlet = _Outlet(_write_stderr, _DROPPED[chosen])
     logger.add(
         outlet, level=options.level, format=_FORMATS[chosen], colorize=chosen == "terminal" and sys.stderr.isatty(),
         diagnose=False, backtrace=False, catch=True,
@@ -156,8 +162,13 @@ def _indented(detail: str) -> str:
 
 def _journal(record: Any) -> str:
     """Lines that systemd reads from standard error, with a priority (sd-daemon(3))."""
-    record["extra"]["priority"] = f"<{_PRIORITY.get(record['level'].name, 6)}>"
-    return "{extra[priority]}{message}\n"
+    priority = f"<{_PRIORITY.get(record['level'].name, 6)}>"
+    detail = record["extra"].get("fields", {}).get("detail")
+    record["extra"]["priority"] = priority
+    record["extra"]["detail"] = (
+        "".join(priority + line for line in _indented(detail).splitlines(True)) if detail else ""
+    )
+    return "{extra[priority]}{message}\n{extra[detail]}"
 
 
 def _json(record: Any) -> str:
@@ -167,12 +178,19 @@ def _json(record: Any) -> str:
         "level": record["level"].name,
         "event": event.name if event else "log",
         "message": record["message"],
-        **{key: value for key, value in record["extra"].get("fields", {}).items() if value is not None},
+        **{_KEYS.get(key, key): value for key, value in record["extra"].get("fields", {}).items() if value is not None},
     }
     record["extra"]["line"] = json.dumps(line, default=str)
     return "{extra[line]}\n"
 
 
+#: A field that bears the name of one of ours.
+_KEYS = {"message": "error", "time": "at", "level": "event_level", "event": "event_field"}
+_DROPPED = {
+    "terminal": "[COUNT log records were dropped here]\n",
+    "journal": "<4>COUNT log records were dropped here\n",
+    "json": '{"level": "WARNING", "event": "log.dropped", "message": "COUNT log records were dropped here"}\n',
+}
 _FORMATS: dict[str, Any] = {"terminal": _terminal, "json": _json, "journal": _journal}
 
 

@@ -225,9 +225,9 @@ class Pipeline:
             self._story.claimed(taken)
         for lane, moved in self._moved:
             lane.decided.extend(moved.redirected)
-            lane.progress.done(
-                len(moved.delivered), sum(file.size for file in moved.delivered), self._clock.monotonic()
-            )
+            lane.progress.done(len(moved.delivered), self._clock.monotonic())
+            if not lane.waiting():
+                lane.progress.rest()
             self._story.delivered(lane.name, moved.delivered)
         self._taken.clear()
         self._moved.clear()

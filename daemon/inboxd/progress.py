@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 _WINDOW = 30.0  # seconds over which a rate is taken
 
 
 class Progress:
-    """Of one inbox, since the daemon started; percentages are of the present heap: done in it, and waiting."""
+    """Of one inbox, since the daemon started; percentages are of the present heap: done in it, and waiting.
+
+    One thread counts, any thread looks: what is looked at is replaced whole, and looking changes nothing.
+    """
 
     def __init__(self, now: float) -> None:
         self.count = 0
-        self._bytes = 0
         self._began = now
-        self._heap = 0  # done since there was nothing to do
-        self._recent: deque[tuple[float, int]] = deque()
+        self._heap_began = 0  # the count when there was nothing to do
+        self._resting = True
+        self._recent: tuple[tuple[int, int], ...] = ()  # (second, count when it began), the last ones
 
-    def done(self, count: int, size: int, now: float) -> None:
+    def done(self, count: int, now: float) -> None:
         """So many files have come to an end."""
-        if count:
-            self.count += count
-            self._bytes += size
-            self._heap += count
-            self._recent.append((now, count))
+        if not count:
+            return
+        if self._resting:
+            self._resting, self._heap_began = False, self.count
+        second = int(now)
+        if not self._recent or self._recent[-1][0] != second:
+            kept = tuple(one for one in self._recent if one[0] >= second - _WINDOW)
+            self._recent = (*kept, (second, self.count))
+        self.count += count
+
+    def rest(self) -> None:
+        """Nothing waits: the next file begins a new heap. Said by the one who counts."""
+        self._resting = True
 
     def rate(self, now: float) -> float:
         """Files per second of late."""
-        while self._recent and self._recent[0][0] < now - _WINDOW:
-            self._recent.popleft()
-        if not self._recent:
+        recent = [one for one in self._recent if one[0] >= now - _WINDOW]
+        if not recent:
             return 0.0
-        span = max(now - self._recent[0][0], min(1.0, now - self._began), 0.001)
-        return sum(count for _at, count in self._recent) / span
+        span = max(now - recent[0][0], min(1.0, now - self._began), 0.001)
+        return max(0, self.count - recent[0][1]) / span
 
     def figures(self, waiting: int, now: float) -> dict[str, Any]:
         """For `inboxd status`: done, total, percent, rate (files/s), eta (seconds, None when nothing moves)."""
-        done, rate = self._heap, self.rate(now)
-        if not waiting:
-            self._heap = 0
+        done = 0 if self._resting and waiting else self.count - self._heap_began
+        rate = self.rate(now)
         total = done + waiting
         return {
             "done": done,

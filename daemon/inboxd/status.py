@@ -13,6 +13,7 @@ from inboxd.clock import Clock
 from inboxd.config.models import Config
 from inboxd.custody import disk
 from inboxd.custody.history import History
+from inboxd.errors import LedgerUnavailable
 from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.model import Outcome, State
@@ -23,6 +24,9 @@ from inboxd.service import Service
 
 _PROGRESS = 5.0  # seconds between two looks at the progress
 _NOTHING: dict[Outcome, tuple[int, int]] = {}
+
+Totals = dict[str, dict[Outcome, tuple[int, int]]]
+Counts = dict[str, dict[State, int]]
 
 
 class App(Protocol):
@@ -77,7 +81,7 @@ class Bulletin:
         """One line per inbox in which something has happened, and the STATUS text."""
         texts = []
         for lane in list(self._app.pipeline.lanes.values()):
-            waiting = _waiting(lane)
+            waiting = lane.waiting()
             figures = (lane.progress.count, waiting)
             text = lane.progress.text(waiting, now)
             if waiting:
@@ -91,15 +95,22 @@ class Bulletin:
 
     def _tell_resources(self) -> None:
         sample = self._sampler.sample([worker["pid"] for worker in self._app.pool.snapshot() if worker["pid"]])
-        queue = sum(_waiting(lane) for lane in list(self._app.pipeline.lanes.values()))
+        queue = sum(lane.waiting() for lane in list(self._app.pipeline.lanes.values()))
         free, _ = disk.free_space(self._app.config.state)
         sample = {**sample, "queue": queue, "disk_free": free}
         emit(events.RESOURCES, summary=self._sampler.text(sample), **sample)
 
+    def _from_ledger(self) -> tuple[Totals, Counts]:
+        """What the ledger counts; nothing while it is away, which `degraded` tells."""
+        try:
+            return self._app.history.totals(), self._app.history.counts()
+        except LedgerUnavailable:
+            return {}, {}
+
     def status(self) -> dict[str, Any]:
         """All of `inboxd status`, as data."""
         app, now = self._app, self._app.clock.monotonic()
-        totals, counts = app.history.totals(), app.history.counts()
+        totals, counts = self._from_ledger()
         workers, resources = self._look(now)
         reasons = app.pipeline.outages.reasons()
         return {
@@ -146,13 +157,8 @@ def _worker(facts: dict[str, Any], cpu: float, now: float) -> dict[str, Any]:
     }
 
 
-def _waiting(lane: Lane) -> int:
-    """Files that are known here and have not come to an end."""
-    return lane.view.backlog + len(lane.held) + lane.running_files
-
-
 def _inbox(lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[State, int], now: float) -> dict[str, Any]:
-    waiting = _waiting(lane)
+    waiting = lane.waiting()
     figures = {outcome: totals.get(outcome, (0, 0)) for outcome in Outcome}
     return {
         "inbox": lane.name,

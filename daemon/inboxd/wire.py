@@ -155,7 +155,7 @@ def decode(body: bytes) -> Message:
     try:
         fields = json.loads(body)
         return _BUILDERS[fields.pop("kind")](fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenFrame(f"not a message: {error}") from error
 
 
@@ -173,7 +173,25 @@ def _order(fields: dict[str, Any]) -> Order:
 
 
 def _reports(fields: dict[str, Any]) -> Reports:
+    _check(fields, batch=str, last=bool, rss=int)
     return Reports(**{**fields, "reports": tuple(map(_report, fields["reports"]))})
+
+
+def _ready(fields: dict[str, Any]) -> Ready:
+    _check(fields, pid=int, broken=dict)
+    "".join(fields.get("broken", {}).values())  # raises TypeError for anything but text
+    return Ready(**fields)
+
+
+def _note(fields: dict[str, Any]) -> Note:
+    _check(fields, event=str, fields=dict)
+    return Note(**fields)
+
+
+def _check(found: dict[str, Any], **kinds: type) -> None:
+    for name, kind in kinds.items():
+        if name in found and not isinstance(found[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
 
 
 def _report(fields: dict[str, Any]) -> Report:
@@ -196,8 +214,8 @@ _BUILDERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     Setup.kind: _setup,
     Order.kind: _order,
     Reports.kind: _reports,
-    Ready.kind: lambda fields: Ready(**fields),
-    Note.kind: lambda fields: Note(**fields),
+    Ready.kind: _ready,
+    Note.kind: _note,
 }
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from inboxd.control import SOCKET
 from support.answering import HOSTILE, ID, Answering, answering
+from support.daemon import run_daemon
+from support.site import Site
 from support.wait import wait_until
 
 
@@ -119,7 +121,7 @@ def test_status_needs_no_heavy_library(tmp_path: Path, daemon: Answering) -> Non
     """It should feel instant."""
     program = (
         "import sys; from inboxd.cli import main; code = main(['status']); "
-        "sys.exit(code or ' '.join({'pydantic', 'sqlalchemy', 'loguru', 'psutil', 'rich'} & sys.modules.keys()))"
+        "sys.exit(code or ' '.join({'pydantic', 'sqlalchemy', 'loguru', 'psutil', 'rich'} & sys.modules.keys()) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -212,3 +214,18 @@ def test_names_in_refusals_are_harmless(tmp_path: Path, daemon: Answering) -> No
     done = inboxd(tmp_path, "show", HOSTILE)
     assert done.returncode == 64
     assert "\x1b" not in done.stderr
+
+
+def test_a_stopped_daemons_ledger_is_read(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    with run_daemon(site.config):
+        site.drop("reject-1.dat", b"no")
+        wait_until(lambda: site.listed("errors"), "its end")
+    for place in ((), ("--state-dir", "state")):
+        listed = inboxd(site.base, "files", "--json", *place)
+        assert "not running" in listed.stderr
+        (row,) = json.loads(listed.stdout)["files"]
+        shown = json.loads(inboxd(site.base, "show", row["id"], "--json", *place).stdout)
+        assert (shown["name"], shown["outcome"], len(shown["history"])) == ("reject-1.dat", "error", 1)
+        assert inboxd(site.base, "show", "0" * 32, *place).returncode == 64
+    assert inboxd(site.base, "status").returncode == 69

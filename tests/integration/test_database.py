@@ -136,7 +136,9 @@ def test_a_server_that_stops_in_the_middle_of_a_run(handlers, server):
     assert done(url) == [file.id]
 
 
-def test_a_connection_that_is_cut_in_the_middle(handlers, postgres):
+@pytest.mark.parametrize("reaction", ["raise", "raise KeyError('mine') from error", "pass"])
+def test_a_connection_that_is_cut_in_the_middle(handlers, postgres, reaction):
+    """Whatever the handler makes of it."""
     name = postgres.create()
     handlers.database("lake", postgres.url(name))
 
@@ -145,8 +147,19 @@ def test_a_connection_that_is_cut_in_the_middle(handlers, postgres):
         with postgres.connect() as administrator:
             administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
-    report = handlers.run(handlers.python(LOAD, database="lake", options={"cut": cut}))
+    source = f"""
+        def handle(file):
+            with file.transaction("lake") as connection:
+                try:
+                    file.options["cut"](connection)
+                    connection.exec_driver_sql("SELECT 1")
+                except Exception as error: {reaction}
+    """
+    opened = handlers.python(source, options={"cut": cut})
+    report = handlers.run(opened)
     assert (report.ending, report.begun) == (Ending.RELEASED, True)
+    assert "lake went away in the middle" in report.message
+    assert handlers.run(handlers.python(LOAD, database="lake")).ending is Ending.PROCESSED
 
 
 def test_a_database_locked_by_somebody_else_for_too_long_is_away(handlers, tmp_path):

@@ -144,6 +144,38 @@ def test_an_error_that_can_not_even_be_printed(handlers):
     assert (report.ending, report.message) == (Ending.FAILED, "Bad, whose text raised SystemExit")
 
 
+@pytest.mark.parametrize("value", ["'soon'", "-5", "float('nan')", "[]"])
+def test_a_span_that_is_none_set_by_other_ways(handlers, value):
+    report = handlers.run_python(
+        f"from inboxd import Retry\nclass Busy(Retry):\n    after = {value}\n    def __init__(self): pass\n"
+        "def handle(file): raise Busy"
+    )
+    assert (report.ending, report.error_class) == (Ending.FAILED, "ValueError")
+    assert decode(encode(Reports("b", (report,), True))[4:])
+
+
+def test_an_error_that_has_not_even_a_traceback(handlers):
+    report = handlers.run_python("""
+        class Bad(Exception):
+            @property
+            def __cause__(self): raise SystemExit
+        def handle(file): raise Bad("text")
+    """)
+    assert (report.ending, report.message) == (Ending.FAILED, "text")
+    assert report.detail == "no traceback: to make one raised SystemExit\n"
+
+
+def test_a_result_that_raises_while_it_is_read(handlers):
+    report = handlers.run_python("""
+        class Lazy(dict):
+            def items(self): raise OSError("gone")
+        def handle(file): return Lazy(a=1)
+    """)
+    assert (report.ending, report.message) == (
+        Ending.FAILED, "its result is no JSON: gone; a handler returns None or a dict that is small JSON (at most 64 KiB)"
+    )  # fmt: skip
+
+
 def test_messages_and_tracebacks_are_bounded_and_end_with_what_matters(handlers):
     report = handlers.run_python("""
         def dive(n): return dive(n - 1) if n else fail()
@@ -198,9 +230,22 @@ def test_a_run_begins_without_results(handlers, attempt):
     assert (report.result, report.results) == ({"found": []}, False)
 
 
-def test_a_file_where_the_results_folder_should_be(handlers):
-    report = handlers.run_python("def handle(file): open(file._ordered.results, 'w').close()")
+@pytest.mark.parametrize("deed", ["open(place, 'w').close()", "os.symlink('/etc', place)", "os.mkfifo(place)"])
+def test_something_else_where_the_results_folder_should_be(handlers, deed):
+    opened = handlers.python(f"""
+        import os
+        def handle(file):
+            place = file._ordered.results
+            if file.attempt == 1: {deed}
+            else: (file.results / "x").touch()
+    """)
+    file = handlers.file()
+    report = handlers.run(opened, file)
     assert (report.ending, report.error_class) == (Ending.FAILED, "NotADirectoryError")
+    assert not os.path.lexists(file.results)
+    os.symlink("/etc", file.results)  # left by a run that was killed
+    assert handlers.run(opened, handlers.repeated(file)).results is True
+    assert os.listdir(file.results) == ["x"]
 
 
 # The input

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -153,6 +154,19 @@ def test_what_follows_the_block_is_not_run_again_either(handlers, lake):
     assert handlers.run(opened, file).ending is Ending.FAILED
     assert handlers.run(opened, handlers.repeated(file)).ending is Ending.PROCESSED
     assert (handlers.folder / "after").read_text() == "x"
+
+
+def test_results_written_before_the_block_are_there_after_a_death_behind_it(handlers, lake):
+    opened = handlers.python("""
+        def handle(file):
+            (file.results / "before").touch()
+            with file.transaction("lake"): (file.results / "within").touch()
+            if file.attempt == 1: raise ValueError("in place of a death")
+    """)
+    file = handlers.file()
+    assert handlers.run(opened, file).ending is Ending.FAILED
+    assert handlers.run(opened, handlers.repeated(file)).results is True
+    assert os.listdir(file.results) == ["before"]
 
 
 def test_except_exception_does_not_run_it_again(handlers, lake):

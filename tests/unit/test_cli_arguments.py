@@ -8,9 +8,7 @@ import pytest
 
 from inboxd.cli import main
 from inboxd.cli.arguments import default_config, parse
-
-VERBS = ("run", "check", "schema", "init", "status", "files", "show", "explain", "retry", "pause", "resume", "drain",
-         "reload", "prune", "doctor")  # fmt: skip
+from support.answering import COMMANDS
 
 
 @pytest.mark.parametrize(
@@ -46,7 +44,7 @@ def test_what_makes_no_sense_is_64(line: str, capsys: pytest.CaptureFixture[str]
     assert told.err.startswith("usage: inboxd")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     assert f"inboxd {verb}" in capsys.readouterr().out

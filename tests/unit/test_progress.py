@@ -28,7 +28,7 @@ def test_waiting_and_nothing_moves() -> None:
 def test_half_way() -> None:
     progress = Progress(0.0)
     for second in range(1, 11):
-        progress.done(100, 1 << 20, float(second))
+        progress.done(100, float(second))
     figures = progress.figures(1000, 11.0)
     assert (figures["done"], figures["total"], figures["percent"]) == (1000, 2000, 50.0)
     assert figures["rate"] == pytest.approx(100.0)
@@ -38,7 +38,8 @@ def test_half_way() -> None:
 
 def test_a_new_heap_begins_at_nothing_and_the_count_goes_on() -> None:
     progress = Progress(0.0)
-    progress.done(10, 0, 1.0)
+    progress.done(10, 1.0)
+    progress.rest()
     assert progress.figures(0, 1.0)["percent"] == 100.0
     assert progress.figures(30, 2.0)["percent"] == 0.0
     assert progress.count == 10
@@ -46,7 +47,7 @@ def test_a_new_heap_begins_at_nothing_and_the_count_goes_on() -> None:
 
 def test_the_rate_forgets() -> None:
     progress = Progress(0.0)
-    progress.done(3000, 0, 1.0)
+    progress.done(3000, 1.0)
     assert progress.rate(2.0) > 0.0
     assert progress.rate(60.0) == 0.0
 
@@ -54,7 +55,7 @@ def test_the_rate_forgets() -> None:
 def test_a_single_moment_is_no_burst() -> None:
     """Files that end in one turn are no thousand files a second."""
     progress = Progress(0.0)
-    progress.done(10, 0, 100.0)
+    progress.done(10, 100.0)
     assert progress.rate(100.0) == 10.0
 
 
@@ -65,7 +66,7 @@ def test_figures_are_always_sane(ends: list[tuple[int, float]], waiting: int, la
     progress, now = Progress(0.0), 0.0
     for count, pause in ends:
         now += pause
-        progress.done(count, count, now)
+        progress.done(count, now)
     figures = progress.figures(waiting, now + later)
     assert figures["total"] == figures["done"] + waiting
     assert figures["percent"] is None or 0.0 <= figures["percent"] <= 100.0
@@ -91,7 +92,7 @@ def test_one_thread_counts_while_others_look(quick_switches: None) -> None:
     for reader in readers:
         reader.start()
     for _ in range(5_000):
-        progress.done(1, 1, 1.0)
+        progress.done(1, 1.0)
     ended.set()
     for reader in readers:
         reader.join(20)

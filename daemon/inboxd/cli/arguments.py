@@ -150,4 +150,5 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_rest: Any) -> None:
         from inboxd import __version__
 
-        parser.exit(0, f"inboxd {__version__}\n")
+        print(f"inboxd {__version__}")
+        parser.exit()

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, text
 
 from inboxd.custody.engine import make_reader, place_of, translated
-from inboxd.custody.rows import failure_of, file_of
+from inboxd.custody.rows import failure_of, file_of, harmless
 from inboxd.custody.schema import failures, files, totals
 from inboxd.custody.statements import literal
 from inboxd.lifecycle import OPEN
@@ -34,7 +34,8 @@ class History:
         if len(file_id) < 8:
             return None
         # "g" comes after every hexadecimal digit in every collation; punctuation does not.
-        query = select(files).where(files.c.id >= file_id, files.c.id < file_id + "g").limit(2)
+        first = harmless(file_id)
+        query = select(files).where(files.c.id >= first, files.c.id < first + "g").limit(2)
         rows = self._rows(query)
         return file_of(rows[0]) if len(rows) == 1 else None
 
@@ -50,7 +51,7 @@ class History:
         """Newest first. `since`: wall clock seconds of the claim."""
         query = select(files)
         if inbox is not None:
-            query = query.where(files.c.inbox == inbox)
+            query = query.where(files.c.inbox == harmless(inbox))
         if states is not None:
             query = query.where(files.c.state.in_([literal(state) for state in states]))
             if OPEN.issuperset(states):
@@ -62,14 +63,14 @@ class History:
         if since is not None:
             query = query.where(files.c.id >= f"{max(0, int(since * 1000)):012x}", files.c.claimed_at >= since)
         if before_id is not None:
-            query = query.where(files.c.id < before_id)
+            query = query.where(files.c.id < harmless(before_id))
         return [file_of(row) for row in self._rows(query.order_by(files.c.id.desc()).limit(limit))]
 
     def by_name(self, inbox: str, folder: str, name: str, limit: int = 5) -> list[InboxFile]:
         """The newest rows of a name, among recent ones."""
         recent = select(files).order_by(files.c.id.desc()).limit(_RECENT).subquery()
         query = select(recent).where(
-            recent.c.inbox == inbox,
+            recent.c.inbox == harmless(inbox),
             recent.c.folder == os.fsencode(folder),
             recent.c.name == os.fsencode(name),
         )

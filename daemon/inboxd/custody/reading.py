@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, text, tuple_
 
-from inboxd.custody.rows import failure_of, file_of
+from inboxd.custody.rows import failure_of, file_of, harmless
 from inboxd.custody.schema import failures, files, meta
 from inboxd.custody.session import Session
 from inboxd.custody.statements import literal
@@ -77,7 +77,7 @@ class Reads(Session):
 
     def get(self, file_id: str) -> InboxFile | None:
         """One row."""
-        found = self._files(select(files).where(files.c.id == file_id))
+        found = self._files(select(files).where(files.c.id == harmless(file_id)))
         return found[0] if found else None
 
     def failures(self, file_id: str) -> list[Failure]:

@@ -11,9 +11,9 @@ from typing import Any
 from inboxd.model import Ending, Failure, InboxFile, Outcome, State
 
 
-def harmless(text: str | None) -> str | None:
-    """What PostgreSQL and SQLite can both store as text."""
-    if text is None or (text.isascii() and "\x00" not in text):
+def harmless(text: str) -> str:
+    """What PostgreSQL and SQLite can both store as text, and be asked for."""
+    if text.isascii() and "\x00" not in text:
         return text
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
@@ -21,6 +21,20 @@ def harmless(text: str | None) -> str | None:
 def _signed(number: int) -> int:
     """An inode number may need all 64 bits; databases keep one for the sign."""
     return number - (1 << 64) if number >= 1 << 63 else number
+
+
+#: The first moment of ext4 and XFS, 1901, in nanoseconds. Theirs, up to 2486, fit into 64 bits from here on.
+_FIRST = -(1 << 31) * 10**9
+_LAST = _FIRST + (1 << 64) - 1
+
+
+def _stored_moment(moment: int) -> int:
+    """Whoever uploads a file sets its time, and some file systems keep any: none may be too large for a column."""
+    return _signed(min(max(moment, _FIRST), _LAST))
+
+
+def _moment(stored: int) -> int:
+    return (stored - _FIRST) % (1 << 64) + _FIRST
 
 
 def _optional(encode: Callable[[Any], Any], column: str) -> Callable[[InboxFile], Any]:
@@ -33,11 +47,13 @@ _READERS: dict[str, Callable[[InboxFile], Any]] = {
     "name": lambda file: os.fsencode(file.name),
     "dev": lambda file: _signed(file.dev),
     "ino": lambda file: _signed(file.ino),
+    "mtime_ns": lambda file: _stored_moment(file.mtime_ns),
     "outcome": _optional(str, "outcome"),
-    "reason": lambda file: harmless(file.reason),
-    "message": lambda file: harmless(file.message),
+    "reason": _optional(harmless, "reason"),
+    "message": _optional(harmless, "message"),
     "destination": _optional(os.fsencode, "destination"),
     "result": _optional(json.dumps, "result"),
+    "source": _optional(harmless, "source"),
     "companions": lambda file: json.dumps(file.companions) if file.companions else None,
 }
 
@@ -57,7 +73,7 @@ def file_of(row: Mapping[Any, Any]) -> InboxFile:
         dev=row["dev"] % (1 << 64),
         ino=row["ino"] % (1 << 64),
         size=row["size"],
-        mtime_ns=row["mtime_ns"],
+        mtime_ns=_moment(row["mtime_ns"]),
         state=State(row["state"]),
         batch=row["batch"],
         attempts=row["attempts"],

@@ -96,13 +96,14 @@ class Databases:
         return DatabaseAway(f"database {name} is away: {why}")
 
     def lost(self, name: str, error: Any) -> DatabaseLost:
-        """What to raise when the connection broke in the middle. `error` is SQLAlchemy's."""
+        """What to raise when the connection broke in the middle."""
         self._tested.pop(name, None)
         return DatabaseLost(f"database {name} went away in the middle: {self.why(name, error)}")
 
     def why(self, name: str, error: Any) -> str:
         """The driver's words, in one line, without the password."""
-        words = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+        cause = getattr(error, "orig", error)
+        words = str(cause).strip().splitlines() or [type(cause).__name__]
         password = self._engines[name].url.password
         return words[0].replace(str(password), "***") if password else words[0]
 

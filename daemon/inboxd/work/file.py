@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import stat
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,10 +30,10 @@ class Retry(Exception):
 
     def __init__(self, message: str = "", after: float | str | None = None) -> None:
         super().__init__(message)
-        self.after = _seconds(after)
+        self.after = seconds_of(after)
 
 
-def _seconds(span: float | str | None) -> float | None:
+def seconds_of(span: float | str | None) -> float | None:
     """`span` in seconds. Raises ValueError for what is no span of at most a year."""
     if span is None:
         return None
@@ -126,8 +127,13 @@ class File:
 
 
 def clear_results(ordered: OrderedFile) -> None:
-    """What an earlier run, or one that failed, has left is nobody's result. Raises OSError."""
-    if not os.path.lexists(ordered.results):
+    """What an earlier run, or one that failed, has left is nobody's result, whatever it is. Raises OSError."""
+    try:
+        mode = os.lstat(ordered.results).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(mode):
+        os.unlink(ordered.results)
         return
     import shutil  # costs a worker 1.5 MiB, and most never need it
 
@@ -145,5 +151,6 @@ def has_results(ordered: OrderedFile) -> bool:
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return True
+        clear_results(ordered)  # a handler has put something else in its place
         raise
     return False

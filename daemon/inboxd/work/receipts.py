@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from inboxd.work.database import Databases, DatabaseUnusable, sqlalchemy
-from inboxd.work.file import Reject
+from inboxd.work.file import Reject, Retry
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, RootTransaction
@@ -54,8 +54,10 @@ class Receipts:
             try:
                 with transaction:
                     yield connection
-            except sqlalchemy().exc.DBAPIError as error:
-                if error.connection_invalidated:
+            except (Reject, Retry):
+                raise
+            except Exception as error:  # what the driver raised, or what the handler made of it
+                if connection.invalidated:
                     raise self._databases.lost(name, error) from error
                 raise
 

@@ -10,7 +10,7 @@ from typing import Any
 from inboxd.model import Ending, Report
 from inboxd.wire import OrderedFile
 from inboxd.work.database import DatabaseAway, DatabaseLost, DatabaseUnusable
-from inboxd.work.file import Reject, Retry
+from inboxd.work.file import Reject, Retry, seconds_of
 from inboxd.work.receipts import AlreadyDone
 
 _LARGEST_RESULT = 64 * 1024  # bytes of JSON
@@ -30,8 +30,8 @@ def succeeded(file_id: str, returned: Any) -> Report:
         return _bad_result(file_id, f"it returned a {type(returned).__name__}")
     try:
         text = json.dumps(returned, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        return _bad_result(file_id, f"its result is no JSON: {error}")
+    except Exception as error:  # noqa: BLE001 - its values may be objects of any kind, and run the user's code
+        return _bad_result(file_id, f"its result is no JSON: {words(error)}")
     if len(text) > _LARGEST_RESULT:
         return _bad_result(file_id, f"its result takes {len(text)} bytes as JSON")
     if _is_deep(returned, _DEEPEST_RESULT):
@@ -62,15 +62,27 @@ def judge(file_id: str, error: BaseException) -> Report:
     if isinstance(error, Reject):
         return Report(file_id, Ending.REJECTED, error_class=type(error).__name__, message=message)
     if isinstance(error, Retry):
-        return Report(file_id, Ending.RETRY, after=error.after, error_class=type(error).__name__, message=message)
+        return _retry(file_id, error, message)
     return Report(file_id, Ending.FAILED, error_class=type(error).__name__, message=message, detail=_trace(error))
+
+
+def _retry(file_id: str, error: Retry, message: str) -> Report:
+    """`after` was checked when it was given to Retry, but may have been set by other ways."""
+    try:
+        after = seconds_of(error.after)
+    except ValueError as wrong:
+        return judge(file_id, wrong)
+    return Report(file_id, Ending.RETRY, after=after, error_class=type(error).__name__, message=message)
 
 
 def _trace(error: BaseException) -> str:
     """Ends with what matters. Without the values of variables: they may be secrets, or the file's content."""
     import traceback  # only when something fails
 
-    return "".join(traceback.format_exception(error))[-_LARGEST_DETAIL:]
+    try:
+        return "".join(traceback.format_exception(error))[-_LARGEST_DETAIL:]
+    except BaseException as broken:  # noqa: BLE001 - as in words()
+        return f"no traceback: to make one raised {type(broken).__name__}\n"
 
 
 def words(error: BaseException) -> str:
