@@ -135,8 +135,9 @@ class App:
     def _recover(self) -> None:
         """Finish what a dead daemon left; its workers must be gone, and ours must not have begun."""
         self.pool = Pool(
-            self.config.workers, setup_for(self.config), self.config.state, self.clock, self._wake_pipeline
-        )
+            self.config.workers, setup_for(self.config), self.config.state, self.clock, self._wake_pipeline,
+            self.config.secret_variables,
+        )  # fmt: skip
         self.pool.take_generation(self.config.stop_grace)
         self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock)
         self.history = History(self.config.ledger_url)

@@ -20,6 +20,7 @@ import psycopg
 from support.wait import wait_until
 
 _INSTALL = "apt-get install -y --no-install-recommends postgresql"
+_WITH_US = ("setpriv", "--pdeathsig", "QUIT")  # a test run that is killed leaves no server behind (setpriv(1))
 _USERS = ("postgres", "nobody")  # who runs the server when we are root: it refuses to be root
 
 
@@ -67,7 +68,8 @@ class Postgres:
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", "data", *options], cwd=self.folder, user=self._user or None,
+                [*_WITH_US, self._programs / "postgres", "-D", "data", *options],
+                cwd=self.folder, user=self._user or None,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 **_groups(self._user),
             )  # fmt: skip

@@ -40,6 +40,7 @@ def _validated(document: Document, file: Path) -> Config | None:
         document.problems += explained(error, document)
         return None
     config._file = file
+    config._environment = frozenset(document.environment)
     return config
 
 

@@ -307,6 +307,7 @@ class Config(Section):
     """The inboxes, by name."""
 
     _file: Path = PrivateAttr(default=Path("config.yaml"))
+    _environment: frozenset[str] = PrivateAttr(default=frozenset())
 
     @model_validator(mode="after")
     def _ledger_can_be_named(self) -> Config:
@@ -323,6 +324,11 @@ class Config(Section):
     def base(self) -> Path:
         """The folder that relative paths are relative to, and that handlers are imported from."""
         return self._file.parent
+
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """Environment variables that this configuration reads values from; workers do not see them."""
+        return self._environment
 
     @property
     def ledger_url(self) -> str:

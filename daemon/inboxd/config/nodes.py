@@ -47,6 +47,7 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
     spoiled: set[Where] = field(default_factory=set)  # refused already; their value is a placeholder
     references: dict[Where, str] = field(default_factory=dict)  # values that stand elsewhere, as they were written
+    environment: set[str] = field(default_factory=set)  # names of the variables among them
 
     def line(self, where: Where) -> int:
         """The line of a path, or of the nearest parent that stands in the file."""

@@ -27,6 +27,8 @@ def _filled(value: Any, where: Where, document: Document, base: Path) -> Any:
         return {key: _filled(item, (*where, key), document, base) for key, item in value.items()}
     ((kind, name),) = value.items()
     document.references[where] = f"{{{kind}: {name}}}"
+    if kind == "env":
+        document.environment.add(name)
     try:
         return _fetch(kind, name, where, base)
     except ValueError as error:
