@@ -49,7 +49,7 @@ def send_to(sink: Sink) -> None:
     _sink = sink
 
 
-def emit(event: Event, **fields: Any) -> None:
+def emit(event: Event, /, **fields: Any) -> None:
     """Something happened. Never raises, never blocks for long."""
     _sink(event, fields)
 

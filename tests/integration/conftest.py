@@ -11,17 +11,6 @@ from support.handler_rig import HandlerRig
 from support.postgres import Postgres
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """One server for all tests; each gets a database of its own."""
-    server = Postgres()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: Any, tmp_path: Path) -> str:
     """An empty database of each kind in turn."""

@@ -92,7 +92,7 @@ HOSTILE_NAMES: tuple[bytes, ...] = (
     "\N{LATIN SMALL LETTER E WITH ACUTE}".encode(),
     "\N{ZERO WIDTH SPACE}".encode(),
     "\N{LINE SEPARATOR}".encode(),
-    b"<script>alert(1)</script>",
+    b"<script>alert(1)<script>",
     b"CON",
     b"null",
     b"name.error.json",
