@@ -183,7 +183,7 @@ class App:
         self.service.ready()
 
     def _stop(self) -> None:
-        """Backwards. Called once, whatever came up."""
+        """Backwards. Called once, whatever came up. What an outage keeps from being recorded, recovery will find."""
         self._stopping.set()
         if hasattr(self, "control"):
             self.control.stop()
@@ -191,11 +191,11 @@ class App:
             self._wake_pipeline()
             self._pipeline_thread.join(_LAST_WORDS)
         self.pool.kill()
-        for lane in self.pipeline.lanes.values() if hasattr(self, "pipeline") else ():
-            lane.close()
-        if hasattr(self, "ledger") and not self._pipeline_thread.is_alive():
+        if hasattr(self, "pipeline") and not self._pipeline_thread.is_alive():
+            for lane in self.pipeline.lanes.values():
+                lane.close()
             self.ledger.close()
-        emit(events.DAEMON_STOPPED, released=len(getattr(self, "_released", ())))
+        emit(events.DAEMON_STOPPED)
         self.state = "STOPPED"
 
     # The two loops

@@ -60,7 +60,7 @@ DAEMON_READY = Event("daemon.ready", "INFO", "ready: {inboxes} inboxes, {workers
 DAEMON_DRAINING = Event(
     "daemon.draining", "INFO", "draining ({cause}): no new claims, up to {grace} for files in progress"
 )
-DAEMON_STOPPED = Event("daemon.stopped", "INFO", "stopped: {released} files given back")
+DAEMON_STOPPED = Event("daemon.stopped", "INFO", "stopped")
 DAEMON_FAILED = Event(
     "daemon.failed", "CRITICAL", "{thread} ended by {error_class}: {message}; inboxd stops at once",
     "A part of the daemon that must never end has ended. Nothing accepted is lost; recovery runs at the next start.",

@@ -18,11 +18,12 @@ from inboxd.custody.recovery import Keeper
 from inboxd.events import emit
 from inboxd.intake.inbox import InboxView
 from inboxd.lifecycle import Limits
-from inboxd.model import InboxFile, Outcome
+from inboxd.model import Ending, InboxFile, Outcome
 from inboxd.progress import Progress
 from inboxd.space import Space
 
 _ALL = 1 << 31
+_DEADLY = frozenset({str(Ending.CRASHED), str(Ending.TIMED_OUT)})  # how a run ends that takes its worker along
 _REST_FIRST, _REST_LONGEST = 1.0, 60.0  # seconds an inbox rests while what its handler needs is away
 
 
@@ -220,9 +221,14 @@ class Lane:
         return batches
 
     def _by_need(self, batch: list[InboxFile]) -> list[list[InboxFile]]:
-        """Files to be hashed first go in a batch of their own."""
-        parts = [[file for file in batch if self.wants_hash(file) is needed] for needed in (True, False)]
-        return [sorted(part, key=lambda file: file.id) for part in parts if part]
+        """Files to be hashed first go in a batch of their own; one that has killed its worker goes alone.
+
+        So nobody else's file is cut off more than once by the same culprit.
+        """
+        alone = [[file] for file in batch if file.reason in _DEADLY]
+        rest = [file for file in batch if file.reason not in _DEADLY]
+        parts = [[file for file in rest if self.wants_hash(file) is needed] for needed in (True, False)]
+        return alone + [sorted(part, key=lambda file: file.id) for part in parts if part]
 
     def close(self) -> None:
         """Stop looking, and give descriptors back."""

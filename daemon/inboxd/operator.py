@@ -275,7 +275,7 @@ class Operator(Records):
 
 def _strays(lane: Lane, pipeline: Pipeline) -> list[str]:
     """Files in work/ without an open row, and the reverse. In the pipeline's thread, so that nothing moves."""
-    present = {name for name in os.listdir(lane.claims.work_fd) if not name.endswith((".results", ".error.json"))}
+    present = {name for name in os.listdir(lane.claims.work_fd) if not name.endswith(("-results", ".error.json"))}
     problems = []
     for file in pipeline.ledger.open_files(State.CLAIMED, State.RUNNING, State.WAITING, State.DECIDED):
         if file.inbox == lane.name and file.work_name in present:

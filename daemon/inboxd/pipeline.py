@@ -111,7 +111,7 @@ class Pipeline:
 
     def quiet(self) -> bool:
         """Nothing is under way: no batch runs, nothing waits to be recorded or delivered."""
-        to_deliver = any(lane.decided for lane in self.lanes.values())
+        to_deliver = any(lane.decided and not self.outages.must_wait(lane.name) for lane in self.lanes.values())
         return not (self.dispatcher.busy() or self._announced or self._taken or self._moved or to_deliver)
 
     def _answer(self) -> None:

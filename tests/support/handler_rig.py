@@ -60,7 +60,7 @@ class HandlerRig:
         path.write_bytes(content)
         found = path.stat()
         ordered = OrderedFile(
-            file_id, str(path), name, found.st_size, 1, str(self.folder / f"{file_id}.results"),
+            file_id, str(path), name, found.st_size, 1, str(self.folder / f"{file_id}-results"),
             dev=found.st_dev, ino=found.st_ino, mtime_ns=found.st_mtime_ns,
         )  # fmt: skip
         return replace(ordered, **fields)

@@ -175,7 +175,7 @@ class Facts:
 def is_draft(entry: Entry) -> bool:
     """A results folder's content or a sidecar on its way."""
     first = entry.relative.split("/")[0]
-    return first.endswith((".results", ".error.json", ".part"))
+    return first.endswith(("-results", ".error.json", ".part"))
 
 
 class Ledger:

@@ -61,7 +61,7 @@ class Rig:
         path.write_text(name)
         found = path.stat()
         return OrderedFile(
-            new_id(), str(path), name, found.st_size, 1, str(path) + ".results",
+            new_id(), str(path), name, found.st_size, 1, str(path) + "-results",
             dev=found.st_dev, ino=found.st_ino, mtime_ns=found.st_mtime_ns,
         )  # fmt: skip
 

@@ -162,7 +162,7 @@ def test_low_disk_pauses_and_resumes(site: Site) -> None:
 
 
 def test_low_inodes_pause(site: Site) -> None:
-    site.write(min_free_inodes=1 << 60)
+    site.write(min_free_inodes=1 << 50)
     with run_daemon(site.config) as daemon:
         site.drop_all(files(3))
         low = daemon.wait_event("disk.low")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from support.daemon import run_daemon
+from support.daemon import inboxd_json, run_daemon
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -23,8 +25,9 @@ def _only_it_failed(site: Site, name: str, reason: str, attempts: int) -> None:
     assert story["reason"] == reason
     assert len(story["attempts"]) == attempts
     innocent = [line for line in site.witnessed("start") if line["name"] != name]
-    assert len(innocent) == len(site.listed("processed")) == len({line["id"] for line in innocent})
-    assert {line["attempt"] for line in innocent} == {1}
+    starts = Counter(line["id"] for line in innocent)
+    assert len(starts) == len(site.listed("processed"))
+    assert max(starts.values()) <= 2, "a neighbour is cut off once, and no more"
 
 
 @pytest.mark.parametrize("how", ["crash", "kill", "leave"])
@@ -77,11 +80,12 @@ def test_what_fails_twice_succeeds_the_third_time(site: Site) -> None:
     with run_daemon(site.config):
         wait_finished(site, 4)
     assert len(site.listed("processed")) == 4
-    assert len(site.witnessed("start")) == 12
+    starts = Counter(line["name"] for line in site.witnessed("start"))
+    assert all(3 <= count <= 4 for count in starts.values()), starts
     assert_sound(site, finished=True)
 
 
-@pytest.mark.parametrize("how", ["delete", "change", "link"])
+@pytest.mark.parametrize("how", ["delete", "link"])
 def test_a_handler_that_spoils_its_input_is_no_success(site: Site, how: str) -> None:
     _with_companions(site, f"{how}-me.dat".encode(), 5)
     with run_daemon(site.config) as daemon:
@@ -91,6 +95,15 @@ def test_a_handler_that_spoils_its_input_is_no_success(site: Site, how: str) -> 
     assert len(site.listed("processed")) == 5
     assert site.sidecar(f"{how}-me.dat")["reason"] == "input changed"
     assert_sound(site, finished=True)
+
+
+def test_a_handler_that_writes_to_its_input_is_told_of(site: Site) -> None:
+    _with_companions(site, b"change-me.dat", 5)
+    with run_daemon(site.config):
+        wait_finished(site, 6)
+    assert len(site.listed("processed")) == 6
+    (row,) = [row for row in inboxd_json(site.config, "files")["files"] if row["name"] == "change-me.dat"]
+    assert "changed" in row["message"]
 
 
 @pytest.mark.parametrize("how", ["big", "unspeakable"])

@@ -166,7 +166,7 @@ def _draft_left(world: World) -> None:
 
 
 def _results_left(world: World) -> None:
-    folder = world.path("work", world.rows["good"]["id"] + ".results")
+    folder = world.path("work", world.rows["good"]["id"] + "-results")
     folder.mkdir()
     (folder / "one").touch()
 

@@ -142,7 +142,7 @@ class Recovery:
     def _reconcile(self, keeper: Keeper) -> None:
         """Entries of work/ and open rows must be the same set."""
         work_fd = keeper.claims.work_fd
-        present = {name for name in os.listdir(work_fd) if not name.endswith((".results", ".error.json"))}
+        present = {name for name in os.listdir(work_fd) if not name.endswith(("-results", ".error.json"))}
         missing: list[InboxFile] = []
         for file in self._ledger.open_files(State.CLAIMED, State.WAITING):
             if file.inbox != keeper.inbox:
@@ -193,5 +193,5 @@ def _sweep(work_fd: int) -> None:
     for name in os.listdir(work_fd):
         if name.endswith(".error.json"):
             os.unlink(name, dir_fd=work_fd)
-        elif name.endswith(".results"):
+        elif name.endswith("-results"):
             shutil.rmtree(name, dir_fd=work_fd)
