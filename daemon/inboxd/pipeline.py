@@ -243,6 +243,8 @@ class Pipeline:
             failpoint("dispatch.recorded")
 
     def _next_wake(self) -> float | None:
+        if self.dispatcher.pending():
+            return 0.0  # a hash has come in whose twin is still to be looked for
         now, wall = self._clock.monotonic(), self._clock.time()
         room = self.dispatcher.room(self.lanes.values())
         moments = [lane.next_wake(now, wall, room, draining=self.draining) for lane in self.lanes.values()]
