@@ -180,8 +180,16 @@ def _json(record: Any) -> str:
         "message": record["message"],
         **{_KEYS.get(key, key): value for key, value in record["extra"].get("fields", {}).items() if value is not None},
     }
-    record["extra"]["line"] = json.dumps(line, default=str)
+    record["extra"]["line"] = _dumped(line)
     return "{extra[line]}\n"
+
+
+def _dumped(line: dict[str, Any]) -> str:
+    """JSON as RFC 8259 has it: what is none (a NaN, a dict with keys of another kind) is told as text."""
+    try:
+        return json.dumps(line, default=str, allow_nan=False)
+    except (ValueError, TypeError):
+        return json.dumps({key: value if isinstance(value, str) else str(value) for key, value in line.items()})
 
 
 #: A field that bears the name of one of ours.
@@ -198,7 +206,11 @@ class _Libraries(logging.Handler):
     """What libraries log through the standard module."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        events.emit(events.LIBRARY, logger=record.name, message=record.getMessage())
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001  a library's own slip (wrong arguments, a __str__ that raises): its raw text is told
+            message = str(record.msg) if isinstance(record.msg, str) else type(record.msg).__name__
+        events.emit(events.LIBRARY, logger=record.name, message=message)
 
 
 def _show_warning(message: Any, category: type[Warning], *_where: Any) -> None:

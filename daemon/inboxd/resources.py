@@ -22,7 +22,9 @@ class Sampler:
 
     def sample(self, pids: Iterable[int]) -> dict[str, Any]:
         """RSS in bytes, CPU in percent of one core since the last sample, descriptors, threads; the workers apart."""
+        pids = list(pids)
         workers = [figures for pid in pids if (figures := self._worker(pid))]
+        self._workers = {pid: self._workers[pid] for pid in pids if pid in self._workers}
         with self._daemon.oneshot():
             return {
                 "rss": self._daemon.memory_info().rss,

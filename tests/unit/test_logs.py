@@ -185,3 +185,27 @@ logs.close()
 
 def test_a_log_that_is_gone_hurts_nobody() -> None:
     assert ran(_CLOSED) == []
+
+
+_SLIPS = """
+import logging
+from inboxd import events, logs
+logs.setup(logs.LogOptions(format="json"))
+class Speechless:
+    def __str__(self): raise RuntimeError
+logging.getLogger("library").error("bad %d", "word")
+logging.getLogger("library").error(Speechless())
+events.emit(events.FILE_PROCESSED, file="a.csv", inbox="main", seconds=float("nan"), result={(1, 2): 3})
+logs.close()
+"""
+
+
+def test_a_library_that_logs_wrongly_hurts_nobody() -> None:
+    first, second, _ = (json.loads(line) for line in ran(_SLIPS))
+    assert first["message"] == "library: bad %d"
+    assert second["message"] == "library: Speechless"
+
+
+def test_a_value_that_is_no_json_is_told_as_text() -> None:
+    line = json.loads(ran(_SLIPS)[-1], parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (line["event"], line["seconds"], line["result"]) == ("file.processed", "nan", "{(1, 2): 3}")
