@@ -20,6 +20,7 @@ import psutil
 
 from support.wait import wait_until
 
+WITH_US = ("setpriv", "--pdeathsig", "KILL")  # a test run that is killed leaves no daemon behind (setpriv(1))
 _TAIL = 60  # log lines shown when a test fails
 
 
@@ -56,7 +57,7 @@ class Daemon:
         self.notifications = Notifications()
         self._log = config.with_name("daemon.log")
         self._start = self._log.stat().st_size if self._log.exists() else 0
-        command = [sys.executable, "-m", "inboxd", "run", "-c", str(config), "--log-format", "json"]
+        command = [*WITH_US, sys.executable, "-m", "inboxd", "run", "-c", str(config), "--log-format", "json"]
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,

@@ -31,8 +31,9 @@ def make_engine(url: str, durability: str) -> Engine:
         engine = create_engine(parsed, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
         event.listen(engine, "connect", lambda connection, _record: _set_pragmas(connection, durability))
     else:
-        commit = "on" if durability == "full" else "off"
-        engine = _postgresql(parsed, f"{_LIMITS} -c synchronous_commit={commit}")
+        # Without it a crash of the server alone loses its last commits, whose renames we have made already: so for
+        # `process`, too, which promises to survive the death of any process.
+        engine = _postgresql(parsed, f"{_LIMITS} -c synchronous_commit=on")
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 

@@ -1,0 +1,73 @@
+"""The ledger on a real PostgreSQL: the same daemon, the same promises, and an outage in the middle."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.daemon import inboxd_json, run_daemon
+from support.load import files, hostile, mixture
+from support.postgres import Postgres
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+
+KINDS = {"ok": 0.9, "fail-1": 0.05, "reject": 0.05}
+
+
+@pytest.fixture
+def on_postgres(site: Site, postgres: Postgres) -> Site:
+    """A fresh installation with a fresh database."""
+    site.write(ledger=postgres.url(postgres.create()))
+    return site
+
+
+def test_a_thousand_files(on_postgres: Site) -> None:
+    site = on_postgres
+    with run_daemon(site.config):
+        site.drop_all(hostile())
+        site.drop_all(mixture(1_000, seed=5, kinds=KINDS))
+        wait_finished(site, len(site.manifest), timeout=60)
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_killed_and_restarted(on_postgres: Site) -> None:
+    site = on_postgres
+    for number in range(4):
+        with run_daemon(site.config) as daemon:
+            site.drop_all(files(100, seed=number, prefix=f"r{number}"))
+            wait_finished(site, 100 * number + 20)
+            daemon.kill()
+        assert_sound(site)
+    with run_daemon(site.config):
+        wait_finished(site, 400)
+    assert_sound(site, finished=True)
+
+
+def test_killed_at_each_commit(on_postgres: Site) -> None:
+    site = on_postgres
+    for name in ("claim.announced", "claim.recorded", "dispatch.recorded", "decide.recorded", "deliver.recorded"):
+        with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{name}:kill"}, ready=False) as daemon:
+            site.drop_all((f"{name}-{number}".encode(), f"{name} {number}".encode()) for number in range(10))
+            assert daemon.wait() < 0
+        assert_sound(site)
+    with run_daemon(site.config):
+        wait_finished(site, 50)
+    assert_sound(site, finished=True)
+
+
+def test_an_outage_of_the_server(on_postgres: Site, postgres: Postgres) -> None:
+    """It dies as in a crash. Degraded, nothing taken, nothing lost; and it goes on by itself."""
+    site = on_postgres
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(50))
+        wait_finished(site, 50)
+        postgres.stop()
+        try:
+            site.drop_all(files(50, seed=2, prefix="late"))
+            daemon.wait_event("daemon.degraded")
+            assert site.count("inbound") == 50
+        finally:
+            postgres.start()
+        daemon.wait_event("daemon.resumed", timeout=40)
+        wait_finished(site, 100, timeout=40)
+        assert inboxd_json(site.config, "status")["degraded"] == []
+    assert_sound(site, calm=True, finished=True)
