@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from support.daemon import Notifications
+from support.daemon import WITH_US, Notifications
 from support.wait import wait_until
 
 PEERS = Path(__file__).parent / "peers"
@@ -83,7 +83,7 @@ def running(candidate: Candidate, folder: Path) -> Iterator[Running]:
     with (folder / "output").open("wb") as output:
         since = time.time()
         process = subprocess.Popen(
-            command,
+            [*WITH_US, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

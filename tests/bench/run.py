@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -84,7 +85,7 @@ def table(scenarios: list[Scenario]) -> str:
     """Plain text, one line for each scenario and candidate."""
     lines = [
         f"{'':16}{'':17}{'files/s':>9}{'steady':>9}{'CPU s/1000':>12}{'RSS MiB':>9}{'parent':>8}{'child':>7}"
-        f"{'x bare':>8}{'x hand':>8}{'p50 ms':>8}{'p99 ms':>8}{'idle %':>8}"
+        f"{'x bare':>8}{'x hand':>8}{'p50 ms':>8}{'p99 ms':>8}{'idle %':>8}{'lost':>8}"
     ]
     for scenario in scenarios:
         for name, runs in scenario.results.items():
@@ -108,6 +109,7 @@ def _cells(scenario: Scenario, name: str, runs: list[Measured]) -> str:
         + of(lambda run: run.child, 7, 0, 1 / (1 << 20)) + against(BARE) + against(HANDWRITTEN)
         + of(lambda run: run.p50, 8, 1, 1000) + of(lambda run: run.p99, 8, 1, 1000)
         + (f"{median(idle_share):8.2f}" if idle_share else f"{'-':>8}")
+        + of(lambda run: run.lost, 8, 0)
     )  # fmt: skip
 
 
@@ -143,6 +145,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
     arguments = _arguments()
     folder = Path(tempfile.mkdtemp(prefix="inboxd-bench-", dir=arguments.folder))
     chosen = [scenario for scenario in plan(arguments.quick) if arguments.only in scenario.name]

@@ -18,6 +18,7 @@ from support.load import files
 from support.wait import wait_until
 
 _LONGEST = 1800.0  # seconds for one run
+_STALL = 10.0  # seconds without a new appearance: what has not come by then is lost
 _IDLE = 10.0
 
 
@@ -34,6 +35,7 @@ class Measured:
     p50: float | None = None
     p99: float | None = None
     idle: float | None = None  # per cent of a core
+    lost: int = 0  # files that were never taken up
 
 
 def prepare(folder: Path) -> None:
@@ -74,16 +76,17 @@ def trickle(candidate: Candidate, folder: Path, count: int, per_second: int = 20
         events = watch(str(folder / "processed"))
         before = cost(run.process.pid).cpu
         sent = dict(_paced(folder / "inbound", count, per_second, events, appeared))
-        while len(appeared) < count:
-            _collect(events, appeared, 30.0)
+        while len(appeared) < count and _collect(events, appeared, _STALL):
+            pass
         os.close(events)
         spent = cost(run.process.pid)
-    latencies = sorted(appeared[name] - sent[name] for name in sent)
+    latencies = sorted(appeared[name] - sent[name] for name in appeared)
     return Measured(
-        rate=count / (max(appeared.values()) - min(sent.values())),
-        cpu=(spent.cpu - before) * 1000 / count,
+        rate=len(appeared) / (max(appeared.values()) - min(sent.values())),
+        cpu=(spent.cpu - before) * 1000 / len(appeared),
         p50=statistics.median(latencies),
         p99=latencies[int(0.99 * (len(latencies) - 1))],
+        lost=count - len(appeared),
     )
 
 
@@ -98,11 +101,13 @@ def _paced(
         yield name, _upload(inbound, name, content)
 
 
-def _collect(events: int, appeared: dict[bytes, float], timeout: float) -> None:
+def _collect(events: int, appeared: dict[bytes, float], timeout: float) -> bool:
+    """Note what has appeared; False when nothing did within `timeout` seconds."""
     ready, _, _ = select.select([events], [], [], timeout)
     now = time.monotonic()
     for name in names(events) if ready else ():
         appeared.setdefault(name, now)
+    return bool(ready)
 
 
 def idle(candidate: Candidate, folder: Path, seconds: float = _IDLE) -> Measured:
@@ -133,9 +138,18 @@ def _upload(folder: Path, name: bytes, content: bytes) -> float:
 
 
 def _await_all(folder: Path, count: int) -> None:
-    """Look rarely: a look at a large folder costs the candidate's cores."""
+    """Until all have appeared, or nothing more appears. Look rarely: it costs the candidate's cores."""
     every = 0.02 + count / 200_000
-    wait_until(lambda: _count(folder / "processed") >= count, f"{count} files in processed/", _LONGEST, every)
+    seen, changed = 0, time.monotonic()
+
+    def over() -> bool:
+        nonlocal seen, changed
+        now, found = time.monotonic(), _count(folder / "processed")
+        if found > seen:
+            seen, changed = found, now
+        return seen >= count or now - changed > _STALL
+
+    wait_until(over, f"{count} files in processed/", _LONGEST, every)
 
 
 def _count(folder: Path) -> int:
@@ -148,10 +162,11 @@ def _rates(folder: Path, count: int, since: float, cpu_before: float, spent: Cos
     with os.scandir(folder / "processed") as entries:
         times = sorted(entry.stat(follow_symlinks=False).st_ctime for entry in entries)
     return Measured(
-        rate=count / max(times[-1] - since, 0.001),
-        steady=count / max(times[-1] - times[0], 0.004),
-        cpu=(spent.cpu - cpu_before) * 1000 / count,
+        rate=len(times) / max(times[-1] - since, 0.001),
+        steady=len(times) / max(times[-1] - times[0], 0.004),
+        cpu=(spent.cpu - cpu_before) * 1000 / len(times),
         rss=spent.rss,
         parent=spent.parent,
         child=spent.child,
+        lost=count - len(times),
     )
