@@ -49,8 +49,8 @@ class Companions:
         `fd`, the open folder, comes with hints; a scan meets the companion by itself.
         """
         name = self.subject(sighting.name)
-        if name == sighting.name and fd is None:
-            return None
+        if (name == sighting.name and fd is None) or self.subject(name) != name:
+            return None  # met by its companion; or itself a companion
         try:
             with opened(self._root, sighting.folder) as folder_fd:
                 file, companion = look(folder_fd, name), look(folder_fd, name + self._ending)

@@ -6,13 +6,14 @@ one reads many events at once, leaves names in `Hints`, and sends a single DirMo
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
 import select
 import struct
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from watchdog.events import DirModifiedEvent
@@ -24,8 +25,8 @@ from inboxd.intake.hints import Hints
 _IN_CLOSE_WRITE, _IN_MOVED_TO, _IN_CREATE = 0x8, 0x80, 0x100
 _IN_DELETE_SELF, _IN_MOVE_SELF, _IN_UNMOUNT = 0x400, 0x800, 0x2000
 _IN_Q_OVERFLOW, _IN_IGNORED, _IN_ISDIR = 0x4000, 0x8000, 0x40000000
-_IN_ONLYDIR, _IN_DONT_FOLLOW = 0x1000000, 0x2000000
-_ROOT_LOST = _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_UNMOUNT
+_IN_ONLYDIR = 0x1000000
+_LOST = _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_UNMOUNT | _IN_IGNORED
 
 _HEAD = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, len
 _READ = 64 * 1024
@@ -43,26 +44,53 @@ class Emitter(EventEmitter):
         super().__init__(queue, watch, **rest)
         self._hints = hints
         self._on_create = on_create
-        self._folders: dict[int, str] = {}
-        self._fd = -1
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._folders: dict[int, str] = {}  # by watch descriptor
+        self._watched: dict[str, int] = {}  # the same, the other way round
+        self._lock = threading.Lock()  # over the descriptors and both tables: the pipeline adds folders, too
+        self._fd = self._wake_fd = -1
 
     def on_thread_start(self) -> None:
         """Set the watches, in the caller's thread, so that a failure is the caller's."""
-        self._fd = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
-        self._add("")
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._fd = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
+            self._watch_tree("")
+        except OSError:
+            self._close()
+            raise
 
     def on_thread_stop(self) -> None:
         """Any thread: end the wait in `queue_events`."""
-        os.eventfd_write(self._wake_fd, 1)
+        with self._lock:
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
 
     def run(self) -> None:
         """The thread; descriptors are closed by the one who reads them."""
         try:
             super().run()
         finally:
-            os.close(self._fd)
-            os.close(self._wake_fd)
+            self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            for fd in (self._fd, self._wake_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self._fd = self._wake_fd = -1
+            self._folders.clear()
+            self._watched.clear()
+
+    def covers(self, folder: str) -> bool:
+        """Events from this folder, relative to the watched one, are heard."""
+        with self._lock:
+            return folder in self._watched
+
+    def cover(self, folder: str) -> None:
+        """Any thread: hear of this folder, too. Nothing when it is gone. Raises OSError, WatchLimit among them."""
+        with self._lock:
+            if self._fd >= 0:
+                self._add(folder)
 
     def queue_events(self, timeout: float) -> None:
         """One round: wait, read, hint."""
@@ -83,13 +111,8 @@ class Emitter(EventEmitter):
         folder = self._folders.get(wd)
         if folder is None:
             return False
-        if mask & _IN_IGNORED:
-            del self._folders[wd]
-            return False
-        if mask & _ROOT_LOST:
-            if folder == "":
-                self._hints.root_lost()
-            return folder == ""
+        if mask & _LOST:
+            return self._lost(wd, folder, moved=bool(mask & _IN_MOVE_SELF))
         if mask & _IN_ISDIR:
             return self._new_folder(folder, name)
         if mask & _IN_CREATE and not self._on_create:
@@ -99,46 +122,81 @@ class Emitter(EventEmitter):
 
     def _new_folder(self, folder: str, name: str) -> bool:
         if not self.watch.is_recursive:
-            self._hints.name(folder, name)
-            return True
+            return False
         below = f"{folder}/{name}" if folder else name
-        try:
-            self._add(below)
-        except WatchLimit:
-            self._hints.overflow()  # the next rescan sees more folders than watches, and says so
-        self._hints.folder(below)
+        self._watch_again(below)
         return True
 
-    def _add(self, folder: str) -> None:
-        """Watch a folder and, recursively, those below; through its descriptor, so that no link is followed."""
+    def _lost(self, wd: int, folder: str, *, moved: bool) -> bool:
+        """A folder was deleted, moved or unmounted; one that was moved within the inbox has a new path."""
+        with self._lock:
+            for one in self._below(folder) if moved else [wd]:
+                self._forget(one)
+        if folder == "":
+            self._hints.root_lost()
+        elif moved:
+            self._watch_again(folder)
+        return moved or folder == ""
+
+    def _watch_again(self, folder: str) -> None:
         try:
-            fd = open_folder(os.fsdecode(self.watch.path), folder)  # type: ignore[arg-type]
-        except (FileNotFoundError, NotADirectoryError):
+            self._watch_tree(folder)
+        except OSError:
+            pass  # looking through it meets the same error in the pipeline's thread, which says so
+        self._hints.folder(folder)
+
+    def _watch_tree(self, top: str) -> None:
+        """Watch a folder and, when asked to, those below: one after the other, however deep they are."""
+        todo = [top]
+        while todo:
+            folder = todo.pop()
+            with self._lock:
+                names = self._add(folder)
+            todo += [f"{folder}/{name}" if folder else name for name in names]
+
+    def _add(self, folder: str) -> list[str]:
+        """Watch one folder, through its descriptor, so that no link is followed; returns the folders in it."""
+        try:
+            fd = open_folder(Path(os.fsdecode(self.watch.path)), folder)
+        except OSError:
             if folder:
-                return
+                return []  # gone, or not for us to look into
             raise
         try:
             mask = _IN_CLOSE_WRITE | _IN_MOVED_TO | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_ONLYDIR
             mask |= _IN_CREATE if self._on_create or self.watch.is_recursive else 0
-            wd = _checked(
-                _libc.inotify_add_watch(self._fd, f"/proc/self/fd/{fd}/.".encode(), mask), "inotify_add_watch"
-            )
-            self._folders[wd] = folder
-            for name in _folders_in(fd) if self.watch.is_recursive else ():
-                self._add(f"{folder}/{name}" if folder else name)
+            path = f"/proc/self/fd/{fd}/.".encode()
+            wd = _checked(_libc.inotify_add_watch(self._fd, path, mask), "inotify_add_watch")
+            self._forget_name(wd)
+            self._folders[wd], self._watched[folder] = folder, wd
+            return _folders_in(fd) if self.watch.is_recursive else []
         finally:
             os.close(fd)
 
-    @property
-    def watches(self) -> int:
-        """How many folders are watched."""
-        return len(self._folders)
+    def _below(self, folder: str) -> list[int]:
+        """The watches of a folder and of those in it."""
+        if folder == "":
+            return list(self._folders)
+        start = folder + "/"
+        return [wd for wd, known in self._folders.items() if known == folder or known.startswith(start)]
+
+    def _forget(self, wd: int) -> None:
+        self._forget_name(wd)
+        self._folders.pop(wd, None)
+        _libc.inotify_rm_watch(self._fd, wd)  # EINVAL where the kernel was first
+
+    def _forget_name(self, wd: int) -> None:
+        name = self._folders.get(wd)
+        if name is not None and self._watched.get(name) == wd:
+            del self._watched[name]
 
 
 def _folders_in(fd: int) -> list[str]:
-    with contextlib.suppress(FileNotFoundError), os.scandir(fd) as entries:
-        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return []
+    try:
+        with os.scandir(fd) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []  # a pass over it meets the same error
 
 
 def _parse(data: bytes) -> Iterator[tuple[int, int, str]]:

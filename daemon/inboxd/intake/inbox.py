@@ -9,20 +9,22 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 from inboxd import events
-from inboxd.beneath import look, open_folder, opened
+from inboxd.beneath import look, opened
 from inboxd.clock import Clock
 from inboxd.config.models import Checksum, Inbox, Marker, Quiet
 from inboxd.config.units import show_duration
 from inboxd.errors import PreconditionError
 from inboxd.events import emit
+from inboxd.intake import mounts
 from inboxd.intake.companions import Companions
 from inboxd.intake.hints import Heard, Hints
 from inboxd.intake.match import Matcher
 from inboxd.intake.scan import Scan
-from inboxd.intake.settle import Settling
+from inboxd.intake.settle import RANKS, Settling
 from inboxd.intake.strange import Strangers
 from inboxd.intake.watch import Watch, why_poll
 from inboxd.model import Sighting
@@ -42,19 +44,22 @@ class InboxView:
         self._rules = rules
         self._root = rules.folder("inbound")
         self._clock = clock
+        self._rescan = rescan
         self._every = rescan
         self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
         span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
-        self._settling = Settling(span, _ORDERS[rules.order], WINDOW)
+        self._settling = Settling(span, RANKS[rules.order], WINDOW)
         self._strangers = Strangers()
         self._companions = _companions(rules)
         self._hints = Hints()
         self._watch = Watch(self._root, rules.recursive, span > 0, self._hints, wake)
-        self._identity: tuple[int, int] | None = None
+        self._identity: mounts.Identity | None = None
         self._scan: Scan | None = None
         self._again: set[str] = set()  # folders to be looked through; "" means everything
         self._next_scan = 0.0
-        self._left_out = False  # the window was full in this pass
+        self._whole = False  # the pass goes over everything
+        self._seen = 0  # files that a pass over everything has met so far, less those taken meanwhile
+        self._satisfied = True  # whoever asks for complete files has room for more
 
     # Start, stop, outages
 
@@ -68,30 +73,32 @@ class InboxView:
     def stop(self) -> None:
         """No more hints."""
         self._watch.stop()
-        if self._scan is not None:
-            self._scan.close()
+        self._give_up()
 
     def _arm(self) -> None:
-        fd = open_folder(self._root)
-        try:
-            found = os.fstat(fd)
-        finally:
-            os.close(fd)
+        identity = mounts.identify(self._root)
         self._watch.stop()
         reason = why_poll(self._root, self._rules.watch) or self._start_watch()
-        self._identity = (found.st_dev, found.st_ino)
-        self.condition = f"polling: {reason}" if reason else "events"
+        self._identity = identity
         if reason:
-            self._every = min(self._every, _POLL)
-            emit(events.INBOX_POLLING, inbox=self._name, reason=reason, every=show_duration(self._every))
+            self._poll(reason)
         else:
-            emit(
-                events.INBOX_WATCHED,
-                inbox=self._name,
-                folder=str(self._root),
-                how="kernel events and rescans",
-            )
+            self.condition, self._every = "events", self._rescan
+            emit(events.INBOX_WATCHED, inbox=self._name, folder=str(self._root), how="kernel events and rescans")
         self.rescan()
+
+    def _poll(self, reason: str) -> None:
+        self._watch.stop()
+        self.condition, self._every = f"polling: {reason}", min(self._rescan, _POLL)
+        emit(events.INBOX_POLLING, inbox=self._name, reason=reason, every=show_duration(self._every))
+
+    def _entered(self, folder: str) -> None:
+        """A pass has come to this folder."""
+        try:
+            if folder:
+                self._watch.cover(folder)
+        except OSError as error:
+            self._poll(error.strerror or str(error))
 
     def _start_watch(self) -> str:
         """Why there are no events; "" when they come."""
@@ -101,40 +108,36 @@ class InboxView:
             return error.strerror or str(error)
         if self._watch.works():
             return ""
-        self._watch.stop()
         return "the event of a probe file did not arrive"
 
     def _check_root(self) -> bool:
         """The folder is there, and is the one we know; a new one in its place is taken up, a foreign mount is not."""
+        reason = mounts.why_away(self._root, self._identity)
+        if reason:
+            return self._away(reason)
+        was_away = self._is_away
         try:
-            found = os.lstat(self._root)
-        except OSError as error:
-            return self._away(error.strerror or "unknown")
-        if not stat.S_ISDIR(found.st_mode):
-            return self._away("it is a symbolic link now" if stat.S_ISLNK(found.st_mode) else "it is no folder now")
-        if self._identity is not None and found.st_dev != self._identity[0]:
-            return self._away("another file system is in its place")
-        was_away = self.condition.startswith("away")
-        if was_away or (found.st_dev, found.st_ino) != self._identity or not self._watch_lives():
-            try:
+            if was_away or mounts.identify(self._root) != self._identity or not self._watch_lives():
                 self._arm()
-            except OSError as error:
-                return self._away(error.strerror or "unknown")
-            if was_away:
-                emit(events.INBOX_BACK, inbox=self._name, folder=str(self._root))
+        except OSError as error:
+            return self._away(error.strerror or str(error))
+        if was_away:
+            emit(events.INBOX_BACK, inbox=self._name, folder=str(self._root))
         return True
+
+    @property
+    def _is_away(self) -> bool:
+        return self.condition.startswith("away")
 
     def _watch_lives(self) -> bool:
         return self._watch.alive or self.condition.startswith("polling")
 
     def _away(self, reason: str) -> bool:
-        if not self.condition.startswith("away"):
+        if not self._is_away:
             emit(events.INBOX_AWAY, inbox=self._name, folder=str(self._root), reason=reason)
         self.condition = f"away: {reason}"
         self._next_scan = self._clock.monotonic() + _AWAY
-        if self._scan is not None:
-            self._scan.close()
-            self._scan = None
+        self._give_up()
         return False
 
     # Looking
@@ -153,13 +156,14 @@ class InboxView:
         due = now >= self._next_scan and self._scan is None
         if (heard.root_lost or due) and not self._check_root():
             return
-        if self.condition.startswith("away"):
+        if self._is_away:
             return
-        if due:
+        if due or (self._settling.left_out and self._settling.drained and self._scan is None):
             self.rescan()
         self._again |= heard.folders
         self._look_at(heard, now)
         self._advance(budget, now)
+        self.backlog = max(self.backlog, len(self._settling), self._seen)
 
     def _look_at(self, heard: Heard, now: float) -> None:
         by_folder: dict[str, list[str]] = {}
@@ -170,55 +174,78 @@ class InboxView:
                 with opened(self._root, folder) as fd:
                     for name in names:
                         found = look(fd, name)
-                        if found is not None:
+                        if found is None:
+                            self._forget((folder, name))
+                        else:
                             self._consider(folder, name, found, now, fd)
+            except (FileNotFoundError, NotADirectoryError):
+                pass  # gone with all that was in it; where it was moved within the inbox, the watch says so
             except OSError:
-                self._again.add("")  # the folder changed under us; the scan will tell
+                self.rescan()
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._settling.forget(key)
+        self._strangers.forget(key)
 
     def _advance(self, budget: int, now: float) -> None:
         if self._scan is None:
             if not self._again:
                 return
-            whole = "" in self._again
-            self._scan = Scan(self._root, [""] if whole else sorted(self._again), self._rules.recursive)
-            self._again.clear()
-            self._left_out = False
-            if whole:
-                self._next_scan = now + self._every
+            self._scan = self._begin(now)
         if self._rules.order == "none":  # the pass waits where it is until there is room for what it finds
             budget = min(budget, self._settling.room)
         try:
             for folder, name, found in self._scan.advance(budget):
-                self._consider(folder, name, found, now, None)
+                self._seen += self._consider(folder, name, found, now, None) and self._whole
         except OSError:
-            self._scan = None
+            self._give_up()
             self._check_root()
+            self._settling.end_pass()
             return
         if self._scan.finished:
-            self.backlog = max(len(self._settling), self._scan.files if self._left_out else 0)
-            if self._left_out:
-                self._again.add("")
+            self._finish()
+
+    def _begin(self, now: float) -> Scan:
+        self._whole = "" in self._again
+        folders = [""] if self._whole else sorted(self._again)
+        self._again.clear()
+        if self._whole:
+            self._next_scan = now + self._every
+            self._seen = 0
+            self._settling.begin_pass()
+        return Scan(self._root, folders, self._rules.recursive, self._entered)
+
+    def _finish(self) -> None:
+        if self._whole:
+            self._settling.end_pass()
+            self.backlog = max(len(self._settling), self._seen if self._settling.left_out else 0)
+            self._seen = 0
+        self._scan = None
+
+    def _give_up(self) -> None:
+        if self._scan is not None:
+            self._scan.close()
             self._scan = None
 
-    def _consider(self, folder: str, name: str, found: os.stat_result, now: float, fd: int | None) -> None:
-        """One entry: to be left, strange, or to settle."""
+    def _consider(self, folder: str, name: str, found: os.stat_result, now: float, fd: int | None) -> bool:
+        """One entry: to be left, strange, or (True) to settle."""
         if stat.S_ISDIR(found.st_mode) or not self._matcher.takes(self._subject(name)):
-            return
+            return False
         sighting = Sighting(
             self._name, folder, name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns,
             stat.S_ISREG(found.st_mode), found.st_nlink,
         )  # fmt: skip
         if not sighting.regular or sighting.links > 1:
             self._strangers.note(sighting, now)
-            return
+            return False
         self._strangers.forget(sighting.key)
         if self._companions is not None:
             complete = self._companions.consider(sighting, fd)
             if complete is None:
-                return
+                return False
             sighting = complete
-        if not self._settling.note(sighting, now):
-            self._left_out = True
+        self._settling.note(sighting, now)
+        return True
 
     def _subject(self, name: str) -> str:
         """The name that the patterns are about: for a marker, that of the file it speaks for."""
@@ -228,11 +255,13 @@ class InboxView:
 
     def ready(self, room: int) -> list[Sighting]:
         """At most `room` complete files, looked at just now; they leave this view."""
-        if room <= 0 or self.condition.startswith("away"):
+        self._satisfied = room > 0
+        if room <= 0 or self._is_away:
             return []
         now = self._clock.monotonic()
         taken = self._settling.take(now, room)
         self.backlog = max(0, self.backlog - len(taken), len(self._settling))
+        self._seen = max(0, self._seen - len(taken))
         if isinstance(self._rules.settle, Quiet):
             return self._unchanged(taken, now)
         return taken
@@ -240,51 +269,34 @@ class InboxView:
     def _unchanged(self, taken: list[Sighting], now: float) -> list[Sighting]:
         """Those that are still as they were when they began to stand still; the others wait on."""
         still: list[Sighting] = []
-        folder: str | None = None
-        fd = -1
-        try:
-            for sighting in taken:
-                if sighting.folder != folder:
-                    if fd >= 0:
-                        os.close(fd)
-                        fd = -1
-                    folder = sighting.folder
-                    fd = open_folder(self._root, folder)
-                found = look(fd, sighting.name)
-                if found is None:
-                    continue
-                if (found.st_ino, found.st_size, found.st_mtime_ns) == (
-                    sighting.ino,
-                    sighting.size,
-                    sighting.mtime_ns,
-                ):
-                    still.append(sighting)
-                else:
-                    self._consider(sighting.folder, sighting.name, found, now, fd)
-        except OSError:
-            self.rescan()  # the folder is gone or swapped: the next pass tells
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        for folder, group in groupby(taken, key=lambda sighting: sighting.folder):
+            try:
+                with opened(self._root, folder) as fd:
+                    for sighting in group:
+                        found = look(fd, sighting.name)
+                        if found is not None and _is_as(found, sighting):
+                            still.append(sighting)
+                        elif found is not None:
+                            self._consider(folder, sighting.name, found, now, fd)
+            except OSError:
+                self.rescan()  # the folder is gone or swapped: the next pass tells
         return still
 
     def strange(self) -> list[Sighting]:
         """Entries for quarantine: no regular file, or several names for too long."""
-        if self.condition.startswith("away"):
+        if self._is_away:
             return []
         now, still = self._clock.monotonic(), []
         for sighting in self._strangers.due(now):
             try:
                 with opened(self._root, sighting.folder) as fd:
                     found = look(fd, sighting.name)
+                    if found is not None and _still_strange(found, sighting):
+                        still.append(sighting._replace(links=found.st_nlink))
+                    elif found is not None:
+                        self._consider(sighting.folder, sighting.name, found, now, fd)
             except OSError:
                 continue
-            if found is None or found.st_ino != sighting.ino:
-                continue
-            if found.st_nlink == 1 and sighting.regular:
-                self._consider(sighting.folder, sighting.name, found, now, None)
-            else:
-                still.append(sighting._replace(links=found.st_nlink))
         return still
 
     def put_back(self, sightings: list[Sighting]) -> None:
@@ -308,17 +320,27 @@ class InboxView:
 
     def next_wake(self) -> float | None:
         """When `look` or `ready` may have something new, if nobody wakes us before."""
-        stuck = self._rules.order == "none" and self._settling.full
-        if not stuck and (self._scan is not None or (self._again and not self.condition.startswith("away"))):
-            return 0.0
-        moments = [self._next_scan, self._settling.next_due(), self._strangers.next_due()]
-        return min(moment for moment in moments if moment is not None)
+        if self._is_away:
+            return self._next_scan
+        moments = [self._next_scan, self._strangers.next_due()]
+        if self._satisfied:  # else whoever takes files knows when there is room again
+            moments.append(self._settling.next_due())
+        if self._may_advance():
+            moments.append(0.0)
+        soonest = min(moment for moment in moments if moment is not None)
+        return max(soonest, self._clock.monotonic())
+
+    def _may_advance(self) -> bool:
+        """A pass is under way, or is to begin, and what it finds can be kept."""
+        if self._scan is None:
+            return bool(self._again) or (self._settling.left_out and self._settling.drained)
+        return self._rules.order != "none" or self._settling.room > 0
 
     # In words
 
     def explain(self, folder: str, name: str) -> str | None:
         """What this entry of inbound/ waits for; None when nothing here holds it."""
-        if self.condition.startswith("away"):
+        if self._is_away:
             return f"the inbox is {self.condition}"
         if folder and not self._rules.recursive:
             return "it lies in a folder below inbound/, and the inbox is not recursive"
@@ -348,15 +370,21 @@ class InboxView:
             return f"it is complete and waits for its turn ({len(self._settling)} files wait here)"
         if self._companions is not None:
             return self._companions.explain(folder, name)
+        if self._settling.left_out:
+            return f"it waits for its turn ({self.backlog} files wait here)"
         pending = "now" if self._scan or self._again else f"in {max(0.0, self._next_scan - now):.0f} s at the latest"
         return f"it has not been seen yet; the inbox is looked through {pending}"
 
 
-_ORDERS: dict[str, Callable[[Sighting], tuple[object, ...]]] = {
-    "arrival": lambda sighting: (sighting.mtime_ns, sighting.folder, sighting.name),
-    "name": lambda sighting: (sighting.folder, sighting.name),
-    "none": lambda sighting: (),
-}
+def _is_as(found: os.stat_result, sighting: Sighting) -> bool:
+    same = (found.st_ino, found.st_size, found.st_mtime_ns) == (sighting.ino, sighting.size, sighting.mtime_ns)
+    return same and found.st_nlink == 1
+
+
+def _still_strange(found: os.stat_result, sighting: Sighting) -> bool:
+    """The same entry; an inode number alone may be that of its successor."""
+    same = found.st_ino == sighting.ino and stat.S_ISREG(found.st_mode) == sighting.regular
+    return same and not (sighting.regular and found.st_nlink == 1)
 
 
 def _companions(rules: Inbox) -> Companions | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from inboxd.beneath import opened
 
 #: File systems that tell this machine nothing of what others do to their files.
 _NETWORK = frozenset(
@@ -68,11 +72,47 @@ def mount_of(path: Path) -> Mount | None:
     """The mount that `path` is on: the one that the kernel names for a descriptor (proc_pid_fdinfo(5), mnt_id)."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
-            number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id"))
+        number = mount_id(fd)
     finally:
         os.close(fd)
     return next((mount for mount in mounts() if mount.id == number), None)
+
+
+def mount_id(fd: int) -> int:
+    """The mount that an open folder is on; bind mounts of one file system differ (proc_pid_fdinfo(5), mnt_id)."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("mnt_id"))
+
+
+class Identity(NamedTuple):
+    """What tells one folder from another that has taken its path."""
+
+    dev: int
+    ino: int
+    mount: int
+
+
+def identify(root: Path) -> Identity:
+    """Raises OSError when there is no folder, or a link to one."""
+    with opened(root) as fd:
+        found = os.fstat(fd)
+        return Identity(found.st_dev, found.st_ino, mount_id(fd))
+
+
+def why_away(root: Path, known: Identity | None) -> str:
+    """Why `root` is not the folder we know, nor a new one made in its place; "" when it is."""
+    try:
+        kind = os.lstat(root).st_mode
+        if not stat.S_ISDIR(kind):
+            return "it is a symbolic link now" if stat.S_ISLNK(kind) else "it is no folder now"
+        if not os.access(root, os.R_OK | os.X_OK):
+            return "it may not be read"
+        found = identify(root)
+    except OSError as error:
+        return error.strerror or str(error)
+    if known is None or (found.dev, found.ino) == (known.dev, known.ino):
+        return ""
+    return "" if (found.dev, found.mount) == (known.dev, known.mount) else "another file system is in its place"
 
 
 def same_mount(one: Path, other: Path) -> bool:

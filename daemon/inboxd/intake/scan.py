@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from inboxd.beneath import open_folder
+from inboxd.intake.mounts import mount_id
 
 
 class Scan:
-    """One pass over a folder, and recursively those below it on the same file system."""
+    """One pass over a folder, and recursively those below it on the same mount: others could not be renamed out of.
 
-    def __init__(self, root: Path, folders: list[str], recursive: bool) -> None:
-        self.folders = 0
-        self.files = 0
+    `entered` hears of each folder before its entries are listed.
+    """
+
+    def __init__(self, root: Path, folders: list[str], recursive: bool, entered: Callable[[str], None]) -> None:
+        self.finished = False
         self._root = root
         self._todo = deque(folders)
         self._recursive = recursive
+        self._entered = entered
+        self._mount: int | None = None
         self._entries = self._walk()
 
     def advance(self, budget: int) -> Iterator[tuple[str, str, os.stat_result]]:
-        """At most `budget` more entries that are no folders: (folder, name, lstat)."""
+        """At most `budget` more entries that are no folders: (folder, name, lstat). Raises OSError: no root."""
         for _ in range(budget):
             found = next(self._entries, None)
             if found is None:
                 self.finished = True
                 return
             yield found
-
-    finished = False
 
     def close(self) -> None:
         """Give up the rest."""
@@ -40,27 +43,39 @@ class Scan:
         while self._todo:
             folder = self._todo.popleft()
             try:
-                fd = open_folder(self._root, folder)
+                yield from self._open(folder)
             except OSError:
                 if folder == "":
                     raise
-                continue  # removed or swapped since it was listed
-            try:
+                # removed or swapped since it was listed, or not for us to read: the others go on
+
+    def _open(self, folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
+        fd = open_folder(self._root, folder)
+        try:
+            if not folder or self._on_our_mount(fd):
+                self._entered(folder)
                 yield from self._list(fd, folder)
+        finally:
+            os.close(fd)
+
+    def _on_our_mount(self, fd: int) -> bool:
+        if self._mount is None:
+            root = open_folder(self._root)
+            try:
+                self._mount = mount_id(root)
             finally:
-                os.close(fd)
+                os.close(root)
+        return mount_id(fd) == self._mount
 
     def _list(self, fd: int, folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
-        self.folders += 1
         device = os.fstat(fd).st_dev
         with os.scandir(fd) as entries:
             for entry in entries:
                 try:
                     found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
+                except OSError:
+                    continue  # gone, or out of our reach; the others go on
                 if not entry.is_dir(follow_symlinks=False):
-                    self.files += 1
                     yield folder, entry.name, found
                 elif self._recursive and found.st_dev == device:
                     self._todo.append(f"{folder}/{entry.name}" if folder else entry.name)

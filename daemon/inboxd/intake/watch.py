@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers.api import BaseObserver
@@ -26,8 +26,10 @@ class _Waker(FileSystemEventHandler):
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
+        self.woken = threading.Event()
 
     def dispatch(self, event: FileSystemEvent) -> None:
+        self.woken.set()
         self._wake()
 
 
@@ -58,39 +60,31 @@ class Watch:
 
     @property
     def alive(self) -> bool:
-        """All its threads live; an observer may outlive its emitter."""
+        """All its threads live, and the kernel still watches the folder; an observer may outlive its emitter."""
         observer = self._observer
-        return observer is not None and observer.is_alive() and all(one.is_alive() for one in observer.emitters)
+        if observer is None or not observer.is_alive():
+            return False
+        return all(emitter.is_alive() and emitter.covers("") for emitter in self._emitters())
 
-    @property
-    def watches(self) -> int:
-        """How many folders are watched."""
-        return sum(one.watches for one in self._observer.emitters) if self._observer else 0  # type: ignore[attr-defined]
+    def cover(self, folder: str) -> None:
+        """A pass has come to this folder: hear of it from now on, if we do not yet. Raises OSError."""
+        for emitter in self._emitters():
+            if not emitter.covers(folder):
+                emitter.cover(folder)
+
+    def _emitters(self) -> list[Emitter]:
+        return cast(list[Emitter], list(self._observer.emitters)) if self._observer is not None else []
 
     def works(self) -> bool:
         """A probe file's event really arrives. Where we may not write, we take it on trust."""
         probe = f"{OWN_PREFIX}probe-{new_id()}"
-        arrived = threading.Event()
-        self._waker_for(arrived)
+        self._waker.woken.clear()
         try:
             with open(self._root / probe, "xb"):
-                pass
+                os.unlink(self._root / probe)  # its events come all the same, and nothing is left if we are killed
         except OSError:
             return True
-        try:
-            return arrived.wait(_PROBE)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._root / probe)
-
-    def _waker_for(self, arrived: threading.Event) -> None:
-        wake = self._waker._wake
-
-        def once() -> None:
-            arrived.set()
-            wake()
-
-        self._waker._wake = once
+        return self._waker.woken.wait(_PROBE)
 
 
 def why_poll(root: Path, choice: str) -> str:

@@ -1,0 +1,304 @@
+"""When a file is complete, and which one is first: without disk, clock or process."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from inboxd.intake.settle import RANKS, Settling, read_digest
+from inboxd.intake.strange import Strangers
+from inboxd.model import Sighting
+
+
+def seen(name: str, *, version: int = 0, folder: str = "", regular: bool = True, links: int = 1) -> Sighting:
+    return Sighting("a", folder, name, 1, 2, version, version, regular, links)
+
+
+def known(span: float, order: str = "name", window: int = 100) -> Settling:
+    """Everything has been looked through once, and nothing was found."""
+    settling = Settling(span, RANKS[order], window)
+    settling.begin_pass()
+    settling.end_pass()
+    return settling
+
+
+def names(sightings: list[Sighting]) -> list[str]:
+    return [sighting.name for sighting in sightings]
+
+
+# Quiet
+
+
+def test_it_must_stand_still() -> None:
+    settling = known(1.0)
+    settling.note(seen("x"), 10.0)
+    assert settling.next_due() == 11.0
+    assert settling.take(10.9, 9) == []
+    assert settling.left(("", "x"), 10.9) == pytest.approx(0.1)
+    assert names(settling.take(11.0, 9)) == ["x"]
+    assert len(settling) == 0
+    assert settling.next_due() is None
+
+
+def test_a_changed_file_starts_again() -> None:
+    settling = known(1.0)
+    settling.note(seen("x", version=1), 10.0)
+    settling.note(seen("x", version=2), 10.9)
+    assert settling.take(11.5, 9) == []
+    assert names(settling.take(11.9, 9)) == ["x"]
+
+
+def test_a_file_that_is_seen_again_unchanged_does_not_start_again() -> None:
+    settling = known(1.0)
+    for now in (10.0, 10.4, 10.8):
+        settling.note(seen("x"), now)
+    assert names(settling.take(11.0, 9)) == ["x"]
+
+
+def test_a_file_that_was_due_and_has_changed_waits() -> None:
+    settling = known(1.0)
+    settling.note(seen("x", version=1), 10.0)
+    assert settling.take(12.0, 0) == []
+    settling.note(seen("x", version=2), 12.0)
+    assert settling.take(12.5, 9) == []
+    assert [one.size for one in settling.take(13.0, 9)] == [2]
+
+
+def test_times_of_the_file_do_not_count() -> None:
+    settling = known(1.0, "arrival")
+    settling.note(seen("future", version=1 << 62), 10.0)
+    settling.note(seen("past", version=0), 10.0)
+    assert settling.take(10.5, 9) == []
+    assert names(settling.take(11.0, 9)) == ["past", "future"]
+
+
+def test_without_a_span_it_is_complete_at_once() -> None:
+    settling = known(0.0)
+    settling.note(seen("x"), 10.0)
+    assert names(settling.take(10.0, 9)) == ["x"]
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    settling = known(0.0)
+    settling.note(seen("x"), 10.0)
+    settling.forget(("", "x"))
+    assert settling.take(10.0, 9) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(0, 4)), max_size=60))
+def test_nothing_leaves_before_it_has_stood_still(steps: list[tuple[str, int, int]]) -> None:
+    """For any story of changes: what leaves is as it last was, and has been so for the span."""
+    settling, now = known(3.0), 0.0
+    latest: dict[str, tuple[int, float]] = {}
+    for name, version, wait in steps:
+        now += wait
+        if name not in latest or latest[name][0] != version:
+            latest[name] = (version, now)
+        settling.note(seen(name, version=version), now)
+        for one in settling.take(now, 9):
+            last, since = latest.pop(one.name)
+            assert one.size == last
+            assert since + 3.0 <= now
+    assert set(names(settling.take(now + 3.0, 9))) == set(latest)
+
+
+@pytest.mark.parametrize("taking", [True, False])
+def test_memory_does_not_grow_with_changes(taking: bool) -> None:
+    """A file that is written to for ever, in an inbox that may be paused, costs what one file costs."""
+    settling = known(0.5, "arrival", window=10)
+    for step in range(5000):
+        settling.note(seen("x", version=step), float(step))
+        if taking:
+            settling.take(float(step) + 0.9, 0)
+    assert len(settling._queue) + len(settling._due) <= 50
+    assert names(settling.take(1e6, 9)) == ["x"]
+
+
+# Order and window
+
+
+@given(st.permutations(range(30)), st.integers(1, 40))
+def test_by_name(order: list[int], room: int) -> None:
+    settling = known(0.0, "name")
+    for number in order:
+        settling.note(seen(f"{number:02}"), 1.0)
+    assert names(settling.take(1.0, room)) == [f"{number:02}" for number in range(min(room, 30))]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
+def test_by_arrival_then_by_name(times: list[int]) -> None:
+    settling = known(0.0, "arrival")
+    for number, when in enumerate(times):
+        settling.note(seen(f"{number:02}", version=when), 1.0)
+    assert names(settling.take(1.0, 99)) == [f"{n:02}" for _when, n in sorted((w, n) for n, w in enumerate(times))]
+
+
+@settings(max_examples=200)
+@given(st.permutations(range(60)), st.integers(1, 12), st.integers(1, 12), st.integers(1, 7))
+def test_the_order_holds_beyond_the_window(files: list[int], window: int, room: int, budget: int) -> None:
+    """Passes in slices, files taken in between: still every file once, and in order."""
+    settling, there = Settling(0.0, RANKS["name"], window), dict.fromkeys(files)
+    taken: list[int] = []
+    while there:
+        settling.begin_pass()
+        listed = list(there)
+        for start in range(0, len(listed), budget):
+            for number in listed[start : start + budget]:
+                if number in there:
+                    settling.note(seen(f"{number:02}"), 1.0)
+            _take(settling, room, there, taken)
+        settling.end_pass()
+        while not (settling.left_out and settling.drained) and there:
+            _take(settling, room, there, taken)
+    assert taken == sorted(files)
+
+
+def _take(settling: Settling, room: int, there: dict[int, None], taken: list[int]) -> None:
+    for one in settling.take(1.0, room):
+        taken.append(int(one.name))
+        del there[int(one.name)]
+
+
+def test_nothing_leaves_before_all_has_been_seen_once() -> None:
+    settling = Settling(0.0, RANKS["name"], 100)
+    settling.begin_pass()
+    settling.note(seen("b"), 1.0)
+    assert settling.take(1.0, 9) == []
+    settling.note(seen("a"), 1.0)
+    settling.end_pass()
+    assert names(settling.take(1.0, 9)) == ["a", "b"]
+
+
+def test_without_order_files_leave_during_the_first_pass() -> None:
+    settling = Settling(0.0, RANKS["none"], 2)
+    settling.begin_pass()
+    assert settling.note(seen("b"), 1.0)
+    assert names(settling.take(1.0, 9)) == ["b"]
+
+
+def test_without_order_a_full_window_takes_no_more() -> None:
+    settling = Settling(0.0, RANKS["none"], 2)
+    assert [settling.note(seen(name), 1.0) for name in "abc"] == [True, True, False]
+    assert settling.left_out
+    assert settling.room == 0
+    assert not settling.drained
+    assert settling.note(seen("a"), 1.0)  # known already
+
+
+class AnyStory(RuleBasedStateMachine):
+    """Whatever is noted, taken and forgotten: the window holds, and a full pass finds all that is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settling = known(0.0, "arrival", window=5)
+        self.there: dict[str, int] = {}
+        self.now = 0.0
+
+    @rule(name=st.sampled_from("abcdefghij"), version=st.integers(0, 20))
+    def arrives(self, name: str, version: int) -> None:
+        self.now += 1.0
+        self.there[name] = version
+        self.settling.note(seen(name, version=version), self.now)
+
+    @rule(name=st.sampled_from("abcdefghij"))
+    def goes(self, name: str) -> None:
+        self.there.pop(name, None)
+        self.settling.forget(("", name))
+
+    @rule(room=st.integers(0, 6))
+    def take(self, room: int) -> None:
+        taken = self.settling.take(self.now, room)
+        assert len(taken) <= room
+        for one in taken:
+            assert self.there.pop(one.name) == one.size
+
+    @rule()
+    def look_through(self) -> None:
+        self.settling.begin_pass()
+        for name, version in self.there.items():
+            self.settling.note(seen(name, version=version), self.now)
+        self.settling.end_pass()
+        assert self.settling.left_out or len(self.settling) == len(self.there)
+
+    @invariant()
+    def is_bounded(self) -> None:
+        assert len(self.settling) <= 5
+
+    def teardown(self) -> None:
+        for _ in range(20):
+            self.look_through()
+            self.take(6)
+        assert not self.there
+
+
+TestAnyStory = AnyStory.TestCase
+
+
+# Entries that are no regular file
+
+
+def test_a_strange_entry_is_watched_for_a_moment() -> None:
+    strangers = Strangers()
+    strangers.note(seen("link", regular=False), 10.0)
+    strangers.note(seen("link", regular=False), 10.9)
+    assert strangers.next_due() == 11.0
+    assert strangers.due(10.9) == []
+    assert names(strangers.due(11.0)) == ["link"]
+    assert strangers.next_due() is None
+
+
+def test_two_names_are_allowed_for_a_minute() -> None:
+    strangers = Strangers()
+    strangers.note(seen("x", links=2), 10.0)
+    assert strangers.due(69.9) == []
+    assert names(strangers.due(70.0)) == ["x"]
+
+
+def test_one_that_became_ordinary_is_forgotten() -> None:
+    strangers = Strangers()
+    strangers.note(seen("x", links=2), 10.0)
+    strangers.forget(("", "x"))
+    assert strangers.due(1e9) == []
+
+
+def test_strange_entries_are_bounded() -> None:
+    strangers = Strangers()
+    for number in range(5000):
+        strangers.note(seen(str(number), regular=False), 10.0)
+    assert len(strangers.due(11.0)) == 1000
+
+
+# Checksum files
+
+_SHA = hashlib.sha256(b"x").hexdigest()
+_MD5 = hashlib.md5(b"x").hexdigest()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [_SHA, f"{_SHA}\n", f"  {_SHA.upper()}  \n", f"{_SHA}  x.csv\n", f"{_SHA} *x.csv\n", f"{_SHA}  ./x.csv\n",
+     f"{'0' * 64}  other.csv\n{_SHA}  x.csv\n", f"# made by hand\n{_SHA}  x.csv\r\n"],
+)  # fmt: skip
+def test_a_digest_is_found(text: str) -> None:
+    assert read_digest(text, "sha256", "x.csv") == _SHA
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "nonsense", _SHA[:-1], _SHA + "0", f"{_SHA}  y.csv", "g" * 64, _MD5, f"x.csv  {_SHA}"]
+)
+def test_no_digest_is_found(text: str) -> None:
+    assert read_digest(text, "sha256", "x.csv") is None
+
+
+def test_the_other_kind() -> None:
+    assert read_digest(f"{_MD5}  x.csv\n", "md5", "x.csv") == _MD5
+
+
+@given(st.text(max_size=300), st.sampled_from(["sha256", "md5"]))
+def test_any_text_is_read(text: str, kind: str) -> None:
+    found = read_digest(text, kind, "x")
+    assert found is None or len(found) in (32, 64)
