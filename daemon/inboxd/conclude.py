@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from inboxd.custody.deliver import destination
 from inboxd.lifecycle import Decision, Limits, decide
 from inboxd.model import Ending, Failure, InboxFile, Outcome, Report, State
 
 
-@dataclass(frozen=True, slots=True)
-class Concluded:
+class Concluded(NamedTuple):
     """A file after its report: the new record, and the verb that writes it."""
 
     file: InboxFile
@@ -22,31 +21,31 @@ class Concluded:
 def conclude(file: InboxFile, report: Report, limits: Limits, layout: str, now: float) -> Concluded:
     """The record of `file` after `report`. `now`: wall clock, seconds."""
     decision = decide(file, report, limits)
-    counted = file._replace(attempts=decision.attempts, failures=decision.failures)
     failure = _failure(file, report, decision, now)
+    if decision.outcome is not None:
+        decided = ended(
+            file, decision.outcome, decision.reason, layout, now, attempts=decision.attempts,
+            failures=decision.failures, message=report.message or None, result=report.result,
+        )  # fmt: skip
+        return Concluded(decided, "decide", failure)
+    counted = file._replace(attempts=decision.attempts, failures=decision.failures)
     if decision.event == "release":
         return Concluded(counted._replace(state=State.CLAIMED), "release", failure)
-    if decision.event == "wait":
-        waiting = counted._replace(
-            state=State.WAITING,
-            not_before=now + decision.delay,
-            reason=str(report.ending),
-            message=report.message,
-        )
-        return Concluded(waiting, "wait", failure, decision.delay)
-    assert decision.outcome is not None  # the third kind of decision has one
-    decided = counted._replace(message=report.message or None, result=report.result)
-    return Concluded(ended(decided, decision.outcome, decision.reason, layout, now), "decide", failure)
+    waiting = counted._replace(
+        state=State.WAITING, not_before=now + decision.delay, reason=str(report.ending), message=report.message
+    )
+    return Concluded(waiting, "wait", failure, decision.delay)
 
 
-def ended(file: InboxFile, outcome: Outcome, reason: str, layout: str, now: float) -> InboxFile:
-    """The record of a file whose outcome is known."""
+def ended(file: InboxFile, outcome: Outcome, reason: str, layout: str, now: float, **more: Any) -> InboxFile:
+    """The record of a file whose outcome is known; `more`: what else has changed."""
     return file._replace(
         state=State.DECIDED,
         outcome=outcome,
         reason=reason,
         destination=destination(file, layout, now),
         finished_at=now,
+        **more,
     )
 
 

@@ -158,7 +158,8 @@ class Dispatcher:
         lane = batch.lane
         lane.dispatched(batch.files)
         self._running[batch.id] = Running(lane, {file.id: file for file in batch.files}, batch.purpose)
-        files = tuple(_ordered(lane, file) for file in batch.files)
+        work = str(lane.work)
+        files = tuple(_ordered(work, file) for file in batch.files)
         self._pool.dispatch(wire.Order(batch.id, lane.name, files, hash="sha256" if batch.purpose == "hash" else ""))
 
     def _verify(self, lane: Lane) -> None:
@@ -260,10 +261,10 @@ class Dispatcher:
             lane.rest(self._clock.monotonic())
 
 
-def _ordered(lane: Lane, file: InboxFile) -> wire.OrderedFile:
+def _ordered(work: str, file: InboxFile) -> wire.OrderedFile:
     return wire.OrderedFile(
-        id=file.id, path=f"{lane.work}/{file.work_name}", name=file.name, size=file.size, attempt=file.attempts,
-        results=f"{lane.work}/{file.results_name}", folder=file.folder, source=file.source,
+        id=file.id, path=f"{work}/{file.work_name}", name=file.name, size=file.size, attempt=file.attempts,
+        results=f"{work}/{file.results_name}", folder=file.folder, source=file.source,
         dev=file.dev, ino=file.ino, mtime_ns=file.mtime_ns,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from inboxd.errors import IllegalTransition
 from inboxd.model import Ending, InboxFile, Outcome, Report, State
@@ -65,11 +66,9 @@ class Limits:
     longest: float = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What follows from a report: exactly one of an outcome, a wait or a release."""
 
-    file: InboxFile
     event: str  # "decide", "wait" or "release"
     attempts: int
     failures: int
@@ -89,22 +88,22 @@ def decide(file: InboxFile, report: Report, limits: Limits, jitter: Callable[[],
     run out the file goes to errors/, so that no file can run for ever.
     """
     if report.ending in (Ending.UNAVAILABLE, Ending.BROKEN) or not report.begun:
-        return Decision(file, "release", max(file.attempts - 1, 0), file.failures)
+        return Decision("release", max(file.attempts - 1, 0), file.failures)
     if report.ending is Ending.PROCESSED:
-        return Decision(file, "decide", file.attempts, file.failures, Outcome.PROCESSED, "processed")
+        return Decision("decide", file.attempts, file.failures, Outcome.PROCESSED, "processed")
     if report.ending in _FINAL_FAULTS:
         reason = _FINAL_FAULTS[report.ending]
-        return Decision(file, "decide", file.attempts, file.failures + 1, Outcome.ERROR, reason, charged=True)
+        return Decision("decide", file.attempts, file.failures + 1, Outcome.ERROR, reason, charged=True)
     if report.ending is Ending.RELEASED:
         if file.attempts >= limits.max_attempts:
-            return Decision(file, "decide", file.attempts, file.failures, Outcome.ERROR, "too many attempts")
-        return Decision(file, "release", file.attempts, file.failures)
+            return Decision("decide", file.attempts, file.failures, Outcome.ERROR, "too many attempts")
+        return Decision("release", file.attempts, file.failures)
     failures = file.failures + 1
     if failures >= limits.max_failures or file.attempts >= limits.max_attempts:
         reason = "too many failures" if failures >= limits.max_failures else "too many attempts"
-        return Decision(file, "decide", file.attempts, failures, Outcome.ERROR, reason, charged=True)
+        return Decision("decide", file.attempts, failures, Outcome.ERROR, reason, charged=True)
     delay = report.after if report.after is not None else backoff(failures, limits, jitter)
-    return Decision(file, "wait", file.attempts, failures, delay=delay, charged=True)
+    return Decision("wait", file.attempts, failures, delay=delay, charged=True)
 
 
 def backoff(failures: int, limits: Limits, jitter: Callable[[], float] = random.random) -> float:

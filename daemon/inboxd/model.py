@@ -7,14 +7,13 @@ the ledger keeps them as bytes.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,16}\Z")
+_LONGEST_EXTENSION = 16  # characters
 
 
 class State(StrEnum):
@@ -64,13 +63,13 @@ def new_id(now: float | None = None) -> str:
     Within one process and one millisecond each is above the one before: files claimed in order stay in order.
     """
     global _last_id
-    milliseconds = int((time.time() if now is None else now) * 1000)
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 74 | random >> 6
+    milliseconds = int((time.time() if now is None else now) * 1000) & 0xFFFF_FFFF_FFFF
     with _ids:
-        if value >> 74 == _last_id >> 74:
-            value = _last_id + 1
-        _last_id = value
+        if _last_id >> 74 == milliseconds:
+            _last_id += 1
+        else:
+            _last_id = milliseconds << 74 | int.from_bytes(os.urandom(10), "big") >> 6
+        value = _last_id
     version, variant = 0x7 << 76, 0b10 << 62
     return f"{value >> 74 << 80 | version | (value >> 62 & 0xFFF) << 64 | variant | value & 0x3FFF_FFFF_FFFF_FFFF:032x}"
 
@@ -139,8 +138,11 @@ class InboxFile(NamedTuple):
     @property
     def work_name(self) -> str:
         """Its only name in work/: the id, and the uploaded extension where that is harmless."""
-        found = _EXTENSION.search(self.name)
-        return self.id + (found.group().lower() if found else "")
+        name = self.name
+        dot = name.rfind(".", -1 - _LONGEST_EXTENSION)
+        extension = name[dot + 1 :]
+        harmless = dot >= 0 and extension.isascii() and extension.isalnum()
+        return f"{self.id}.{extension.lower()}" if harmless else self.id
 
     @property
     def results_name(self) -> str:

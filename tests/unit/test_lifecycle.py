@@ -77,20 +77,20 @@ def test_the_first_run(
 ) -> None:
     file = running()
     delay = 2.0 if event == "wait" else 0.0
-    assert after(ending, file) == Decision(file, event, 1, failures, outcome, reason, delay, charged)
+    assert after(ending, file) == Decision(event, 1, failures, outcome, reason, delay, charged)
 
 
 @pytest.mark.parametrize("ending", [Ending.UNAVAILABLE, Ending.BROKEN])
 @pytest.mark.parametrize("begun", [True, False])
 def test_a_fault_of_the_set_up_costs_nothing(ending: Ending, begun: bool) -> None:
     file = running(attempts=LIMITS.max_attempts, failures=2)
-    assert after(ending, file, begun=begun) == Decision(file, "release", LIMITS.max_attempts - 1, 2)
+    assert after(ending, file, begun=begun) == Decision("release", LIMITS.max_attempts - 1, 2)
 
 
 @pytest.mark.parametrize("ending", Ending)
 def test_a_file_that_never_began_costs_nothing(ending: Ending) -> None:
     file = running(attempts=LIMITS.max_attempts, failures=2)
-    assert after(ending, file, begun=False) == Decision(file, "release", LIMITS.max_attempts - 1, 2)
+    assert after(ending, file, begun=False) == Decision("release", LIMITS.max_attempts - 1, 2)
 
 
 def test_attempts_are_never_negative() -> None:
@@ -114,7 +114,7 @@ def test_attempts_run_out(ending: Ending) -> None:
 def test_stops_run_out_without_blame() -> None:
     assert after(Ending.RELEASED, running(attempts=4)).event == "release"
     file = running(attempts=5, failures=1)
-    assert after(Ending.RELEASED, file) == Decision(file, "decide", 5, 1, Outcome.ERROR, "too many attempts")
+    assert after(Ending.RELEASED, file) == Decision("decide", 5, 1, Outcome.ERROR, "too many attempts")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 7.5, 86400.0])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from inboxd.intake.settle import RANKS, Settling, read_digest
+from inboxd.intake.settle import Settling, read_digest
 from inboxd.intake.strange import Strangers
 from inboxd.model import Sighting
 
@@ -20,7 +20,7 @@ def seen(name: str, *, version: int = 0, folder: str = "", regular: bool = True,
 
 def known(span: float, order: str = "name", window: int = 100) -> Settling:
     """Everything has been looked through once, and nothing was found."""
-    settling = Settling(span, RANKS[order], window)
+    settling = Settling(span, order, window)
     settling.begin_pass()
     settling.end_pass()
     return settling
@@ -141,7 +141,7 @@ def test_by_arrival_then_by_name(times: list[int]) -> None:
 @given(st.permutations(range(60)), st.integers(1, 12), st.integers(1, 12), st.integers(1, 7))
 def test_the_order_holds_beyond_the_window(files: list[int], window: int, room: int, budget: int) -> None:
     """Passes in slices, files taken in between: still every file once, and in order."""
-    settling, there = Settling(0.0, RANKS["name"], window), dict.fromkeys(files)
+    settling, there = Settling(0.0, "name", window), dict.fromkeys(files)
     taken: list[int] = []
     while there:
         settling.begin_pass()
@@ -164,7 +164,7 @@ def _take(settling: Settling, room: int, there: dict[int, None], taken: list[int
 
 
 def test_nothing_leaves_before_all_has_been_seen_once() -> None:
-    settling = Settling(0.0, RANKS["name"], 100)
+    settling = Settling(0.0, "name", 100)
     settling.begin_pass()
     settling.note(seen("b"), 1.0)
     assert settling.take(1.0, 9) == []
@@ -174,14 +174,14 @@ def test_nothing_leaves_before_all_has_been_seen_once() -> None:
 
 
 def test_without_order_files_leave_during_the_first_pass() -> None:
-    settling = Settling(0.0, RANKS["none"], 2)
+    settling = Settling(0.0, "none", 2)
     settling.begin_pass()
     assert settling.note(seen("b"), 1.0)
     assert names(settling.take(1.0, 9)) == ["b"]
 
 
 def test_without_order_a_full_window_takes_no_more() -> None:
-    settling = Settling(0.0, RANKS["none"], 2)
+    settling = Settling(0.0, "none", 2)
     assert [settling.note(seen(name), 1.0) for name in "abc"] == [True, True, False]
     assert settling.left_out
     assert settling.room == 0

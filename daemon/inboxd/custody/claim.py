@@ -78,8 +78,9 @@ class Claims:
         return taken
 
     def _take_one(self, inbound_fd: int, file: InboxFile, taken: Taken) -> None:
+        work_name = file.work_name
         try:
-            disk.rename_new(inbound_fd, file.name, self.work_fd, file.work_name)
+            disk.rename_new(inbound_fd, file.name, self.work_fd, work_name)
         except FileNotFoundError:
             taken.gone.append(file._replace(reason="it was gone"))
             return
@@ -87,7 +88,7 @@ class Claims:
             taken.gone.append(file._replace(reason=f"it can't be moved: {error.strerror}"))
             return
         failpoint("claim.renamed")
-        found = os.stat(file.work_name, dir_fd=self.work_fd, follow_symlinks=False)
+        found = os.stat(work_name, dir_fd=self.work_fd, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode):
             taken.strange.append(as_found(file, found)._replace(reason=kind_of(found.st_mode)))
         elif found.st_nlink > 1 and file.reason:

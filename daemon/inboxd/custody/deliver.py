@@ -19,6 +19,7 @@ import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class Deliveries:
         return moved
 
     def _move_one(self, file: InboxFile, target_fd: int, with_results: frozenset[str] | None, moved: Moved) -> None:
-        name = os.path.basename(file.destination or "")
+        name = (file.destination or "").rpartition("/")[2]
         if file.outcome is Outcome.ERROR:
             self._place_sidecar(file, target_fd, name)
         if with_results is None or file.id in with_results:
@@ -142,7 +143,7 @@ class Deliveries:
 
 def _place(file: InboxFile) -> tuple[Outcome, str]:
     assert file.outcome is not None and file.destination is not None  # a DECIDED row has both
-    return file.outcome, os.path.dirname(file.destination)
+    return file.outcome, file.destination.rpartition("/")[0]
 
 
 def _elsewhere(file: InboxFile) -> InboxFile:
@@ -158,8 +159,12 @@ def _elsewhere(file: InboxFile) -> InboxFile:
 
 def destination(file: InboxFile, layout: str, now: float) -> str:
     """Where below its outcome's folder a file goes: the layout's folder (local time), its own folder, its name."""
-    day = time.strftime(layout, time.localtime(now)) if layout else ""
-    return os.path.join(day, file.folder, file.name)
+    return "/".join(part for part in (_day(layout, now), file.folder, file.name) if part)
+
+
+@lru_cache(maxsize=8)  # all that is decided in one turn is decided at the same moment
+def _day(layout: str, now: float) -> str:
+    return time.strftime(layout, time.localtime(now)) if layout else ""
 
 
 def drop_results(work_fd: int, file: InboxFile) -> None:

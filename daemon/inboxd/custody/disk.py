@@ -16,6 +16,8 @@ from pathlib import Path
 from inboxd.errors import DiskError, PreconditionError
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_renameat2 = _libc.renameat2
+_renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _NAME_MAX = 255  # bytes, limits.h
 
@@ -41,10 +43,7 @@ def rename_new(source_fd: int, source: str, target_fd: int, target: str) -> None
 
     Raises FileExistsError, FileNotFoundError, or another OSError.
     """
-    result = _libc.renameat2(
-        source_fd, os.fsencode(source), target_fd, os.fsencode(target), ctypes.c_uint(_RENAME_NOREPLACE)
-    )
-    if result != 0:
+    if _renameat2(source_fd, os.fsencode(source), target_fd, os.fsencode(target), _RENAME_NOREPLACE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), source, None, target)
 

@@ -24,7 +24,7 @@ from inboxd.intake.companions import Companions
 from inboxd.intake.hints import Heard, Hints
 from inboxd.intake.match import Matcher
 from inboxd.intake.scan import Scan
-from inboxd.intake.settle import RANKS, Settling
+from inboxd.intake.settle import Settling
 from inboxd.intake.strange import Strangers
 from inboxd.intake.watch import Watch, why_poll
 from inboxd.model import Sighting
@@ -48,7 +48,7 @@ class InboxView:
         self._every = rescan
         self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
         span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
-        self._settling = Settling(span, RANKS[rules.order], WINDOW)
+        self._settling = Settling(span, rules.order, WINDOW)
         self._strangers = Strangers()
         self._companions = _companions(rules)
         self._hints = Hints()

@@ -6,19 +6,19 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from inboxd.model import Sighting
 
 Key = tuple[str, str]
 
+Rank = tuple[Any, ...]
 
-Rank = tuple[object, ...]
-
-#: What comes first, by the order of an inbox.
-RANKS: dict[str, Callable[[Sighting], Rank] | None] = {
+#: What comes first, by the order of an inbox; folder and name stand at the end of each rank.
+_RANKS: dict[str, Callable[[Sighting], Rank]] = {
     "arrival": lambda sighting: (sighting.mtime_ns, sighting.folder, sighting.name),
     "name": lambda sighting: (sighting.folder, sighting.name),
-    "none": None,
+    "none": lambda sighting: (sighting.folder, sighting.name),
 }
 
 
@@ -26,26 +26,28 @@ RANKS: dict[str, Callable[[Sighting], Rank] | None] = {
 class _Waiting:
     sighting: Sighting
     since: float
+    rank: Rank
 
 
 class Settling:
-    """Files that must stand still for `span` seconds (0: at once), then leave in the order of `rank`.
+    """Files that must stand still for `span` seconds (0: at once), then leave in `order`.
 
     At most `window` files are kept. When more come, the foremost stay and the rest is left to a later pass; `limit` is
     the rank from which on files may have been left. So the order holds over any number of files, if the caller says
-    when a pass over everything begins and ends. Without `rank` nothing is displaced: what comes to a full window is
-    left. Age is never taken from a file's own times, which may lie in the future: only from when *we* first saw it as
-    it is.
+    when a pass over everything begins and ends. With order "none" nothing is displaced: what comes to a full window
+    is left. Age is never taken from a file's own times, which may lie in the future: only from when *we* first saw it
+    as it is.
     """
 
-    def __init__(self, span: float, rank: Callable[[Sighting], Rank] | None, window: int) -> None:
+    def __init__(self, span: float, order: str, window: int) -> None:
         self._span = span
-        self._rank = rank
+        self._ordered = order != "none"
+        self._rank = _RANKS[order]
         self._window = window
         self._waiting: dict[Key, _Waiting] = {}
         self._queue: deque[tuple[float, Key]] = deque()  # in the order of `since`
-        self._due: list[tuple[Rank, Key]] = []  # a heap
-        self._limit: Rank | None = () if rank else None  # () is before every rank: nothing is known yet
+        self._due: list[Rank] = []  # a heap
+        self._limit: Rank | None = () if self._ordered else None  # () is before every rank: nothing is known yet
         self._hold: Rank | None = self._limit  # no file of this rank or behind leaves before the pass ends
         self.left_out = False  # files were left to a later pass
 
@@ -85,63 +87,62 @@ class Settling:
             if known.sighting.same_content(sighting):
                 return True
             del self._waiting[key]
-        if self._is_left(sighting):
+        rank = self._rank(sighting)
+        if self._is_left(rank):
             self.left_out = True
             return False
-        self._waiting[key] = _Waiting(sighting, now)
-        self._queue.append((now, key))
+        self._waiting[key] = _Waiting(sighting, now, rank)
+        if self._span:
+            self._queue.append((now, key))
+        else:
+            heapq.heappush(self._due, rank)
         if self.room < 0:
             self._displace()
-        if len(self._queue) > 2 * self._window:
-            self._queue = deque(entry for entry in self._queue if self._is_current(*entry))
+        elif len(self._queue) > 2 * self._window or len(self._due) > 2 * self._window:
+            self._forget_stale()
         return key in self._waiting
 
-    def _is_left(self, sighting: Sighting) -> bool:
-        if self._rank is None:
-            return self.room <= 0
-        return self._limit is not None and self._rank(sighting) >= self._limit
+    def _is_left(self, rank: Rank) -> bool:
+        if self._ordered:
+            return self._limit is not None and rank >= self._limit
+        return self.room <= 0
 
     def _displace(self) -> None:
         """Leave the hindmost quarter for later: rarely, so that it costs little per file."""
-        assert self._rank is not None
         self.left_out = True
-        ranked = sorted((self._rank(one.sighting), key) for key, one in self._waiting.items())
+        ranks = sorted(one.rank for one in self._waiting.values())
         kept = max(1, self._window * 3 // 4)
-        self._limit = ranked[kept][0]
-        for _rank, key in ranked[kept:]:
-            del self._waiting[key]
+        self._limit = ranks[kept]
+        for rank in ranks[kept:]:
+            del self._waiting[rank[-2:]]
+        self._forget_stale()
 
-    def _is_current(self, since: float, key: Key) -> bool:
-        known = self._waiting.get(key)
-        return known is not None and known.since == since
+    def _forget_stale(self) -> None:
+        """Drop what speaks of files that have gone, changed or been displaced."""
+        waiting = self._waiting
+        self._queue = deque((at, key) for at, key in self._queue if key in waiting and waiting[key].since == at)
+        self._due = [rank for rank in set(self._due) if (key := rank[-2:]) in waiting and waiting[key].rank == rank]
+        heapq.heapify(self._due)
 
     def take(self, now: float, room: int) -> list[Sighting]:
         """At most `room` files that have stood still long enough, in order; they are forgotten here."""
         self._ripen(now)
         taken: list[Sighting] = []
-        while self._due and len(taken) < room and (self._hold is None or self._due[0][0] < self._hold):
-            rank, key = heapq.heappop(self._due)
+        while self._due and len(taken) < room and (self._hold is None or self._due[0] < self._hold):
+            rank = heapq.heappop(self._due)
+            key = rank[-2:]
             known = self._waiting.get(key)
-            if known is not None and known.since + self._span <= now and self._rank_of(key) == rank:
+            if known is not None and known.rank == rank and known.since + self._span <= now:
                 del self._waiting[key]
                 taken.append(known.sighting)
         return taken
 
-    def _rank_of(self, key: Key) -> Rank | None:
-        known = self._waiting.get(key)
-        if known is None:
-            return None
-        return self._rank(known.sighting) if self._rank else ()
-
     def _ripen(self, now: float) -> None:
         while self._queue and self._queue[0][0] + self._span <= now:
             since, key = self._queue.popleft()
-            rank = self._rank_of(key)
-            if rank is not None and self._is_current(since, key):
-                heapq.heappush(self._due, (rank, key))
-        if len(self._due) > 2 * self._window:
-            self._due = [(rank, key) for rank, key in set(self._due) if rank == self._rank_of(key)]
-            heapq.heapify(self._due)
+            known = self._waiting.get(key)
+            if known is not None and known.since == since:
+                heapq.heappush(self._due, known.rank)
 
     def next_due(self) -> float | None:
         """Monotonic seconds when the next file may be complete; None when none waits."""
