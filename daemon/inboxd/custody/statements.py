@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Table, and_, bindparam, literal_column, null, or_
 
-from inboxd.custody.rows import reader
+from inboxd.custody.rows import rows_of
 from inboxd.custody.schema import failures, files, totals
 from inboxd.lifecycle import FINAL, TRANSITIONS, sources
 from inboxd.model import InboxFile, Outcome, State
@@ -55,12 +55,10 @@ class Statement:
         compiled = core.compile(dialect=dialect)
         self.text: str = compiled.string
         self.names: list[str] = [name.removeprefix("new_") for name in compiled.positiontup]
-        self._readers = [reader(name) for name in self.names]
 
     def run(self, connection: Connection, records: Sequence[InboxFile]) -> int:
         """Once for each record. Returns how many rows it hit."""
-        readers = self._readers
-        return self.run_plain(connection, [tuple([read(one) for read in readers]) for one in records])
+        return self.run_plain(connection, rows_of(records, self.names))
 
     def run_plain(self, connection: Connection, parameters: list[tuple[Any, ...]]) -> int:
         """Once for each tuple, in the order of `names`."""
