@@ -8,10 +8,12 @@ that no file name can forge a log line.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+LEVELS: tuple[Level, ...] = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,24 @@ def nowhere(event: Event, fields: dict[str, Any]) -> None:
 
 
 _sink: Sink = nowhere
+_levels: frozenset[str] = frozenset()
 
 
-def send_to(sink: Sink) -> None:
-    """From now on events go to `sink`."""
-    global _sink
-    _sink = sink
+def send_to(sink: Sink, levels: Iterable[str] = LEVELS) -> None:
+    """From now on events of these levels go to `sink`."""
+    global _sink, _levels
+    _sink, _levels = sink, frozenset(levels)
+
+
+def is_told(event: Event) -> bool:
+    """Somebody hears of it: worth its fields."""
+    return event.level in _levels
 
 
 def emit(event: Event, /, **fields: Any) -> None:
     """Something happened. Never raises, never blocks for long."""
-    _sink(event, fields)
+    if event.level in _levels:
+        _sink(event, fields)
 
 
 # The daemon

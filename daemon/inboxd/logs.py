@@ -113,7 +113,7 @@ def setup(options: LogOptions) -> None:
         diagnose=False, backtrace=False, catch=True,
     )  # fmt: skip
     least = logger.level(options.level).no
-    events.send_to(lambda event, fields: _send(event, fields, least))
+    events.send_to(_send, [level for level in events.LEVELS if logger.level(level).no >= least])
     logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
@@ -145,9 +145,8 @@ def _write_stderr(text: str) -> None:
             return  # nobody reads any more; the daemon goes on
 
 
-def _send(event: Event, fields: dict[str, Any], least: int) -> None:
-    if logger.level(event.level).no >= least:
-        logger.bind(event=event, fields=fields).log(event.level, "{}", wording(event, fields))
+def _send(event: Event, fields: dict[str, Any]) -> None:
+    logger.bind(event=event, fields=fields).log(event.level, "{}", wording(event, fields))
 
 
 def _terminal(record: Any) -> str:

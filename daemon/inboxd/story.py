@@ -23,7 +23,7 @@ class Story:
 
     def claimed(self, taken: Taken) -> None:
         """Files are ours now, or were not to be had."""
-        for file in taken.claimed:
+        for file in taken.claimed if events.is_told(events.FILE_CLAIMED) else ():
             emit(events.FILE_CLAIMED, **_fields(file))
         for file in taken.gone:
             emit(events.FILE_ABANDONED, **_fields(file), reason=file.reason)

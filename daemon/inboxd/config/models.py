@@ -51,7 +51,7 @@ class Workers(Section):
     """At most so many files are dispatched together; an idle worker gets at once what there is."""
     max_memory: Size = 512 << 20
     """A worker whose resident memory is above this is recycled (replaced by a fresh one) after the file in progress."""
-    max_files: Count = 5000
+    max_files: Count = 100_000
     """A worker is recycled after so many files."""
     timeout: Interval = 600.0
     """The longest a handler may take for one file; then its whole process group is killed."""

@@ -65,7 +65,7 @@ class Settling:
     @property
     def drained(self) -> bool:
         """So few are left that a new pass is worth its while, if files were left out."""
-        return len(self._waiting) <= self._window // 2
+        return len(self._waiting) <= self._window // 4
 
     def begin_pass(self) -> None:
         """Everything will be noted from now on. What may be behind an unseen file is held until the end."""
@@ -115,7 +115,10 @@ class Settling:
         self._limit = ranks[kept]
         for rank in ranks[kept:]:
             del self._waiting[rank[-2:]]
-        self._forget_stale()
+        if self._span:
+            self._forget_stale()
+        else:
+            self._due = ranks[:kept]  # all that wait are due, and what is sorted is a heap
 
     def _forget_stale(self) -> None:
         """Drop what speaks of files that have gone, changed or been displaced."""
