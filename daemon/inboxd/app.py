@@ -139,7 +139,8 @@ class App:
             self.config.secret_variables,
         )  # fmt: skip
         self.pool.take_generation(self.config.stop_grace)
-        self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock)
+        known = self.config.state / "ledger.id"
+        self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock, known)
         self.history = History(self.config.ledger_url)
         lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
         dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)

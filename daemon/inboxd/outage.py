@@ -38,11 +38,16 @@ class Outages:
         known.again = now + known.pause
         return known.pause
 
-    def end(self, what: str) -> None:
-        """It works."""
+    def end(self, what: str) -> bool:
+        """It works. True when it was away until now."""
         known = self._open.pop(what, None)
         if known is not None:
             emit(events.RESUMED, reason=known.reason, seconds=self._clock.monotonic() - known.since)
+        return known is not None
+
+    def is_away(self, what: str) -> bool:
+        """It was away when it was last tried."""
+        return what in self._open
 
     def must_wait(self, what: str) -> bool:
         """It is away, and it is too early to try again."""

@@ -131,6 +131,8 @@ class Pipeline:
         now, found = self._clock.monotonic(), []
         room = self.dispatcher.room(self.lanes.values())
         for lane in self.dispatcher.in_turn(self.lanes.values()):
+            if self.outages.is_away(lane.name):
+                continue  # what it has finished can't leave: more of it would only pile up in work/
             room -= lane.refill(self.ledger, room, self._clock.time())
             lane.view.look(_LOOK)
             if not lane.may_claim(now):
@@ -183,7 +185,8 @@ class Pipeline:
             except OSError as error:
                 self.outages.begin(lane.name, f"{lane.name}: no delivery to {error.filename}: {error.strerror}")
                 continue
-            self.outages.end(lane.name)
+            if self.outages.end(lane.name):
+                lane.view.rescan()  # nobody has looked meanwhile
             lane.decided = []
             lane.with_results.clear()
             self._moved.append((lane, moved))
@@ -247,7 +250,11 @@ class Pipeline:
             return 0.0  # a hash has come in whose twin is still to be looked for
         now, wall = self._clock.monotonic(), self._clock.time()
         room = self.dispatcher.room(self.lanes.values())
-        moments = [lane.next_wake(now, wall, room, draining=self.draining) for lane in self.lanes.values()]
+        moments = [
+            lane.next_wake(now, wall, room, draining=self.draining)
+            for lane in self.lanes.values()
+            if not self.outages.is_away(lane.name)
+        ]
         if any(lane.decided and not self.outages.must_wait(lane.name) for lane in self.lanes.values()):
             moments.append(now)
         elif self.outages.reasons():

@@ -71,3 +71,16 @@ def test_an_outage_of_the_server(on_postgres: Site, postgres: Postgres) -> None:
         wait_finished(site, 100, timeout=40)
         assert inboxd_json(site.config, "status")["degraded"] == []
     assert_sound(site, calm=True, finished=True)
+
+
+def test_another_database_in_its_place_is_refused(on_postgres: Site, postgres: Postgres) -> None:
+    """An empty one would make everything in work/ look unknown."""
+    site = on_postgres
+    with run_daemon(site.config):
+        site.drop_all(files(3))
+        wait_finished(site, 3)
+    site.write(ledger=postgres.url(postgres.create()))
+    with run_daemon(site.config, ready=False) as daemon:
+        assert daemon.wait() > 0
+        assert "ledger.id" in daemon.output()
+        assert "restore it from a backup" in daemon.output()
