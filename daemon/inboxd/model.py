@@ -165,8 +165,7 @@ class Failure:
     charged: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What became of one file of an order; made by the worker, or by the supervisor for a dead one."""
 
     file_id: str

@@ -1,7 +1,8 @@
 """What the daemon and a child say to each other, and how it is framed.
 
-A message is one JSON object behind a length of four bytes, big-endian, on a stream socket. JSON and not pickle: a
-child runs foreign code, and nothing it sends may run in the daemon. Surrogate escapes pass through as \\udcXX.
+A message is one JSON object behind a length of four bytes, big-endian, on a stream socket; the files of an order and
+its reports are arrays in it, each value at its place. JSON and not pickle: a child runs foreign code, and nothing it
+sends may run in the daemon. Surrogate escapes pass through as \\udcXX.
 
 Beside the socket, each worker owns a *mark*: a small file that says, in one pwrite(2), which file of which batch it
 is at. The mark outlives both processes, so a death is charged to that file alone (see read_mark).
@@ -14,7 +15,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from inboxd.model import Ending, Report
 
@@ -55,8 +56,7 @@ class Setup:
     path: tuple[str, ...] = ()  # put before sys.path, so that a handler beside the configuration is found
 
 
-@dataclass(frozen=True, slots=True)
-class OrderedFile:
+class OrderedFile(NamedTuple):
     """One file as a worker sees it."""
 
     id: str
@@ -169,7 +169,7 @@ def _setup(fields: dict[str, Any]) -> Setup:
 
 
 def _order(fields: dict[str, Any]) -> Order:
-    return Order(**{**fields, "files": tuple(OrderedFile(**file) for file in fields["files"])})
+    return Order(**{**fields, "files": tuple(OrderedFile(*file) for file in fields["files"])})
 
 
 def _reports(fields: dict[str, Any]) -> Reports:
@@ -194,9 +194,10 @@ def _check(found: dict[str, Any], **kinds: type) -> None:
             raise TypeError(f"{name} is no {kind.__name__}")
 
 
-def _report(fields: dict[str, Any]) -> Report:
+def _report(values: list[Any]) -> Report:
     """A child runs foreign code: the types it sends are checked, so that a wrong one can't surface far from here."""
-    report = Report(**{**fields, "ending": Ending(fields["ending"])})
+    file_id, ending, *rest = values
+    report = Report(file_id, Ending(ending), *rest)
     texts = (report.file_id, report.error_class, report.message, report.detail, report.output)
     "".join(texts)  # raises TypeError for anything but text
     if not isinstance(report.result, dict | None):

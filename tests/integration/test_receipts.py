@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 
 import pytest
 import sqlalchemy as sa
@@ -43,7 +42,7 @@ setup = Setup({"main": HandlerSpec(given["python"], options=given["options"])},
               {"lake": DatabaseSpec(given["url"], 20.0)}, (given["path"],))
 handlers = Handlers(setup)
 assert handlers.load() == {}
-report = handlers.run("main", OrderedFile(**given["file"]))
+report = handlers.run("main", OrderedFile(*given["file"]))
 print(json.dumps([report.ending, report.message]))
 handlers.close()
 """
@@ -77,7 +76,7 @@ def start_child(handlers, lake, module, file, **options):
     )
     given = {
         "python": f"{module}:handle", "options": options, "url": lake.url, "path": str(handlers.folder),
-        "file": asdict(file),
+        "file": file,
     }  # fmt: skip
     child.stdin.write(json.dumps(given).encode())
     child.stdin.close()

@@ -288,9 +288,8 @@ with path.open("wb") as out:
     out.write(b"a,b\\n")
     for n in range(100_000):
         out.write(line % n)
-import dataclasses
 found = path.stat()
-file = dataclasses.replace(rig.file(), path=str(path), size=found.st_size, ino=found.st_ino, mtime_ns=found.st_mtime_ns)
+file = rig.file()._replace(path=str(path), size=found.st_size, ino=found.st_ino, mtime_ns=found.st_mtime_ns)
 report = rig.run(opened, file)
 print(report.result["rows"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - small)
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,11 @@ class HandlerRig:
             file_id, str(path), name, found.st_size, 1, str(self.folder / f"{file_id}-results"),
             dev=found.st_dev, ino=found.st_ino, mtime_ns=found.st_mtime_ns,
         )  # fmt: skip
-        return replace(ordered, **fields)
+        return ordered._replace(**fields)
 
     def repeated(self, file: OrderedFile) -> OrderedFile:
         """The same file in its second attempt."""
-        return replace(file, attempt=2)
+        return file._replace(attempt=2)
 
     def run(self, handlers: Handlers, file: OrderedFile | None = None) -> Report:
         return handlers.run("main", file or self.file())

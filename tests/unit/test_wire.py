@@ -142,18 +142,25 @@ def test_what_is_no_message_is_refused(body: bytes) -> None:
         ("file_id", 7), ("file_id", None), ("ending", "fine"), ("ending", []), ("ending", None), ("seconds", "1"),
         ("seconds", -1.0), ("seconds", float("nan")), ("seconds", float("inf")), ("seconds", None), ("after", "soon"),
         ("after", float("inf")), ("after", -0.5), ("result", [1]), ("result", "text"), ("message", None), ("detail", 1),
-        ("output", {}), ("error_class", []), ("else", 1),
+        ("output", {}), ("error_class", []),
     ],
 )  # fmt: skip
 def test_a_report_of_wrong_types_is_refused(name: str, value: Any) -> None:
-    fields = {
-        "kind": "reports",
-        "batch": ID,
-        "last": True,
-        "reports": [{"file_id": ID, "ending": "failed", name: value}],
-    }
+    report = list(Report(ID, Ending.FAILED)._replace(**{name: value}))
     with pytest.raises(BrokenFrame):
-        decode(json.dumps(fields).encode())
+        decode(_with_reports(report))
+
+
+@pytest.mark.parametrize(
+    "report", [[], [ID], [*Report(ID, Ending.FAILED), 1], {"file_id": ID, "ending": "failed"}, "report", None, 7]
+)
+def test_a_report_of_wrong_shape_is_refused(report: Any) -> None:
+    with pytest.raises(BrokenFrame):
+        decode(_with_reports(report))
+
+
+def _with_reports(*reports: Any) -> bytes:
+    return json.dumps({"kind": "reports", "batch": ID, "last": True, "reports": reports}).encode()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from inboxd.model import Ending, Report
@@ -96,7 +96,7 @@ class Assignment:
             return [self._charge(file, death) for file in left]
         message, detail = f"batch died: {death.text}", death.detail
         bisected = Report("", Ending.RELEASED, message=message, detail=detail, begun=False, bisect=True)
-        return [replace(bisected, file_id=file.id) for file in left]
+        return [bisected._replace(file_id=file.id) for file in left]
 
 
 def released(order: Order, message: str) -> list[Report]:

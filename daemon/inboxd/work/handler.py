@@ -7,7 +7,6 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from inboxd.model import Ending, Report
@@ -69,7 +68,7 @@ class Handlers:
         self._receipts.new_run()
         began = time.monotonic()
         report = self._run_one(inbox, file)
-        report = replace(report, seconds=time.monotonic() - began, pid=os.getpid())
+        report = report._replace(seconds=time.monotonic() - began, pid=os.getpid())
         return _after(file, report)
 
     def _refusal(self, inbox: str, file: OrderedFile) -> Report | None:
@@ -104,13 +103,13 @@ class Handlers:
         """Run a batch handler on all files at once. A failure of the whole asks for its halves (`bisect`)."""
         refusal = self._refusal(inbox, files[0])
         if refusal is not None:
-            return [replace(refusal, file_id=file.id) for file in files]
+            return [refusal._replace(file_id=file.id) for file in files]
         self._receipts.new_run()
         begin(0)
         began = time.monotonic()
         reports = self._run_together(inbox, files)
         seconds = (time.monotonic() - began) / len(files)
-        reports = [replace(report, seconds=seconds, pid=os.getpid()) for report in reports]
+        reports = [report._replace(seconds=seconds, pid=os.getpid()) for report in reports]
         return [_after(file, report) for file, report in zip(files, reports, strict=True)]
 
     def _run_together(self, inbox: str, files: Sequence[OrderedFile]) -> list[Report]:
@@ -137,14 +136,14 @@ def _after(file: OrderedFile, report: Report) -> Report:
             clear_results(file)
             return report
         if (found.st_size, found.st_mtime_ns) != (file.size, file.mtime_ns) and not report.message:
-            report = replace(report, message="the file was changed while the handler ran")
-        return replace(report, results=has_results(file))
+            report = report._replace(message="the file was changed while the handler ran")
+        return report._replace(results=has_results(file))
     except FileNotFoundError:
         return _input_changed(report, "the handler removed its input")
     except OSError as error:
-        return replace(judge(file.id, error), seconds=report.seconds, pid=report.pid)
+        return judge(file.id, error)._replace(seconds=report.seconds, pid=report.pid)
 
 
 def _input_changed(report: Report, message: str) -> Report:
-    changed = replace(report, ending=Ending.INPUT_CHANGED, message=message, error_class="InputChanged", result=None)
-    return replace(changed, begun=True, bisect=False, after=None)
+    changed = report._replace(ending=Ending.INPUT_CHANGED, message=message, error_class="InputChanged", result=None)
+    return changed._replace(begun=True, bisect=False, after=None)

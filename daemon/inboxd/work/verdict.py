@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from inboxd.model import Ending, Report
@@ -116,4 +115,4 @@ def batch_failed(files: Sequence[OrderedFile], error: BaseException) -> list[Rep
         message, detail = f"the batch failed as a whole: {type(error).__name__}: {words(error)}", _trace(error)
     again = Report("", Ending.RELEASED, message=message, detail=detail, begun=False, bisect=True)
     done = error.file_id if isinstance(error, AlreadyDone) else ""
-    return [judge(file.id, error) if file.id == done else replace(again, file_id=file.id) for file in files]
+    return [judge(file.id, error) if file.id == done else again._replace(file_id=file.id) for file in files]

@@ -15,7 +15,6 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from types import FrameType
 
@@ -183,7 +182,7 @@ def hash_file(file: OrderedFile, kind: str) -> Report:
         report = Report(file.id, Ending.FAILED, error_class=type(error).__name__, message=str(error))
     else:
         report = Report(file.id, Ending.HASHED, result={kind: digest})
-    return replace(report, seconds=time.monotonic() - start, pid=os.getpid())
+    return report._replace(seconds=time.monotonic() - start, pid=os.getpid())
 
 
 def _resident() -> int:
