@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inboxd.intake.settle import Settling, read_digest
 from inboxd.intake.strange import Strangers
@@ -18,9 +18,9 @@ def seen(name: str, *, version: int = 0, folder: str = "", regular: bool = True,
     return Sighting("a", folder, name, 1, 2, version, version, regular, links)
 
 
-def known(span: float, order: str = "name", window: int = 100) -> Settling:
+def known(span: float, order: str = "name", window: int = 100, later: int = 100) -> Settling:
     """Everything has been looked through once, and nothing was found."""
-    settling = Settling(span, order, window)
+    settling = Settling(span, order, window, later)
     settling.begin_pass()
     settling.end_pass()
     return settling
@@ -138,10 +138,10 @@ def test_by_arrival_then_by_name(times: list[int]) -> None:
 
 
 @settings(max_examples=200)
-@given(st.permutations(range(60)), st.integers(1, 12), st.integers(1, 12), st.integers(1, 7))
-def test_the_order_holds_beyond_the_window(files: list[int], window: int, room: int, budget: int) -> None:
+@given(st.permutations(range(60)), st.integers(1, 12), st.integers(0, 20), st.integers(1, 12), st.integers(1, 7))
+def test_the_order_holds_beyond_the_window(files: list[int], window: int, later: int, room: int, budget: int) -> None:
     """Passes in slices, files taken in between: still every file once, and in order."""
-    settling, there = Settling(0.0, "name", window), dict.fromkeys(files)
+    settling, there = Settling(0.0, "name", window, later), dict.fromkeys(files)
     taken: list[int] = []
     while there:
         settling.begin_pass()
@@ -158,13 +158,16 @@ def test_the_order_holds_beyond_the_window(files: list[int], window: int, room: 
 
 
 def _take(settling: Settling, room: int, there: dict[int, None], taken: list[int]) -> None:
+    for _folder, name in settling.recall() if settling.may_recall else ():
+        if int(name) in there:
+            settling.note(seen(name), 1.0)
     for one in settling.take(1.0, room):
         taken.append(int(one.name))
         del there[int(one.name)]
 
 
 def test_nothing_leaves_before_all_has_been_seen_once() -> None:
-    settling = Settling(0.0, "name", 100)
+    settling = Settling(0.0, "name", 100, 100)
     settling.begin_pass()
     settling.note(seen("b"), 1.0)
     assert settling.take(1.0, 9) == []
@@ -174,14 +177,14 @@ def test_nothing_leaves_before_all_has_been_seen_once() -> None:
 
 
 def test_without_order_files_leave_during_the_first_pass() -> None:
-    settling = Settling(0.0, "none", 2)
+    settling = Settling(0.0, "none", 2, 100)
     settling.begin_pass()
     assert settling.note(seen("b"), 1.0)
     assert names(settling.take(1.0, 9)) == ["b"]
 
 
 def test_without_order_a_full_window_takes_no_more() -> None:
-    settling = Settling(0.0, "none", 2)
+    settling = Settling(0.0, "none", 2, 100)
     assert [settling.note(seen(name), 1.0) for name in "abc"] == [True, True, False]
     assert settling.left_out
     assert settling.room == 0
@@ -189,12 +192,35 @@ def test_without_order_a_full_window_takes_no_more() -> None:
     assert settling.note(seen("a"), 1.0)  # known already
 
 
+def test_what_was_put_aside_has_stood_still_meanwhile() -> None:
+    settling = known(5.0, window=4, later=100)
+    for number in range(10):
+        settling.note(seen(f"{number}"), 10.0)
+    assert names(settling.take(15.0, 99)) == ["0", "1", "2"]
+    recalled = settling.recall()
+    assert [name for _folder, name in recalled] == ["3", "4", "5", "6"]
+    for _folder, name in recalled:
+        settling.note(seen(name, version=name == "4"), 16.0)
+    assert names(settling.take(16.0, 99)) == ["3", "5", "6"]  # 4 has changed
+    assert names(settling.take(21.0, 99)) == ["4"]
+
+
+def test_what_comes_before_those_put_aside_goes_first() -> None:
+    settling = known(0.0, window=4, later=100)
+    for number in range(10, 20):
+        settling.note(seen(f"{number}"), 1.0)
+    settling.note(seen("05"), 1.0)
+    settling.note(seen("15a"), 1.0)
+    assert names(settling.take(1.0, 2)) == ["05", "10"]
+
+
 class AnyStory(RuleBasedStateMachine):
     """Whatever is noted, taken and forgotten: the window holds, and a full pass finds all that is there."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.settling = known(0.0, "arrival", window=5)
+    @initialize(later=st.integers(0, 9), span=st.sampled_from([0.0, 2.5]))
+    def begin(self, later: int, span: float) -> None:
+        self.settling = known(span, "arrival", window=5, later=later)
+        self.most = 5 + later
         self.there: dict[str, int] = {}
         self.now = 0.0
 
@@ -216,21 +242,31 @@ class AnyStory(RuleBasedStateMachine):
         for one in taken:
             assert self.there.pop(one.name) == one.size
 
+    @precondition(lambda self: self.settling.may_recall)
+    @rule()
+    def recall(self) -> None:
+        for _folder, name in self.settling.recall():
+            if name in self.there:
+                self.settling.note(seen(name, version=self.there[name]), self.now)
+
     @rule()
     def look_through(self) -> None:
+        self.now += 1.0
         self.settling.begin_pass()
         for name, version in self.there.items():
             self.settling.note(seen(name, version=version), self.now)
         self.settling.end_pass()
-        assert self.settling.left_out or len(self.settling) == len(self.there)
+        assert self.settling.left_out or len(self.settling) >= len(self.there)
 
     @invariant()
     def is_bounded(self) -> None:
-        assert len(self.settling) <= 5
+        assert len(self.settling) <= self.most
 
     def teardown(self) -> None:
-        for _ in range(20):
+        for _ in range(40):
             self.look_through()
+            if self.settling.may_recall:
+                self.recall()
             self.take(6)
         assert not self.there
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from inboxd.errors import PreconditionError
 from inboxd.events import emit
 from inboxd.intake import mounts
 from inboxd.intake.companions import Companions
-from inboxd.intake.hints import Heard, Hints
+from inboxd.intake.hints import Hints
 from inboxd.intake.match import Matcher
 from inboxd.intake.scan import Scan
 from inboxd.intake.settle import Settling
@@ -29,7 +29,8 @@ from inboxd.intake.strange import Strangers
 from inboxd.intake.watch import Watch, why_poll
 from inboxd.model import Sighting
 
-WINDOW = 20_000  # files kept in memory while they settle; the rest waits for a later pass
+WINDOW = 5_000  # files kept while they settle
+LATER = 40_000  # files put aside until there is room for them; the rest waits for a later pass
 _POLL = 2.0  # seconds between two passes where there are no events
 _AWAY = 1.0  # seconds between two looks for a folder that is away
 
@@ -48,7 +49,7 @@ class InboxView:
         self._every = rescan
         self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
         span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
-        self._settling = Settling(span, rules.order, WINDOW)
+        self._settling = Settling(span, rules.order, WINDOW, LATER)
         self._strangers = Strangers()
         self._companions = _companions(rules)
         self._hints = Hints()
@@ -161,13 +162,15 @@ class InboxView:
         if due or (self._settling.left_out and self._settling.drained and self._scan is None):
             self.rescan()
         self._again |= heard.folders
-        self._look_at(heard, now)
+        self._look_at(heard.names, now)
         self._advance(budget, now)
+        if self._settling.may_recall:
+            self._look_at(self._settling.recall(), now)
         self.backlog = max(self.backlog, len(self._settling), self._seen)
 
-    def _look_at(self, heard: Heard, now: float) -> None:
+    def _look_at(self, keys: Iterable[tuple[str, str]], now: float) -> None:
         by_folder: dict[str, list[str]] = {}
-        for folder, name in heard.names:
+        for folder, name in keys:
             by_folder.setdefault(folder, []).append(name)
         for folder, names in by_folder.items():
             try:
@@ -325,7 +328,7 @@ class InboxView:
         moments = [self._next_scan, self._strangers.next_due()]
         if self._satisfied:  # else whoever takes files knows when there is room again
             moments.append(self._settling.next_due())
-        if self._may_advance():
+        if self._may_advance() or self._settling.may_recall:
             moments.append(0.0)
         soonest = min(moment for moment in moments if moment is not None)
         return max(soonest, self._clock.monotonic())
@@ -370,7 +373,7 @@ class InboxView:
             return f"it is complete and waits for its turn ({len(self._settling)} files wait here)"
         if self._companions is not None:
             return self._companions.explain(folder, name)
-        if self._settling.left_out:
+        if self._settling.is_crowded:
             return f"it waits for its turn ({self.backlog} files wait here)"
         pending = "now" if self._scan or self._again else f"in {max(0.0, self._next_scan - now):.0f} s at the latest"
         return f"it has not been seen yet; the inbox is looked through {pending}"

@@ -6,13 +6,9 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from inboxd.intake.later import Before, Key, Later, Rank
 from inboxd.model import Sighting
-
-Key = tuple[str, str]
-
-Rank = tuple[Any, ...]
 
 #: What comes first, by the order of an inbox; folder and name stand at the end of each rank.
 _RANKS: dict[str, Callable[[Sighting], Rank]] = {
@@ -32,14 +28,16 @@ class _Waiting:
 class Settling:
     """Files that must stand still for `span` seconds (0: at once), then leave in `order`.
 
-    At most `window` files are kept. When more come, the foremost stay and the rest is left to a later pass; `limit` is
-    the rank from which on files may have been left. So the order holds over any number of files, if the caller says
-    when a pass over everything begins and ends. With order "none" nothing is displaced: what comes to a full window
-    is left. Age is never taken from a file's own times, which may lie in the future: only from when *we* first saw it
-    as it is.
+    At most `window` files are kept whole. When more come, the foremost stay, the next ones are put aside as `Later`,
+    and `recall` names them when there is room. Beyond that files are left to a later pass; `limit` is the rank from
+    which on files may have been left. So the order holds over any number of files, if the caller says when a pass over
+    everything begins and ends. With order "none" nothing is put aside: what comes to a full window is left. Age is
+    never taken from a file's own times, which may lie in the future: only from when *we* first saw it as it is.
+
+    The ranks of what is kept whole, of what is put aside and of what is left never overlap.
     """
 
-    def __init__(self, span: float, order: str, window: int) -> None:
+    def __init__(self, span: float, order: str, window: int, later: int) -> None:
         self._span = span
         self._ordered = order != "none"
         self._rank = _RANKS[order]
@@ -47,12 +45,16 @@ class Settling:
         self._waiting: dict[Key, _Waiting] = {}
         self._queue: deque[tuple[float, Key]] = deque()  # in the order of `since`
         self._due: list[Rank] = []  # a heap
+        self._later = Later(later)
+        self._edge: Rank | None = None  # what is put aside begins here
         self._limit: Rank | None = () if self._ordered else None  # () is before every rank: nothing is known yet
         self._hold: Rank | None = self._limit  # no file of this rank or behind leaves before the pass ends
+        self._recalled: dict[Key, Before] = {}
+        self._aside: dict[Key, Before] = {}  # what was put aside when the pass under way began
         self.left_out = False  # files were left to a later pass
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._later)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._waiting
@@ -65,7 +67,7 @@ class Settling:
     @property
     def drained(self) -> bool:
         """So few are left that a new pass is worth its while, if files were left out."""
-        return len(self._waiting) <= self._window // 4
+        return not self._later and len(self._waiting) <= self._window // 4
 
     def begin_pass(self) -> None:
         """Everything will be noted from now on. What may be behind an unseen file is held until the end."""
@@ -74,10 +76,30 @@ class Settling:
         if self.drained:
             self._limit = None
             self.left_out = False
+        self._aside = self._later.by_key()
 
     def end_pass(self) -> None:
         """Everything has been noted."""
         self._hold = None
+        self._aside = {}
+
+    @property
+    def is_crowded(self) -> bool:
+        """There are files that are not kept whole."""
+        return self.left_out or bool(self._later)
+
+    @property
+    def may_recall(self) -> bool:
+        """There is room for files that were put aside."""
+        return bool(self._later) and len(self._waiting) <= self._window // 2
+
+    def recall(self) -> list[Key]:
+        """The foremost files that were put aside: look at them, and note them again."""
+        self._recalled = self._later.take(self.room)
+        self._edge = self._later.foremost()
+        for key in self._recalled:
+            self._aside.pop(key, None)
+        return list(self._recalled)
 
     def note(self, sighting: Sighting, now: float) -> bool:
         """Seen. A file that has changed starts to wait again. False when it was left for a later pass."""
@@ -87,41 +109,61 @@ class Settling:
             if known.sighting.same_content(sighting):
                 return True
             del self._waiting[key]
+        aside = self._aside.get(key)
+        if aside is not None and aside.is_as(sighting):
+            return True
         rank = self._rank(sighting)
         if self._is_left(rank):
             self.left_out = True
             return False
-        self._waiting[key] = _Waiting(sighting, now, rank)
-        if self._span:
-            self._queue.append((now, key))
+        before = self._recalled.get(key)
+        since = before.since if before is not None and before.is_as(sighting) else now
+        if self._edge is not None and rank >= self._edge:
+            self._put_aside(rank, sighting, since)
         else:
-            heapq.heappush(self._due, rank)
-        if self.room < 0:
-            self._displace()
-        elif len(self._queue) > 2 * self._window or len(self._due) > 2 * self._window:
-            self._forget_stale()
-        return key in self._waiting
+            self._keep(key, _Waiting(sighting, since, rank), now)
+        return True
 
     def _is_left(self, rank: Rank) -> bool:
         if self._ordered:
             return self._limit is not None and rank >= self._limit
         return self.room <= 0
 
+    def _keep(self, key: Key, one: _Waiting, now: float) -> None:
+        self._waiting[key] = one
+        if one.since + self._span <= now:
+            heapq.heappush(self._due, one.rank)
+        else:
+            self._queue.append((one.since, key))
+        if self.room < 0:
+            self._displace()
+        elif len(self._queue) > 2 * self._window or len(self._due) > 2 * self._window:
+            self._forget_stale()
+
     def _displace(self) -> None:
-        """Leave the hindmost quarter for later: rarely, so that it costs little per file."""
-        self.left_out = True
+        """Put the hindmost quarter aside: rarely, so that it costs little per file."""
         ranks = sorted(one.rank for one in self._waiting.values())
         kept = max(1, self._window * 3 // 4)
-        self._limit = ranks[kept]
+        self._edge = ranks[kept]
         for rank in ranks[kept:]:
-            del self._waiting[rank[-2:]]
+            one = self._waiting.pop(rank[-2:])
+            self._put_aside(rank, one.sighting, one.since)
         if self._span:
             self._forget_stale()
         else:
             self._due = ranks[:kept]  # all that wait are due, and what is sorted is a heap
 
+    def _put_aside(self, rank: Rank, sighting: Sighting, since: float) -> None:
+        if self._limit is not None and rank >= self._limit:
+            return
+        self._later.add(rank, sighting, since)
+        if self._later.is_full:
+            self.left_out = True
+            self._limit = self._later.leave()
+            self._edge = self._later.foremost()
+
     def _forget_stale(self) -> None:
-        """Drop what speaks of files that have gone, changed or been displaced."""
+        """Drop what speaks of files that have gone, changed or been put aside."""
         waiting = self._waiting
         self._queue = deque((at, key) for at, key in self._queue if key in waiting and waiting[key].since == at)
         self._due = [rank for rank in set(self._due) if (key := rank[-2:]) in waiting and waiting[key].rank == rank]
