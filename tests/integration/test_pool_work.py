@@ -24,6 +24,15 @@ def test_each_file_of_each_order_is_reported_once(tmp_path):
         assert pool.pool.reports() == []
 
 
+@pytest.mark.parametrize("many", [3, 20])
+def test_nobody_waits_for_a_long_neighbour(tmp_path, many):
+    """Quick files' reports travel together, but not behind one that never ends; and its end is not their end."""
+    with rig(tmp_path) as pool:
+        order = pool.dispatch("by_name", *(f"quick-{n}" for n in range(many - 1)), "sleep", "never")
+        wait_until(lambda: (pool.collect(), len(pool.reports[order.batch]))[1] >= many - 1, "the quick files' reports")
+        assert set(endings(pool.reports[order.batch])) == {Ending.PROCESSED}
+
+
 def test_look_ahead_is_bounded_and_released_by_a_drain(tmp_path):
     with rig(tmp_path) as pool:
         assert (pool.pool.idle(), pool.pool.free()) == (1, 2)

@@ -16,6 +16,7 @@ _LARGEST_RESULT = 64 * 1024  # bytes of JSON
 _DEEPEST_RESULT = 64  # objects and lists in one another
 _LARGEST_DETAIL = 16 * 1024  # characters of a traceback
 _LARGEST_MESSAGE = 2000  # characters
+_to_json = json.JSONEncoder(allow_nan=False).encode
 _UNCHARGED: dict[type[BaseException], Ending] = {DatabaseAway: Ending.UNAVAILABLE, DatabaseUnusable: Ending.BROKEN}
 
 
@@ -28,7 +29,7 @@ def succeeded(file_id: str, returned: Any) -> Report:
     if not isinstance(returned, dict):
         return _bad_result(file_id, f"it returned a {type(returned).__name__}")
     try:
-        text = json.dumps(returned, allow_nan=False)
+        text = _to_json(returned)
     except Exception as error:  # noqa: BLE001 - its values may be objects of any kind, and run the user's code
         return _bad_result(file_id, f"its result is no JSON: {words(error)}")
     if len(text) > _LARGEST_RESULT:

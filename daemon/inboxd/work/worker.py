@@ -7,25 +7,27 @@ generation lock, is only held: it tells the next daemon that this one's workers 
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 import signal
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from io import FileIO
 from types import FrameType
 
 from inboxd.model import Ending, Report
-from inboxd.wire import Frames, Mark, Message, Order, OrderedFile, Ready, Reports, Setup, encode, write_mark
+from inboxd.wire import Frames, Mark, Message, Order, OrderedFile, Ready, Setup, encode, write_mark
 from inboxd.work.handler import Handlers
 from inboxd.work.surroundings import Surroundings, watch_for_faults
+from inboxd.work.telling import Telling
 
 _READ = 256 * 1024
 _FEW = 8  # files in a batch whose reports are told one by one
-_FLUSH_AFTER = 0.020  # seconds; reports of quick files travel together
+_LOOK_AFTER = 0.020  # seconds between two looks at our memory
 _GROWTH = 16 << 20  # bytes
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -39,15 +41,15 @@ class Worker:
 
     def __init__(self, connection: socket.socket, mark_fd: int) -> None:
         self._socket = connection
+        self._speaking = threading.Lock()
         self._mark_fd = mark_fd
         self._messages = self._receive()
         self._stopping = False
         self._waiting = False
-        self._reports: list[Report] = []
-        self._flushed = 0.0  # monotonic seconds
+        self._telling = Telling(self._say)
+        self._looked = 0.0  # monotonic seconds
         self._orders = 0
         self._daemon = os.getppid()
-        self._rss = 0  # bytes
         self._settled = 0  # bytes, after the last collection
 
     def serve(self) -> None:
@@ -71,7 +73,7 @@ class Worker:
     # Orders
 
     def _run(self, order: Order) -> None:
-        self._flushed = time.monotonic()
+        self._telling.begin(order.batch)
         self._orders += 1
         if order.hash:
             self._each(order, lambda file: hash_file(file, order.hash))
@@ -81,31 +83,40 @@ class Worker:
             self._each(order, lambda file: self._handlers.run(order.inbox, file))
         if order.files:
             self._mark(order, len(order.files))
-        self._flush(order, last=True)
+        self._collect_if_grown()
+        self._telling.tell(last=True)
 
     def _each(self, order: Order, run: Callable[[OrderedFile], Report]) -> None:
-        patience = _FLUSH_AFTER if len(order.files) > _FEW else 0.0  # nobody waits for a long neighbour's end
+        one_by_one = len(order.files) <= _FEW
         for index, file in enumerate(order.files):
             if self._stopping or os.getppid() != self._daemon:
                 self._give_back(order.files[index:])
                 return
             self._mark(order, index)
-            self._reports.append(run(file))
+            self._telling.add(run(file))
             self._tidy()
-            if time.monotonic() - self._flushed >= patience and index + 1 < len(order.files):
-                self._flush(order, last=False)
+            if index + 1 < len(order.files):
+                self._between(one_by_one)
+
+    def _between(self, one_by_one: bool) -> None:
+        if time.monotonic() - self._looked >= _LOOK_AFTER:
+            self._collect_if_grown()
+        if one_by_one:
+            self._telling.tell(last=False)
 
     def _together(self, order: Order) -> None:
         if self._stopping:
             self._give_back(order.files)
             return
         begin = partial(self._mark, order)
-        self._reports += self._handlers.run_batch(order.inbox, order.files, begin)
+        for report in self._handlers.run_batch(order.inbox, order.files, begin):
+            self._telling.add(report)
         self._tidy()
 
     def _give_back(self, files: Sequence[OrderedFile]) -> None:
         message = "not begun: its worker was asked to end"
-        self._reports += [Report(file.id, Ending.RELEASED, message=message, begun=False) for file in files]
+        for file in files:
+            self._telling.add(Report(file.id, Ending.RELEASED, message=message, begun=False))
 
     def _mark(self, order: Order, index: int) -> None:
         file = order.files[min(index, len(order.files) - 1)]
@@ -122,12 +133,6 @@ class Worker:
 
     # Messages
 
-    def _flush(self, order: Order, *, last: bool) -> None:
-        reports, self._reports = tuple(self._reports), []
-        self._collect_if_grown()
-        self._say(Reports(order.batch, reports, last, self._rss))
-        self._flushed = time.monotonic()
-
     def _collect_if_grown(self) -> None:
         """The interpreter counts objects, not bytes: a few of them in a cycle can hold any amount of memory.
 
@@ -135,13 +140,17 @@ class Worker:
         a sixth of the CPU time. On 4000 parsed CSV files it made no difference, and a collection costs 0.1 to 60 ms,
         by what the handler keeps. So: only when memory has grown.
         """
-        self._rss = _resident()
-        if self._rss - self._settled > _GROWTH:
+        self._looked = time.monotonic()
+        rss = _resident()
+        if rss - self._settled > _GROWTH:
             gc.collect()
-            self._rss = self._settled = _resident()
+            rss = self._settled = _resident()
+        self._telling.rss = rss
 
     def _say(self, message: Message) -> None:
-        self._socket.sendall(encode(message))
+        """Notes come from the handlers' thread while reports may leave by another: one message at a time."""
+        with self._speaking:
+            self._socket.sendall(encode(message))
 
     def _next(self) -> Message | None:
         return next(self._messages, None)
@@ -177,12 +186,18 @@ def hash_file(file: OrderedFile, kind: str) -> Report:
         with open(fd, "rb", buffering=0) as content:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise OSError(f"{file.path} is no regular file")
-            digest = hashlib.file_digest(content, kind).hexdigest()
+            digest = _digest(content, kind)
     except OSError as error:
         report = Report(file.id, Ending.FAILED, error_class=type(error).__name__, message=str(error))
     else:
         report = Report(file.id, Ending.HASHED, result={kind: digest})
     return report._replace(seconds=time.monotonic() - start, pid=os.getpid())
+
+
+def _digest(content: FileIO, kind: str) -> str:
+    import hashlib  # OpenSSL: most workers never need its memory
+
+    return hashlib.file_digest(content, kind).hexdigest()
 
 
 def _resident() -> int:

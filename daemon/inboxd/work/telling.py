@@ -1,0 +1,55 @@
+"""Reports on their way to the daemon: those of quick files travel together, and none waits for a long neighbour."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from inboxd.model import Report
+from inboxd.wire import Reports
+
+_PATIENCE = 0.020  # seconds
+
+
+class Telling:
+    """The reports of one order at a time. Its thread sends what has waited, whatever the handler is doing."""
+
+    def __init__(self, say: Callable[[Reports], None]) -> None:
+        """`say` sends one message whole; it is never called by two threads at once."""
+        self.rss = 0  # bytes, told with the reports
+        self._say = say
+        self._lock = threading.Lock()
+        self._some = threading.Event()
+        self._batch = ""
+        self._reports: list[Report] = []
+        threading.Thread(target=self._run, name="reports", daemon=True).start()
+
+    def begin(self, batch: str) -> None:
+        """What follows belongs to this batch."""
+        self._batch = batch
+
+    def add(self, report: Report) -> None:
+        """It leaves within a moment, or with `tell`. Takes no lock: append is atomic, and only `tell` removes."""
+        self._reports.append(report)
+        if not self._some.is_set():
+            self._some.set()
+
+    def tell(self, *, last: bool) -> None:
+        """Now. `last`: the order is done."""
+        with self._lock:
+            self._some.clear()  # first: what is added from here on sets it again
+            reports = tuple(self._reports)
+            del self._reports[: len(reports)]
+            if reports or last:
+                self._say(Reports(self._batch, reports, last, self.rss))
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the thread that waits for them
+        try:
+            while self._some.wait():
+                time.sleep(_PATIENCE)
+                self.tell(last=False)
+        except OSError:
+            return  # the daemon is gone, which the other thread will notice
