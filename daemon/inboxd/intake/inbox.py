@@ -19,19 +19,17 @@ from inboxd.config.models import Checksum, Inbox, Marker, Quiet
 from inboxd.config.units import show_duration
 from inboxd.errors import PreconditionError
 from inboxd.events import emit
-from inboxd.intake import mounts
 from inboxd.intake.companions import Companions
 from inboxd.intake.hints import Hints
 from inboxd.intake.match import Matcher
+from inboxd.intake.root import Root
 from inboxd.intake.scan import Scan
 from inboxd.intake.settle import Settling
 from inboxd.intake.strange import Strangers
-from inboxd.intake.watch import Watch, why_poll
 from inboxd.model import Sighting
 
 WINDOW = 5_000  # files kept while they settle
 LATER = 40_000  # files put aside until there is room for them; the rest waits for a later pass
-_POLL = 2.0  # seconds between two passes where there are no events
 _AWAY = 1.0  # seconds between two looks for a folder that is away
 
 
@@ -39,22 +37,18 @@ class InboxView:
     """Looks only; never changes a file. Instants in monotonic seconds."""
 
     def __init__(self, name: str, rules: Inbox, rescan: float, clock: Clock, wake: Callable[[], None]) -> None:
-        self.condition = "not started"
         self.backlog = 0
         self._name = name
         self._rules = rules
-        self._root = rules.folder("inbound")
         self._clock = clock
-        self._rescan = rescan
-        self._every = rescan
         self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
         span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
         self._settling = Settling(span, rules.order, WINDOW, LATER)
         self._strangers = Strangers()
         self._companions = _companions(rules)
         self._hints = Hints()
-        self._watch = Watch(self._root, rules.recursive, span > 0, self._hints, wake)
-        self._identity: mounts.Identity | None = None
+        self._root = Root(name, rules, rescan, self._hints, wake, self.rescan)
+        self._path = self._root.path
         self._scan: Scan | None = None
         self._again: set[str] = set()  # folders to be looked through; "" means everything
         self._next_scan = 0.0
@@ -62,81 +56,26 @@ class InboxView:
         self._seen = 0  # files that a pass over everything has met so far, less those taken meanwhile
         self._satisfied = True  # whoever asks for complete files has room for more
 
-    # Start, stop, outages
+    @property
+    def condition(self) -> str:
+        """How inbound/ is looked at, or that it is away, and why."""
+        return self._root.condition
 
     def start(self) -> None:
         """Watch first, then look. Raises PreconditionError when inbound/ can't be used."""
         try:
-            self._arm()
+            self._root.start()
         except OSError as error:
-            raise PreconditionError(f"inbox {self._name}: {self._root} can't be looked at: {error.strerror}") from error
+            raise PreconditionError(f"inbox {self._name}: {self._path} can't be looked at: {error.strerror}") from error
 
     def stop(self) -> None:
         """No more hints."""
-        self._watch.stop()
+        self._root.stop()
         self._give_up()
 
-    def _arm(self) -> None:
-        identity = mounts.identify(self._root)
-        self._watch.stop()
-        reason = why_poll(self._root, self._rules.watch) or self._start_watch()
-        self._identity = identity
-        if reason:
-            self._poll(reason)
-        else:
-            self.condition, self._every = "events", self._rescan
-            emit(events.INBOX_WATCHED, inbox=self._name, folder=str(self._root), how="kernel events and rescans")
-        self.rescan()
-
-    def _poll(self, reason: str) -> None:
-        self._watch.stop()
-        self.condition, self._every = f"polling: {reason}", min(self._rescan, _POLL)
-        emit(events.INBOX_POLLING, inbox=self._name, reason=reason, every=show_duration(self._every))
-
-    def _entered(self, folder: str) -> None:
-        """A pass has come to this folder."""
-        try:
-            if folder:
-                self._watch.cover(folder)
-        except OSError as error:
-            self._poll(error.strerror or str(error))
-
-    def _start_watch(self) -> str:
-        """Why there are no events; "" when they come."""
-        try:
-            self._watch.start()
-        except OSError as error:
-            return error.strerror or str(error)
-        if self._watch.works():
-            return ""
-        return "the event of a probe file did not arrive"
-
     def _check_root(self) -> bool:
-        """The folder is there, and is the one we know; a new one in its place is taken up, a foreign mount is not."""
-        reason = mounts.why_away(self._root, self._identity)
-        if reason:
-            return self._away(reason)
-        was_away = self._is_away
-        try:
-            if was_away or mounts.identify(self._root) != self._identity or not self._watch_lives():
-                self._arm()
-        except OSError as error:
-            return self._away(error.strerror or str(error))
-        if was_away:
-            emit(events.INBOX_BACK, inbox=self._name, folder=str(self._root))
-        return True
-
-    @property
-    def _is_away(self) -> bool:
-        return self.condition.startswith("away")
-
-    def _watch_lives(self) -> bool:
-        return self._watch.alive or self.condition.startswith("polling")
-
-    def _away(self, reason: str) -> bool:
-        if not self._is_away:
-            emit(events.INBOX_AWAY, inbox=self._name, folder=str(self._root), reason=reason)
-        self.condition = f"away: {reason}"
+        if self._root.check():
+            return True
         self._next_scan = self._clock.monotonic() + _AWAY
         self._give_up()
         return False
@@ -157,7 +96,7 @@ class InboxView:
         due = now >= self._next_scan and self._scan is None
         if (heard.root_lost or due) and not self._check_root():
             return
-        if self._is_away:
+        if self._root.is_away:
             return
         if due or (self._settling.left_out and self._settling.drained and self._scan is None):
             self.rescan()
@@ -174,7 +113,7 @@ class InboxView:
             by_folder.setdefault(folder, []).append(name)
         for folder, names in by_folder.items():
             try:
-                with opened(self._root, folder) as fd:
+                with opened(self._path, folder) as fd:
                     for name in names:
                         found = look(fd, name)
                         if found is None:
@@ -213,10 +152,10 @@ class InboxView:
         folders = [""] if self._whole else sorted(self._again)
         self._again.clear()
         if self._whole:
-            self._next_scan = now + self._every
+            self._next_scan = now + self._root.every
             self._seen = 0
             self._settling.begin_pass()
-        return Scan(self._root, folders, self._rules.recursive, self._entered)
+        return Scan(self._path, folders, self._rules.recursive, self._root.cover)
 
     def _finish(self) -> None:
         if self._whole:
@@ -259,7 +198,7 @@ class InboxView:
     def ready(self, room: int) -> list[Sighting]:
         """At most `room` complete files, looked at just now; they leave this view."""
         self._satisfied = room > 0
-        if room <= 0 or self._is_away:
+        if room <= 0 or self._root.is_away:
             return []
         now = self._clock.monotonic()
         taken = self._settling.take(now, room)
@@ -274,7 +213,7 @@ class InboxView:
         still: list[Sighting] = []
         for folder, group in groupby(taken, key=lambda sighting: sighting.folder):
             try:
-                with opened(self._root, folder) as fd:
+                with opened(self._path, folder) as fd:
                     for sighting in group:
                         found = look(fd, sighting.name)
                         if found is not None and _is_as(found, sighting):
@@ -287,12 +226,12 @@ class InboxView:
 
     def strange(self) -> list[Sighting]:
         """Entries for quarantine: no regular file, or several names for too long."""
-        if self._is_away:
+        if self._root.is_away:
             return []
         now, still = self._clock.monotonic(), []
         for sighting in self._strangers.due(now):
             try:
-                with opened(self._root, sighting.folder) as fd:
+                with opened(self._path, sighting.folder) as fd:
                     found = look(fd, sighting.name)
                     if found is not None and _still_strange(found, sighting):
                         still.append(sighting._replace(links=found.st_nlink))
@@ -323,7 +262,7 @@ class InboxView:
 
     def next_wake(self) -> float | None:
         """When `look` or `ready` may have something new, if nobody wakes us before."""
-        if self._is_away:
+        if self._root.is_away:
             return self._next_scan
         moments = [self._next_scan, self._strangers.next_due()]
         if self._satisfied:  # else whoever takes files knows when there is room again
@@ -343,7 +282,7 @@ class InboxView:
 
     def explain(self, folder: str, name: str) -> str | None:
         """What this entry of inbound/ waits for; None when nothing here holds it."""
-        if self._is_away:
+        if self._root.is_away:
             return f"the inbox is {self.condition}"
         if folder and not self._rules.recursive:
             return "it lies in a folder below inbound/, and the inbox is not recursive"
@@ -351,7 +290,7 @@ class InboxView:
         if why_not:
             return why_not
         try:
-            with opened(self._root, folder) as fd:
+            with opened(self._path, folder) as fd:
                 found = look(fd, name)
         except OSError as error:
             return f"its folder can't be looked at: {error.strerror}"
