@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from inboxd import events
-from inboxd.clock import Clock, SystemClock
-from inboxd.config.load import load
+from inboxd.clock import Clock
 from inboxd.config.models import FOLDERS, Inbox
 from inboxd.custody.history import History
 from inboxd.custody.retention import prune
@@ -30,6 +29,7 @@ T = TypeVar("T")
 Row = dict[str, Any]
 
 _PATIENCE = 60.0  # seconds that a question may wait for the pipeline
+_NAMED = 5  # files named in an error
 _SLICE = 500  # files removed per question, so that the pipeline goes on in between
 
 
@@ -77,10 +77,14 @@ class Records:
         return {**row(file), "history": history, "path": self._path(file)}
 
     def _one(self, id: str) -> InboxFile:
-        file = self._history.get(id)
-        if file is None:
+        found = self._history.like(id, _NAMED + 1)
+        if not found:
             raise UsageError(f"no file has the id {id!r}", hint="`inboxd files` lists them")
-        return file
+        if len(found) > 1:
+            named = [f"{file.id} ({file.name!r})" for file in found[:_NAMED]]
+            more = ", …" if len(found) > _NAMED else ""
+            raise UsageError(f"several files have an id that begins with {id!r}: {', '.join(named)}{more}")
+        return found[0]
 
     def _path(self, file: InboxFile) -> str | None:
         """Where it lies now, as far as we know."""
@@ -108,7 +112,7 @@ class Operator(Records):
         """Why this file has not been processed, or what became of it."""
         lane, folder, name, where = self._place(Path(os.path.abspath(path)))
         if where != "inbound":
-            found = self._by_place(lane, folder, name, where)
+            found = self._by_place(lane, path, folder, name, where)
             return {
                 "path": path,
                 "inbox": lane.name,
@@ -125,19 +129,22 @@ class Operator(Records):
     def _place(self, path: Path) -> tuple[Lane, str, str, str]:
         for lane in self._pipeline.lanes.values():
             for which in FOLDERS:
-                root = lane.rules.folder(which)
-                if path.is_relative_to(root) and path != root:
-                    below = path.relative_to(root)
+                below = _below(lane.rules.folder(which), path)
+                if below is not None:
                     folder = str(below.parent) if str(below.parent) != "." else ""
                     return lane, folder, below.name, which
         raise UsageError(f"{path} lies in no inbox", hint="`inboxd status` lists them")
 
-    def _by_place(self, lane: Lane, folder: str, name: str, where: str) -> InboxFile | None:
+    def _by_place(self, lane: Lane, path: str, folder: str, name: str, where: str) -> InboxFile | None:
         if where == "work":
             return self._history.get(name[:32])
-        rows = self._history.find(inbox=lane.name, limit=1000)
+        try:
+            moved = os.lstat(path).st_ctime  # a rename sets it, and little else does later
+        except OSError:
+            moved = self._clock.time()
         destination = os.path.join(folder, name)
-        return next((file for file in rows if file.destination == destination), None)
+        at_once = self._history.by_place(lane.name, destination, moved)
+        return at_once or self._history.by_place(lane.name, destination, self._clock.time())
 
     def _reasons(self, lane: Lane, folder: str, name: str) -> list[str]:
         """In the pipeline's thread."""
@@ -288,15 +295,17 @@ def _strays(lane: Lane, pipeline: Pipeline) -> list[str]:
     return problems
 
 
+def _below(root: Path, path: Path) -> Path | None:
+    """The part of `path` below `root`, whichever of the two was named through a link; never the last part's own."""
+    for one in (root, Path(os.path.realpath(root))):
+        if path.is_relative_to(one) and path != one:
+            return path.relative_to(one)
+    return None
+
+
 def _outcome_folder(inbox: Inbox, outcome: Outcome) -> Path:
     which = {Outcome.PROCESSED: "processed", Outcome.ERROR: "errors", Outcome.QUARANTINE: "quarantine"}[outcome]
     return inbox.folder(which)  # type: ignore[arg-type]
-
-
-def read_only(config_path: Path) -> Records:
-    """For a stopped daemon: its ledger can still be read. Raises ConfigError, LedgerError."""
-    config = load(config_path)
-    return Records(History(config.ledger_url), lambda: config.inboxes, SystemClock())
 
 
 def _word(kind: type[T], word: str) -> T:

@@ -100,17 +100,19 @@ class Bulletin:
         sample = {**sample, "queue": queue, "disk_free": free}
         emit(events.RESOURCES, summary=self._sampler.text(sample), **sample)
 
-    def _from_ledger(self) -> tuple[Totals, Counts]:
+    def _from_ledger(self) -> tuple[Totals, Counts, dict[str, float]]:
         """What the ledger counts; nothing while it is away, which `degraded` tells."""
+        history = self._app.history
         try:
-            return self._app.history.totals(), self._app.history.counts()
+            return history.totals(), history.counts(), history.oldest()
         except LedgerUnavailable:
-            return {}, {}
+            return {}, {}, {}
 
     def status(self) -> dict[str, Any]:
         """All of `inboxd status`, as data."""
         app, now = self._app, self._app.clock.monotonic()
-        totals, counts = self._from_ledger()
+        totals, counts, oldest = self._from_ledger()
+        ages = {inbox: max(0.0, app.clock.time() - claimed) for inbox, claimed in oldest.items()}
         workers, resources = self._look(now)
         reasons = app.pipeline.outages.reasons()
         return {
@@ -124,7 +126,10 @@ class Bulletin:
             "durability": app.config.durability,
             "ledger": app.config.ledger_url.partition(":")[0].partition("+")[0],
             "inboxes": [
-                _inbox(lane, totals.get(lane.name, _NOTHING), counts.get(lane.name, {}), now)
+                {
+                    **_inbox(lane, totals.get(lane.name, _NOTHING), counts.get(lane.name, {}), now),
+                    "oldest": ages.get(lane.name),
+                }
                 for lane in list(app.pipeline.lanes.values())
             ],
             "workers": workers,
@@ -149,6 +154,7 @@ def _worker(facts: dict[str, Any], cpu: float, now: float) -> dict[str, Any]:
         "inbox": facts["inbox"],
         "batch": facts["batch"],
         "file_id": facts["file_id"],
+        "file": facts["file"],
         "since": None if since is None else max(0.0, now - since),
         "files": facts["files_done"],
         "rss": facts["rss"],

@@ -40,6 +40,7 @@ def test_an_id_may_be_cut_short_while_it_is_unique(ledger: Ledger, history: Hist
         assert history.get(one_id[:9]) == files[one_id]
     assert history.get("0193abce") == files[ids[4]]
     assert history.get("0193abcd") is None  # four of them
+    assert [file.id for file in history.like("0193abcd", 3)] == ids[:3]
     assert history.get("0193abc") is None  # too short
     assert history.get("0193abcf") is None
     assert history.get("0193abcd%") is None
@@ -93,6 +94,19 @@ def test_by_name_newest_first(ledger: Ledger, history: History) -> None:
     walk(ledger, State.CLAIMED, *made, new_file(name="\udcff"), new_file(inbox="other", folder="in", name="\udcff"))
     assert [file.id for file in history.by_name("main", "in", "\udcff", 2)] == [made[2].id, made[1].id]
     assert history.by_name("main", "in", "else") == []
+
+
+def test_by_place_among_those_claimed_before(ledger: Ledger, history: History) -> None:
+    made = [new_file(id=new_id(moment), claimed_at=moment) for moment in (1000.0, 2000.0, 3000.0)]
+    walk(ledger, State.DONE, *made, destination="day/\udcff")
+    walk(ledger, State.DONE, new_file(inbox="other", id=new_id(1500.0)), destination="day/\udcff")
+    found = [history.by_place("main", "day/\udcff", at) for at in (500.0, 1000.0, 1999.0, 9e9)]
+    assert [file.id if file else None for file in found] == [None, made[0].id, made[0].id, made[2].id]
+    assert history.by_place("main", "else", 9e9) is None
+
+
+def test_the_oldest_that_is_open(rows: dict[str, InboxFile], history: History) -> None:
+    assert history.oldest() == {"main": 1000.0, "other": 1003.0}
 
 
 def test_a_reader_can_not_write(ledger: Ledger, history: History) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from support.daemon import inboxd, inboxd_json, run_daemon
 from support.load import files
@@ -48,6 +49,61 @@ def test_unknown_things_are_usage_errors(site: Site) -> None:
             assert answer.returncode == 64, (arguments, answer.stderr)
             assert "Traceback" not in answer.stderr
             assert answer.stderr.strip()
+
+
+def test_an_id_cut_too_short_names_those_it_may_mean(site: Site) -> None:
+    with run_daemon(site.config):
+        site.drop_all(files(7))
+        wait_finished(site, 7)
+        ids = _ids(site, state="DONE")
+        answer = inboxd(site.config, "show", os.path.commonprefix(ids))
+    assert answer.returncode == 64
+    assert "several files" in answer.stderr
+    assert sum(file_id in answer.stderr for file_id in ids) == 5
+
+
+def test_status_names_the_file_in_progress(site: Site) -> None:
+    with run_daemon(site.config):
+        site.drop("sleep-2-x.dat", b"1")
+        wait_until(lambda: site.witnessed("start", "sleep-2-x.dat"), "its run")
+        status = inboxd_json(site.config, "status")
+        assert [worker["file"] for worker in status["workers"] if worker["file"]] == ["sleep-2-x.dat"]
+        assert 0.0 < status["inboxes"][0]["oldest"] < 30.0
+        assert "sleep-2-x.dat" in inboxd(site.config, "status").stdout
+        wait_finished(site, 1)
+        wait_until(lambda: inboxd_json(site.config, "status")["inboxes"][0]["oldest"] is None, "nothing is open")
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_explain_through_a_link(site: Site) -> None:
+    (site.base / "elsewhere").symlink_to(site.base / "inboxes")
+    with run_daemon(site.config):
+        site.drop("ok.dat.part", b"1")
+        for base in ("inboxes", "elsewhere"):
+            path = site.base / base / "main" / "inbound" / "ok.dat.part"
+            assert "ignored" in " ".join(inboxd_json(site.config, "explain", str(path))["why"])
+
+
+def test_nothing_has_ever_run(site: Site) -> None:
+    for verb in (("files",), ("show", "0" * 32), ("status",), ("explain", "x")):
+        answer = inboxd(site.config, *verb)
+        assert answer.returncode == 69, (verb, answer.stderr)
+        assert "inboxd run" in answer.stderr
+
+
+def test_a_mended_file_is_hashed_afresh(site: Site) -> None:
+    """Its first content is no reason to call another file its duplicate, nor the reverse."""
+    site.inbox("main", duplicates={"policy": "skip"}, retry={"first": "1ms", "longest": "1ms", "max_failures": 1})
+    with run_daemon(site.config):
+        site.drop("ok-1.dat", b"the same")
+        wait_finished(site, 1)
+        site.drop("reject-2.dat", b"broken")
+        wait_finished(site, 2)
+        (site.root() / "errors" / "reject-2.dat").write_bytes(b"the same")
+        assert inboxd(site.config, "retry", "--errors", "--inbox", "main").returncode == 0
+        wait_until(lambda: len(site.listed("processed")) == 2, "the duplicate")
+        rows = inboxd_json(site.config, "files")["files"]
+        assert {row["reason"] for row in rows if row["name"] == "reject-2.dat"} == {"duplicate"}
 
 
 def test_retry_one_and_retry_all(site: Site) -> None:

@@ -9,6 +9,7 @@ from inboxd.cli.page import Bar, Cell, Page, Table, Text, Tone, amount, span, wh
 
 Row = dict[str, Any]
 
+_LONG = 60.0  # seconds of waiting that are worth a word
 _STATES: dict[str, Tone] = {"RUNNING": "good", "DEGRADED": "bad", "DRAINING": "warn"}
 _OUTCOMES: dict[str, Tone] = {"error": "bad", "quarantine": "warn", "lost": "bad", "waiting": "warn"}
 
@@ -65,7 +66,7 @@ def _condition(row: Row) -> Text:
         return Text(f"paused: {row['paused']}", "warn")
     if row.get("space"):
         return Text(f"disk low: {row['space']}", "bad")
-    oldest = f"; the oldest has waited {span(row['oldest'])}" if row.get("oldest") else ""
+    oldest = f"; the oldest has waited {span(row['oldest'])}" if (row["oldest"] or 0.0) >= _LONG else ""
     return Text(row["condition"] + oldest, "bad" if row["condition"].startswith("away") else "")
 
 
@@ -76,7 +77,7 @@ def _workers(answer: Row) -> Page:
     rows = [
         (
             str(row["slot"]), str(row["pid"] or "-"), row["state"].lower(), span(row["since"]), row["inbox"] or "-",
-            row.get("file") or row["file_id"] or "-", row["files"], amount(row["rss"]), f"{row['cpu']:.0f} %",
+            row["file"] or "-", row["files"], amount(row["rss"]), f"{row['cpu']:.0f} %",
             Text(str(row["restarts"]), "warn" if row["restarts"] else ""),
         )
         for row in answer["workers"]

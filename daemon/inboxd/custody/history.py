@@ -29,15 +29,19 @@ class History:
         with translated(self._place), self._engine.connect() as connection:
             return list(connection.execute(statement).mappings())
 
-    def get(self, file_id: str) -> InboxFile | None:
-        """One row by its id, or by the unique beginning of one (8 digits at least)."""
+    def like(self, file_id: str, limit: int) -> list[InboxFile]:
+        """Rows whose id is this one, or begins with it; 8 digits at least."""
         if len(file_id) < 8:
-            return None
+            return []
         # "g" comes after every hexadecimal digit in every collation; punctuation does not.
         first = harmless(file_id)
-        query = select(files).where(files.c.id >= first, files.c.id < first + "g").limit(2)
-        rows = self._rows(query)
-        return file_of(rows[0]) if len(rows) == 1 else None
+        query = select(files).where(files.c.id >= first, files.c.id < first + "g")
+        return [file_of(row) for row in self._rows(query.order_by(files.c.id).limit(limit))]
+
+    def get(self, file_id: str) -> InboxFile | None:
+        """One row by its id, or by the unique beginning of one."""
+        found = self.like(file_id, 2)
+        return found[0] if len(found) == 1 else None
 
     def failures(self, file_id: str) -> list[Failure]:
         """A file's failed attempts, oldest first."""
@@ -66,6 +70,16 @@ class History:
             query = query.where(files.c.id < harmless(before_id))
         return [file_of(row) for row in self._rows(query.order_by(files.c.id.desc()).limit(limit))]
 
+    def by_place(self, inbox: str, destination: str, at: float) -> InboxFile | None:
+        """The row of what lies at a destination since `at` (wall clock, seconds), among those claimed before."""
+        last = f"{int((at + 1.0) * 1000):012x}"
+        before = select(files).where(files.c.id < last).order_by(files.c.id.desc()).limit(_RECENT).subquery()
+        query = select(before).where(
+            before.c.inbox == harmless(inbox), before.c.destination == os.fsencode(destination)
+        )  # fmt: skip
+        rows = self._rows(query.order_by(before.c.id.desc()).limit(1))
+        return file_of(rows[0]) if rows else None
+
     def by_name(self, inbox: str, folder: str, name: str, limit: int = 5) -> list[InboxFile]:
         """The newest rows of a name, among recent ones."""
         recent = select(files).order_by(files.c.id.desc()).limit(_RECENT).subquery()
@@ -81,6 +95,15 @@ class History:
         result: dict[str, dict[Outcome, tuple[int, int]]] = {}
         for row in self._rows(select(totals)):
             result.setdefault(row["inbox"], {})[Outcome(row["outcome"])] = (row["files"], row["bytes"])
+        return result
+
+    def oldest(self) -> dict[str, float]:
+        """By inbox, when the oldest file that is open was claimed (wall clock, seconds): its id says so."""
+        query = text("SELECT inbox, min(id) AS first FROM files WHERE open = 1 GROUP BY state, inbox")
+        result: dict[str, float] = {}
+        for row in self._rows(query):
+            moment = int(row["first"][:12], 16) / 1000
+            result[row["inbox"]] = min(moment, result.get(row["inbox"], moment))
         return result
 
     def counts(self) -> dict[str, dict[State, int]]:

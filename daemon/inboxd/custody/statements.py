@@ -35,7 +35,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 #: A retried file begins anew, whatever the record says.
-_FORGOTTEN = ("outcome", "reason", "message", "destination", "result", "finished_at")
+_FORGOTTEN = ("outcome", "reason", "message", "destination", "result", "finished_at", "sha256")
 
 
 def literal(word: str) -> ColumnElement[Any]:

@@ -49,6 +49,7 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
         message=None,
         destination=None,
         finished_at=None,
+        sha256=None,  # it may have been mended
     )
     with ledger.transaction():
         ledger.retry([back])

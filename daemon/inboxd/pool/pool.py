@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,16 +113,18 @@ class Pool:
             self._supervisor.renew(self._setup, self._workers)
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Per worker: slot, state, pid, batch, inbox, file_id, since (monotonic seconds), files_done, restarts,
-        rss (bytes), cpu (seconds).
+        """Per worker: slot, state, pid, batch, inbox, file_id, file (its name), since (monotonic seconds), files_done,
+        restarts, rss (bytes), cpu (seconds).
         """
         return [self._describe(slot) for slot in list(self._supervisor.slots)] if self._supervisor else []
 
     def _describe(self, slot: Slot) -> dict[str, Any]:
-        facts = slot.describe()
+        assignment, facts = slot.assignment, slot.describe()
         mark = _mark(self._marks / str(slot.number))
-        busy = mark is not None and mark.batch == facts["batch"]
-        facts["file_id"], facts["since"] = (mark.file_id, mark.since) if mark and busy else (None, None)
+        file = assignment.current(mark) if assignment else None
+        facts["file_id"] = file.id if file else None
+        facts["file"] = os.path.join(file.folder, file.name) if file else None
+        facts["since"] = mark.since if mark and file else None
         return facts | _usage(facts["pid"])
 
 
