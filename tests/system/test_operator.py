@@ -56,7 +56,7 @@ def test_an_id_cut_too_short_names_those_it_may_mean(site: Site) -> None:
         site.drop_all(files(7))
         wait_finished(site, 7)
         ids = _ids(site, state="DONE")
-        answer = inboxd(site.config, "show", os.path.commonprefix(ids))
+        answer = inboxd(site.config, "show", os.path.commonprefix(ids))  # noqa: RUF071 - letter by letter
     assert answer.returncode == 64
     assert "several files" in answer.stderr
     assert sum(file_id in answer.stderr for file_id in ids) == 5
