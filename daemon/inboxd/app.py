@@ -84,7 +84,9 @@ def probe(config: Config) -> None:
 def refuse_broken(config: Config, broken: dict[str, str]) -> None:
     """Raise ConfigError where a handler can't be loaded."""
     if broken:
-        raise ConfigError([f"{config.file}: inboxes.{inbox}.handler: {why}" for inbox, why in broken.items()])
+        told = {inbox: (config.line("inboxes", inbox, "handler"), why) for inbox, why in broken.items()}
+        ordered = sorted(told.items(), key=lambda one: one[1])
+        raise ConfigError([f"{config.file}:{line}: inboxes.{inbox}.handler: {why}" for inbox, (line, why) in ordered])
 
 
 class App:
@@ -273,9 +275,8 @@ class App:
             raise
         finally:
             self.service.ready()
-        changes = describe(self.config, new)
-        if changes:
-            self.pipeline.ask(lambda: self._change_to(new, changes)).result()
+        changes = [*describe(self.config, new), "workers load their handlers anew"]
+        self.pipeline.ask(lambda: self._change_to(new, changes)).result()
         return changes
 
     def _reload_quietly(self) -> None:

@@ -26,6 +26,7 @@ def conclude(file: InboxFile, report: Report, limits: Limits, layout: str, now: 
         decided = ended(
             file, decision.outcome, decision.reason, layout, now, attempts=decision.attempts,
             failures=decision.failures, message=report.message or None, result=report.result,
+            started_at=now - report.seconds if report.seconds else file.started_at,
         )  # fmt: skip
         return Concluded(decided, "decide", failure)
     counted = file._replace(attempts=decision.attempts, failures=decision.failures)

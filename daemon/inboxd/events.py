@@ -90,7 +90,7 @@ CONTROL_FAILED = Event(
     "Report it, with the traceback in INBOXD_DETAIL.",
 )  # fmt: skip
 RECOVERED = Event("daemon.recovered", "INFO", "recovered in {seconds:.2f} s: {summary}")
-RECOVERED_FILE = Event("file.recovered", "INFO", "{file}: {message}")
+RECOVERED_FILE = Event("file.recovered", "INFO", "{inbox}/{file}: {message}")
 RESOURCES = Event("resources", "INFO", "resources: {summary}")
 PROGRESS = Event("progress", "INFO", "{inbox}: {summary}")
 
@@ -112,37 +112,39 @@ SPACE_LOW = Event(
 SPACE_BACK = Event("disk.back", "WARNING", "inbox {inbox}: {free} free on {folder}; claiming goes on")
 
 # Files
-FILE_CLAIMED = Event("file.claimed", "DEBUG", "{file} claimed")
-FILE_ABANDONED = Event("file.abandoned", "INFO", "{file} went away before it was ours: {reason}")
-FILE_PROCESSED = Event("file.processed", "INFO", "{file} processed in {seconds:.3f} s")
+FILE_CLAIMED = Event("file.claimed", "DEBUG", "{inbox}/{file} claimed")
+FILE_ABANDONED = Event("file.abandoned", "INFO", "{inbox}/{file} went away before it was ours: {reason}")
+FILE_PROCESSED = Event("file.processed", "INFO", "{inbox}/{file} processed in {seconds:.3f} s")
 FILES_PROCESSED = Event("batch.processed", "INFO", "{count} files of {inbox} processed in {seconds:.3f} s")
 FILE_WAITING = Event(
-    "file.waiting", "WARNING", "{file} {ending} in attempt {attempt}: {message}; again in {delay:.1f} s",
+    "file.waiting", "WARNING", "{inbox}/{file} {ending} in attempt {attempt}: {message}; again in {delay:.1f} s",
     "A run failed and the retry policy grants another.",
     "Nothing, unless it repeats: `inboxd show ID` has the traceback.",
 )  # fmt: skip
-FILE_RELEASED = Event("file.released", "INFO", "{file} given back without blame ({ending}): {message}")
+FILE_RELEASED = Event("file.released", "INFO", "{inbox}/{file} given back without blame ({ending}): {message}")
 FILE_ERROR = Event(
-    "file.error", "ERROR", "{file} goes to errors/ ({reason}) after {attempt} attempts: {message}",
+    "file.error", "ERROR", "{inbox}/{file} goes to errors/ ({reason}) in attempt {attempt}: {message}",
     "The file failed for good. Beside it in errors/ lies NAME.error.json with the whole story.",
     "Mend the cause, then `inboxd retry ID`.",
 )  # fmt: skip
 FILE_QUARANTINED = Event(
-    "file.quarantined", "WARNING", "{file} goes to quarantine/: {reason}",
+    "file.quarantined", "WARNING", "{inbox}/{file} goes to quarantine/: {reason}",
     "The entry is no regular file, or has more than one name. It was never opened.",
     "Look at it in quarantine/, and ask its uploader.",
 )  # fmt: skip
-FILE_DUPLICATE = Event("file.duplicate", "INFO", "{file} has the content of {other}: {policy}")
+FILE_DUPLICATE = Event("file.duplicate", "INFO", "{inbox}/{file} has the content of {other}: {policy}")
 FILE_LOST = Event(
-    "file.lost", "CRITICAL", "{file} is gone from work/, and inboxd did not move it",
+    "file.lost", "CRITICAL", "{inbox}/{file} is gone from work/, and inboxd did not move it",
     "Somebody or something else removed a file that inboxd held.",
     "Find out who has access to the work folder; restore the file and drop it again.",
 )  # fmt: skip
-FILE_COLLISION = Event("file.collision", "INFO", "{file}: the name was taken, it is delivered as {destination}")
-FILE_TAKEN = Event("file.taken", "INFO", "{file} was delivered, and somebody took it from {destination} already")
-FILE_RETRIED = Event("file.retried", "INFO", "{file} taken back from errors/ by {user}")
-FILE_ADOPTED = Event("file.adopted", "WARNING", "{file} lay in work/ without a row; adopted")
-FILE_PUT_BACK = Event("file.put-back", "INFO", "{file} changed while it was claimed; put back to wait")
+FILE_COLLISION = Event("file.collision", "INFO", "{inbox}/{file}: the name was taken, it is delivered as {destination}")
+FILE_TAKEN = Event(
+    "file.taken", "INFO", "{inbox}/{file} was delivered, and somebody took it from {destination} already"
+)
+FILE_RETRIED = Event("file.retried", "INFO", "{inbox}/{file} taken back from errors/ by {user}")
+FILE_ADOPTED = Event("file.adopted", "WARNING", "{inbox}/{file} lay in work/ without a row; adopted")
+FILE_PUT_BACK = Event("file.put-back", "INFO", "{inbox}/{file} changed while it was claimed; put back to wait")
 FILES_PRUNED = Event("files.pruned", "INFO", "{count} files of {inbox} older than {age} removed from {folder}")
 HANDLER_OUTPUT = Event("handler.output", "INFO", "{file}: {line}")
 

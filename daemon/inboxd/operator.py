@@ -62,6 +62,7 @@ class Records:
         since: float | None = None, limit: int = 100, before: str | None = None,
     ) -> Row:  # fmt: skip
         """Rows, newest first. `since`: seconds ago."""
+        self._known(inbox)
         states = [_word(State, state.upper())] if state else None
         wanted = _word(Outcome, outcome.lower()) if outcome else None
         after = self._clock.time() - since if since is not None else None
@@ -69,6 +70,13 @@ class Records:
             inbox=inbox, states=states, outcome=wanted, since=after, limit=limit, before_id=before
         )
         return {"files": [row(file) for file in rows]}
+
+    def _known(self, inbox: str | None) -> None:
+        """Raises UsageError for an inbox that neither the configuration nor the ledger has."""
+        configured = self._inboxes()
+        if inbox is None or inbox in configured or inbox in {**self._history.totals(), **self._history.counts()}:
+            return
+        raise UsageError(f"there is no inbox {inbox!r}", hint=f"there are: {', '.join(configured)}")
 
     def show(self, id: str) -> Row:
         """One file's whole story. `id` may be cut short while it is unique."""
@@ -175,6 +183,7 @@ class Operator(Records):
             raise UsageError(
                 "name the files to retry, or say --errors", hint="`inboxd files --state done --outcome error`"
             )
+        self._known(inbox)
         wanted = list(ids or ())
         if errors:
             after = self._clock.time() - since if since is not None else None

@@ -181,4 +181,5 @@ def _inbox(lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[Stat
         "bytes": sum(size for _count, size in figures.values()),
         "disk_free": disk.free_space(lane.work)[0],
         **lane.progress.figures(waiting, now),
+        **({"eta": None} if lane.paused else {}),
     }

@@ -44,6 +44,8 @@ def test_unknown_things_are_usage_errors(site: Site) -> None:
             ("explain", "/etc/hostname"),
             ("retry",),
             ("files", "--state", "nosuch"),
+            ("files", "--inbox", "nosuch"),
+            ("retry", "--errors", "--inbox", "nosuch"),
         ):
             answer = inboxd(site.config, *arguments)
             assert answer.returncode == 64, (arguments, answer.stderr)

@@ -96,6 +96,29 @@ def test_a_command_that_does_not_exist(site: Site) -> None:
     assert site.listed("inbound") == ["waits.dat"]
 
 
+def test_a_program_beside_the_configuration(site: Site) -> None:
+    """Its path is relative to the configuration, wherever inboxd is started from."""
+    program = site.base / "count.sh"
+    program.write_text('#!/bin/sh\nwc -c < "$1"\n')
+    program.chmod(0o755)
+    site.inbox("main", handler={"command": ["./count.sh", "{path}"]})
+    with run_daemon(site.config) as daemon:  # tests never run in the folder of a site
+        site.drop("a.dat", b"12345")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert site.listed("processed") == ["a.dat"]
+
+
+def test_a_refused_start_raises_no_other_alarm(site: Site) -> None:
+    site.inbox("main", handler={"command": ["no-such-program-anywhere", "{path}"]})
+    answer = inboxd(site.config, "run")
+    assert answer.returncode == 78
+    assert "killed" not in answer.stderr
+    assert "started again" not in answer.stderr
+    line = next(n for n, text in enumerate(site.config.read_text().splitlines(), 1) if "handler:" in text)
+    assert f"config.yaml:{line}: inboxes.main.handler" in answer.stderr
+
+
 def test_folders_that_serve_two_purposes(site: Site) -> None:
     site.inbox("main", processed="inboxes/main/inbound")
     answer = inboxd(site.config, "run")

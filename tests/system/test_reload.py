@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from support.daemon import inboxd, run_daemon
+from support.daemon import inboxd, inboxd_json, run_daemon
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -98,6 +98,36 @@ def test_what_cannot_change_is_refused(site: Site) -> None:
         answer = inboxd(site.config, "reload")
         assert answer.returncode == 78
         assert "durability" in answer.stderr
+
+
+def test_changed_code_is_loaded(site: Site) -> None:
+    """The configuration is the same, the handler's module is not."""
+    code = site.base / "told.py"
+    code.write_text("def handle(file):\n    return {'version': 1}\n")
+    site.inbox("main", handler={"python": "told:handle"})
+    with run_daemon(site.config):
+        site.drop("a.dat", b"a")
+        wait_finished(site, 1)
+        code.write_text("def handle(file):\n    return {'version': 'two'}\n")
+        answer = inboxd(site.config, "reload")
+        assert answer.returncode == 0
+        assert "anew" in answer.stdout
+        for number in range(50):
+            site.drop(f"b-{number}.dat", b"b")
+        wait_finished(site, 51)
+        wait_until(lambda: "two" in str(_last_result(site)), "the new code's result")
+        code.write_text("def handle(file:\n")
+        assert inboxd(site.config, "reload").returncode == 78
+        site.drop("c.dat", b"c")
+        wait_finished(site, 52)
+        assert "two" in str(_last_result(site))
+
+
+def _last_result(site: Site) -> object:
+    site.drop("again.dat", b"again")
+    before = site.finished()
+    wait_until(lambda: site.finished() > before, "one more file")
+    return inboxd_json(site.config, "files", "--limit", "1")["files"][0]["result"]
 
 
 def test_a_reload_without_changes(site: Site) -> None:

@@ -120,7 +120,7 @@ def test_a_story_is_told_in_order() -> None:
         ({"state": "RUNNING", "outcome": None, "finished_at": None}, "attempt 2 is running"),
         ({"state": "WAITING", "outcome": None, "finished_at": None, "not_before": 1.9e9}, "attempt 3 is due"),
         ({"state": "ABANDONED", "outcome": None, "reason": "gone", "destination": None}, "abandoned: gone"),
-        ({"outcome": "processed", "reason": "processed", "result": {"rows": 3}}, "result: {'rows': 3}"),
+        ({"outcome": "processed", "reason": "processed", "result": {"rows": 3}}, 'result: {"rows": 3}'),
         ({"source": "partner"}, "from source partner"),
     ],
 )

@@ -41,19 +41,20 @@ FAILED = ("FILE_ERROR", {"inbox": "main", "file": "a.csv", "reason": "rejected",
 
 def test_a_json_line_holds_the_fields() -> None:
     (line,) = logged(
-        "json", ("FILE_PROCESSED", {"file": "a.csv", "seconds": 0.25, "result": {"rows": 3}, "none": None})
+        "json",
+        ("FILE_PROCESSED", {"inbox": "main", "file": "a.csv", "seconds": 0.25, "result": {"rows": 3}, "none": None}),
     )
     told = json.loads(line)
     assert told.pop("time").endswith("+00:00")
     assert told == {
-        "level": "INFO", "event": "file.processed", "message": "a.csv processed in 0.250 s", "file": "a.csv",
-        "seconds": 0.25, "result": {"rows": 3},
+        "level": "INFO", "event": "file.processed", "message": "main/a.csv processed in 0.250 s", "inbox": "main",
+        "file": "a.csv", "seconds": 0.25, "result": {"rows": 3},
     }  # fmt: skip
 
 
 def test_a_json_line_says_the_whole_sentence() -> None:
     (line,) = logged("json", FAILED)
-    assert json.loads(line)["message"] == "a.csv goes to errors/ (rejected) after 1 attempts: no"
+    assert json.loads(line)["message"] == "main/a.csv goes to errors/ (rejected) in attempt 1: no"
 
 
 def test_the_journal_gets_priorities() -> None:
@@ -106,7 +107,7 @@ def test_what_is_no_text_forges_no_line_either() -> None:
 def test_a_traceback_is_told_below_its_line() -> None:
     fields = {**FAILED[1], "detail": "Traceback:\n  File \x1b[31m\n\nValueError: {x}\n"}
     first, *rest = logged("terminal", ("FILE_ERROR", fields))
-    assert first.endswith("a.csv goes to errors/ (rejected) after 1 attempts: no")
+    assert first.endswith("main/a.csv goes to errors/ (rejected) in attempt 1: no")
     assert rest == ["    | Traceback:", "    |   File \\x1b[31m", "    | ", "    | ValueError: {x}"]
 
 

@@ -47,11 +47,9 @@ def state_folder(options: Namespace) -> Path:
     except OSError as error:
         remedy = "name another with --config, or the state folder with --state-dir"
         raise ConfigError([f"{path}: can't be read: {error.strerror}; {remedy}"]) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            [f"{path}: is no YAML: {' '.join(str(error).split())}; mend it, or use --state-dir"]
-        ) from None
-    state = values.get("state", "var/state") if isinstance(values, dict) else "var/state"
+    except (yaml.YAMLError, ValueError):
+        values = None  # `load` has better words for what is wrong
+    state = values.get("state", "var/state") if isinstance(values, dict) else None
     if isinstance(state, str):
         return Path(os.path.normpath(path.parent / state))
     from inboxd.config.load import load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def _share(row: Row) -> str:
 
 def _left(row: Row) -> str:
     """Unknown while nothing moves; nothing at all when nothing waits."""
-    if row["done"] >= row["total"]:
+    if row["done"] >= row["total"] or row["paused"]:
         return "-"
     return span(row["eta"]) if row["eta"] is not None else "unknown"
 
@@ -107,7 +108,9 @@ def story(answer: Row) -> Page:
     page: Page = [Text(f"{answer['inbox']}: {answer['file']}", "title"), Text(f"id {answer['id']}", "dim"), Text("")]
     for at, lines in sorted(_chapters(answer), key=lambda chapter: chapter[0]):
         page += [Text(f"{when(at)}  {lines[0].raw}", lines[0].tone), *lines[1:]]
-    facts = [(key, answer.get(key)) for key in ("state", "outcome", "message", "result", "sha256", "path")]
+    result = json.dumps(answer["result"], ensure_ascii=False) if answer["result"] else None
+    shown = {**answer, "result": result}
+    facts = [(key, shown.get(key)) for key in ("state", "outcome", "message", "result", "sha256", "path")]
     return [*page, Text(""), *(Text(f"{key}: {value}") for key, value in facts if value)]
 
 
@@ -126,7 +129,8 @@ def _chapters(answer: Row) -> Iterator[tuple[float, list[Text]]]:
 
 def _failure(failure: Row) -> list[Text]:
     what = ": ".join(part for part in (failure["error_class"], failure["message"]) if part)
-    told = f"attempt {failure['attempt']} {failure['ending']} after {failure['seconds']:.3f} s"
+    span_told = f" after {failure['seconds']:.3f} s" if failure["seconds"] else ""
+    told = f"attempt {failure['attempt']} {failure['ending']}{span_told}"
     first = Text(f"{told}: {what}" if what else told, "bad")
     return [first, *(Text(f"    {line}", "dim") for line in failure["detail"].splitlines())]
 
@@ -135,7 +139,9 @@ def _end(answer: Row) -> Text:
     word = answer["outcome"] or answer["state"].lower()
     where = f", as {answer['destination']}" if answer["destination"] else ""
     reason = f": {answer['reason']}" if answer["reason"] and answer["reason"] != word else ""
-    return Text(f"{word}{reason}{where}", _OUTCOMES.get(word, "good"))
+    started = answer["started_at"]
+    took = f", after a run of {max(0.0, answer['finished_at'] - started):.3f} s" if started else ""
+    return Text(f"{word}{reason}{where}{took}", _OUTCOMES.get(word, "good"))
 
 
 def explanation(answer: Row) -> Page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -41,6 +42,7 @@ def _validated(document: Document, file: Path) -> Config | None:
         return None
     config._file = file
     config._environment = frozenset(document.environment)
+    config._lines = dict(document.lines)
     return config
 
 
@@ -62,13 +64,19 @@ def handler_specs(config: Config) -> dict[str, HandlerSpec]:
     return {
         name: HandlerSpec(
             python=inbox.handler.python,
-            command=tuple(inbox.handler.command) if inbox.handler.command else None,
+            command=_command(inbox.handler.command, config.base) if inbox.handler.command else None,
             database=inbox.handler.database,
             batch=inbox.handler.batch,
             options=inbox.handler.options,
         )
         for name, inbox in config.inboxes.items()
     }
+
+
+def _command(words: Sequence[str], base: Path) -> tuple[str, ...]:
+    """A program with a slash in its name is looked for from the folder of the configuration, as every path is."""
+    program = str(base / words[0]) if "/" in words[0] else words[0]
+    return (program, *words[1:])
 
 
 def database_specs(config: Config) -> dict[str, DatabaseSpec]:

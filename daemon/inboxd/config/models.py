@@ -240,7 +240,9 @@ class Inbox(Section):
     recursive: bool = False
     """Look into folders below inbound, too; their names are kept below processed/ and errors/."""
     settle: Settle = Quiet(quiet=1.0)
-    """When a file is complete: `{quiet: 1s}`, `renamed`, `{marker: ".done"}` or `{checksum: sha256}`."""
+    """When a file is complete: `{quiet: 1s}`, `renamed`, `{marker: ".done"}` or `{checksum: sha256}`. `renamed`: as soon
+    as it is there, for uploaders that write elsewhere or under a temporary name and rename; one that is written in place
+    would be taken in the middle."""
     order: Literal["arrival", "name", "none"] = "arrival"
     """`arrival` is by time of change; `none` is fastest."""
     watch: Literal["auto", "events", "poll"] = "auto"
@@ -308,6 +310,7 @@ class Config(Section):
 
     _file: Path = PrivateAttr(default=Path("config.yaml"))
     _environment: frozenset[str] = PrivateAttr(default=frozenset())
+    _lines: dict[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _ledger_can_be_named(self) -> Config:
@@ -319,6 +322,10 @@ class Config(Section):
     def file(self) -> Path:
         """The absolute path this configuration was read from."""
         return self._file
+
+    def line(self, *where: str) -> int:
+        """The line of the file in which this key, or the nearest around it, stands."""
+        return next((self._lines[where[:end]] for end in range(len(where), 0, -1) if where[:end] in self._lines), 1)
 
     @property
     def base(self) -> Path:

@@ -27,7 +27,8 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "release": ("attempts", "failures"),
     "wait": ("attempts", "failures", "not_before", "reason", "message"),
     "decide": (
-        "attempts", "failures", "outcome", "reason", "message", "destination", "result", "sha256", "finished_at",
+        "attempts", "failures", "outcome", "reason", "message", "destination", "result", "sha256", "started_at",
+        "finished_at",
     ),
     "deliver": (),
     "lose": ("reason", "finished_at"),

@@ -299,6 +299,8 @@ class InboxView:
         return self._explain_found(folder, name, found)
 
     def _explain_found(self, folder: str, name: str, found: os.stat_result) -> str | None:
+        if stat.S_ISDIR(found.st_mode):
+            return "it is a folder" + ("; files in it are taken" if self._rules.recursive else ", and not recursive")
         if not stat.S_ISREG(found.st_mode):
             return "it is no regular file; it goes to quarantine/"
         if found.st_nlink > 1:

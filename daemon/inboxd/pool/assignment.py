@@ -28,6 +28,7 @@ class Death:
     detail: str = ""
     file_id: str = ""
     pid: int = 0
+    at: float = 0.0  # monotonic seconds
 
 
 class Assignment:
@@ -65,21 +66,22 @@ class Assignment:
         at = -1 if mark is None or mark.batch != self.order.batch else mark.index
         if self.whole and 0 <= at < len(self.order.files) and death.cause is not Cause.STOPPED:
             return self._bisect(death)
-        reports = [self._one(index - at, file, death) for index, file in self._left()]
+        seconds = max(0.0, death.at - mark.since) if mark is not None and death.at else 0.0
+        reports = [self._one(index - at, file, death, seconds) for index, file in self._left()]
         self._open.clear()
         return reports
 
     def _left(self) -> list[tuple[int, OrderedFile]]:
         return [(index, file) for index, file in enumerate(self.order.files) if file.id in self._open]
 
-    def _one(self, distance: int, file: OrderedFile, death: Death) -> Report:
+    def _one(self, distance: int, file: OrderedFile, death: Death, seconds: float) -> Report:
         """`distance` from the mark: below 0 the file was finished, above 0 the handler never heard of it."""
         if distance > 0:
             message = f"not begun: {death.text}"
             return Report(file.id, Ending.RELEASED, message=message, begun=False, pid=death.pid)
         if distance < 0:
             return Report(file.id, Ending.RELEASED, message=f"report lost: {death.text}", pid=death.pid)
-        return self._charge(file, death)
+        return self._charge(file, death)._replace(seconds=seconds)
 
     def _charge(self, file: OrderedFile, death: Death) -> Report:
         if death.cause is Cause.DIED:

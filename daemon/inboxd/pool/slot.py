@@ -257,7 +257,10 @@ class Slot:
         self._killed, self._verdict = True, death
         self.child.kill()
         self.due = self._now() + ABANDON_AFTER
-        emit(events.CHILD_KILLED, slot=self.number, pid=self.child.pid, reason=death.text)
+        idle_at_the_end = death.cause is Cause.STOPPED and self.assignment is None and not self._asked
+        self._asked = self._asked or death.cause is Cause.STOPPED
+        if not idle_at_the_end:
+            emit(events.CHILD_KILLED, slot=self.number, pid=self.child.pid, reason=death.text)
 
     def _abandon(self, child: Child) -> None:
         assert self._verdict is not None and self._transcript is not None
@@ -288,7 +291,7 @@ class Slot:
         """Report every file that the child has not."""
         assignment, self.assignment = self.assignment, None
         if assignment is not None:
-            death = replace(death, detail=detail, pid=child.pid)
+            death = replace(death, detail=detail, pid=child.pid, at=self._now())
             self._ground.exchange.report(assignment.order.batch, assignment.remains(child.mark(), death))
 
     def _leave(self, child: Child) -> None:

@@ -117,7 +117,7 @@ def _check_places(word: str) -> None:
         if place not in _PLACES or form or conversion:
             known = ", ".join(f"{{{name}}}" for name in _PLACES)
             raise CannotLoad(
-                f"argument {word!r}: there is no {{{place}}} of that form, but {known}; write {{{{ and }}}} for braces"
+                f"argument {word!r}: {{{place}}} is none of {known}; write {{{{ and }}}} for braces of your own"
             )
 
 
