@@ -17,6 +17,7 @@ _DEEPEST_RESULT = 64  # objects and lists in one another
 _LARGEST_DETAIL = 16 * 1024  # characters of a traceback
 _LARGEST_MESSAGE = 2000  # characters
 _to_json = json.JSONEncoder(allow_nan=False).encode
+_from_json = json.JSONDecoder().decode
 _UNCHARGED: dict[type[BaseException], Ending] = {DatabaseAway: Ending.UNAVAILABLE, DatabaseUnusable: Ending.BROKEN}
 
 
@@ -34,10 +35,10 @@ def succeeded(file_id: str, returned: Any) -> Report:
         return _bad_result(file_id, f"its result is no JSON: {words(error)}")
     if len(text) > _LARGEST_RESULT:
         return _bad_result(file_id, f"its result takes {len(text)} bytes as JSON")
-    if _is_deep(returned, _DEEPEST_RESULT):
+    if text.count("{") + text.count("[") > _DEEPEST_RESULT and _is_deep(returned, _DEEPEST_RESULT):
         return _bad_result(file_id, f"its result is nested more than {_DEEPEST_RESULT} levels deep")
     # A copy: the next run may change the object, and this report leaves together with that one's.
-    return Report(file_id, Ending.PROCESSED, result=json.loads(text))
+    return Report(file_id, Ending.PROCESSED, result=_from_json(text))
 
 
 def _bad_result(file_id: str, what: str) -> Report:
