@@ -12,6 +12,7 @@ from support.invariants import Evidence, violations
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
+from support.wait import wait_until
 
 
 def test_results_appear_in_outbound(site: Site) -> None:
@@ -172,3 +173,25 @@ def test_a_transaction_has_its_effect_once(site: Site) -> None:
     assert rows == (10, 10)
     assert daemon.events("database.opened")
     assert violations(site.config, Evidence(manifest=site.manifest, finished=True)) == []
+
+
+_LATE = """
+import os, time, witness
+try:
+    os.mkdir(__file__ + ".first")
+except FileExistsError:
+    time.sleep(0.5)  # the second worker is ready later
+handle = witness.handle
+"""
+
+
+def test_files_that_were_there_before_are_shared_out(site: Site) -> None:
+    """The first worker that is ready does not get them all."""
+    (site.base / "late.py").write_text(_LATE)
+    site.inbox("main", handler={"python": "late:handle"})
+    site.put((f"sleep-2-{number}.dat".encode(), b"x") for number in range(2))
+    with run_daemon(site.config):
+        wait_until(lambda: len({line["name"] for line in site.witnessed("start")}) == 2, "both runs")
+        assert not site.witnessed("end")
+        wait_finished(site, 2)
+    assert_sound(site, calm=True, finished=True)

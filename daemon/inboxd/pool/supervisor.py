@@ -131,7 +131,8 @@ class Supervisor:
                 order = self._exchange.next_order(partial(self._fits, slot))
                 if order is not None:
                     slot.hand_over(order)
-        idle = sum(slot.state is ChildState.IDLE for slot in self.slots)
+        # One that is starting counts as idle: else a few slow files would all go to the first that is ready.
+        idle = sum(slot.state in (ChildState.IDLE, ChildState.STARTING) for slot in self.slots)
         lost = sum(slot.state is ChildState.FATAL for slot in self.slots)
         self._exchange.set_workers(idle, len(self.slots) - lost)
 
