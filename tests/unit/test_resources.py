@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -56,3 +57,13 @@ def test_the_line_for_people() -> None:
     assert Sampler.text(sample) == (
         "daemon 64MiB, 1 % CPU, 30 descriptors, 9 threads; 1 workers 2MiB, 50 % CPU; 3 files wait; 1GiB free"
     )
+
+
+def test_the_first_share_is_that_of_the_whole_life() -> None:
+    """Taken over some milliseconds it would be noise, and several cores."""
+    sampler, cores = Sampler(), len(os.sched_getaffinity(0))
+    assert 0.0 < sampler.sample([])["cpu"] <= 100.0 * cores
+    busy = time.process_time() + 0.1
+    while time.process_time() < busy:
+        pass
+    assert sampler.sample([])["cpu"] > 10.0
