@@ -6,31 +6,31 @@ Each method is called in a control thread. What touches files or the ledger is a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as NoAnswer
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from inboxd import events
 from inboxd.clock import Clock
-from inboxd.config.models import FOLDERS, Inbox
+from inboxd.config.models import FOLDERS
 from inboxd.custody.history import History
 from inboxd.custody.retention import prune
 from inboxd.custody.takeback import take_back
 from inboxd.errors import InboxdError, UsageError
 from inboxd.events import emit
 from inboxd.lane import Lane
+from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.pipeline import Pipeline
+from inboxd.records import OUTCOME_FOLDERS, Records, Row, row
 
 T = TypeVar("T")
-Row = dict[str, Any]
 
 _PATIENCE = 60.0  # seconds that a question may wait for the pipeline
-_NAMED = 5  # files named in an error
 _SLICE = 500  # files removed per question, so that the pipeline goes on in between
+_HELD = OPEN - {State.RUNNING}
 
 
 class Daemon(Protocol):
@@ -49,61 +49,6 @@ class Daemon(Protocol):
         """Keep pauses beyond the end of this process."""
 
 
-class Records:
-    """What can be told from the ledger alone."""
-
-    def __init__(self, history: History, inboxes: Callable[[], Mapping[str, Inbox]], clock: Clock) -> None:
-        self._history = history
-        self._inboxes = inboxes
-        self._clock = clock
-
-    def files(
-        self, inbox: str | None = None, state: str | None = None, outcome: str | None = None,
-        since: float | None = None, limit: int = 100, before: str | None = None,
-    ) -> Row:  # fmt: skip
-        """Rows, newest first. `since`: seconds ago."""
-        self._known(inbox)
-        states = [_word(State, state.upper())] if state else None
-        wanted = _word(Outcome, outcome.lower()) if outcome else None
-        after = self._clock.time() - since if since is not None else None
-        rows = self._history.find(
-            inbox=inbox, states=states, outcome=wanted, since=after, limit=limit, before_id=before
-        )
-        return {"files": [row(file) for file in rows]}
-
-    def _known(self, inbox: str | None) -> None:
-        """Raises UsageError for an inbox that neither the configuration nor the ledger has."""
-        configured = self._inboxes()
-        if inbox is None or inbox in configured or inbox in {**self._history.totals(), **self._history.counts()}:
-            return
-        raise UsageError(f"there is no inbox {inbox!r}", hint=f"there are: {', '.join(configured)}")
-
-    def show(self, id: str) -> Row:
-        """One file's whole story. `id` may be cut short while it is unique."""
-        file = self._one(id)
-        history = [asdict(failure) for failure in self._history.failures(file.id)]
-        return {**row(file), "history": history, "path": self._path(file)}
-
-    def _one(self, id: str) -> InboxFile:
-        found = self._history.like(id, _NAMED + 1)
-        if not found:
-            raise UsageError(f"no file has the id {id!r}", hint="`inboxd files` lists them")
-        if len(found) > 1:
-            named = [f"{file.id} ({file.name!r})" for file in found[:_NAMED]]
-            more = ", …" if len(found) > _NAMED else ""
-            raise UsageError(f"several files have an id that begins with {id!r}: {', '.join(named)}{more}")
-        return found[0]
-
-    def _path(self, file: InboxFile) -> str | None:
-        """Where it lies now, as far as we know."""
-        inbox = self._inboxes().get(file.inbox)
-        if inbox is None or file.state in (State.ABANDONED, State.LOST):
-            return None
-        if file.state is State.DONE and file.outcome is not None:
-            return str(_outcome_folder(inbox, file.outcome) / (file.destination or ""))
-        return str(inbox.folder("work") / file.work_name)
-
-
 class Operator(Records):
     """Answers operators with data that can be written as JSON; raises InboxdError for what can't be done."""
 
@@ -119,57 +64,60 @@ class Operator(Records):
     def explain(self, path: str) -> Row:
         """Why this file has not been processed, or what became of it."""
         lane, folder, name, where = self._place(Path(os.path.abspath(path)))
-        if where != "inbound":
-            found = self._by_place(lane, path, folder, name, where)
-            return {
-                "path": path,
-                "inbox": lane.name,
-                "why": [_tell(found)],
-                "file": row(found) if found else None,
-            }
-        there = os.path.lexists(path)
-        why = self._ask(lambda: self._reasons(lane, folder, name)) if there else ["it is not there"]
-        rows = self._history.by_name(lane.name, folder, name, 1)
-        if rows and not there:
-            why = [_tell(rows[0])]
-        return {"path": path, "inbox": lane.name, "why": why, "file": row(rows[0]) if rows else None}
+        file = self._file_at(lane, path, folder, name, where)
+        if file is not None:
+            why = [self._tell(file), *(self._ask(lambda: self._holds(lane)) if file.state in _HELD else ())]
+        elif where == "inbound":
+            why = self._ask(lambda: self._reasons(lane, folder, name))
+        else:
+            why = ["the ledger does not know it"]
+        return {"path": path, "inbox": lane.name, "why": why, "file": row(file) if file else None}
 
     def _place(self, path: Path) -> tuple[Lane, str, str, str]:
-        for lane in self._pipeline.lanes.values():
+        for lane in list(self._pipeline.lanes.values()):
             for which in FOLDERS:
                 below = _below(lane.rules.folder(which), path)
                 if below is not None:
                     folder = str(below.parent) if str(below.parent) != "." else ""
                     return lane, folder, below.name, which
-        raise UsageError(f"{path} lies in no inbox", hint="`inboxd status` lists them")
+        raise UsageError(f"{path} is no file of an inbox", hint="`inboxd check` tells where they lie")
 
-    def _by_place(self, lane: Lane, path: str, folder: str, name: str, where: str) -> InboxFile | None:
+    def _file_at(self, lane: Lane, path: str, folder: str, name: str, where: str) -> InboxFile | None:
+        """What the ledger knows of a place; of one in inbound/ only what was there and has gone."""
+        if where == "inbound":
+            gone = [] if os.path.lexists(path) else self._history.by_name(lane.name, folder, name, 1)
+            return gone[0] if gone else None
         if where == "work":
             return self._history.get(name[:32])
+        outcome = next((outcome for outcome, which in OUTCOME_FOLDERS.items() if which == where), None)
+        if outcome is None:
+            return None
+        now = self._clock.time()
         try:
             moved = os.lstat(path).st_ctime  # a rename sets it, and little else does later
         except OSError:
-            moved = self._clock.time()
+            moved = now
         destination = os.path.join(folder, name)
-        at_once = self._history.by_place(lane.name, destination, moved)
-        return at_once or self._history.by_place(lane.name, destination, self._clock.time())
+        at_once = self._history.by_place(lane.name, destination, moved, outcome)
+        return at_once or self._history.by_place(lane.name, destination, now, outcome)
 
     def _reasons(self, lane: Lane, folder: str, name: str) -> list[str]:
-        """In the pipeline's thread."""
-        reasons = []
+        """Why what lies in inbound/ is not claimed. In the pipeline's thread."""
         own = lane.view.explain(folder, name)
-        if own:
-            reasons.append(own)
+        low = f"disk low: {lane.space.low}" if lane.space.low is not None else None
+        reasons = [*filter(None, (own, low)), *self._holds(lane)]
+        return reasons or ["nothing holds it; it will be claimed as soon as a worker is free"]
+
+    def _holds(self, lane: Lane) -> list[str]:
+        """Why nothing of this inbox goes on. In the pipeline's thread."""
+        reasons = []
         if lane.paused is not None:
             reasons.append(f"inbox {lane.name} is paused: {lane.paused}; `inboxd resume {lane.name}` lets it go on")
-        if lane.space.low is not None:
-            reasons.append(f"disk low: {lane.space.low}")
-        if lane.resting(self._clock.monotonic()):
-            reasons.append(f"inbox {lane.name} rests: {lane.resting(self._clock.monotonic())}")
+        if resting := lane.resting(self._clock.monotonic()):
+            reasons.append(f"inbox {lane.name} rests: {resting}")
         if self._pipeline.draining:
             reasons.append("the daemon is stopping")
-        reasons += [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
-        return reasons or ["nothing holds it; it will be claimed as soon as a worker is free"]
+        return reasons + [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
 
     def retry(
         self,
@@ -179,9 +127,10 @@ class Operator(Records):
         since: float | None = None,
     ) -> Row:
         """Take errors back: those named, or all of an inbox."""
-        if errors == bool(ids):
+        if errors == bool(ids) or (ids and (inbox is not None or since is not None)):
             raise UsageError(
-                "name the files to retry, or say --errors", hint="`inboxd files --state done --outcome error`"
+                "name the files to retry, or say --errors, alone or with --inbox and --since",
+                hint="`inboxd files --outcome error` lists them",
             )
         self._known(inbox)
         wanted = list(ids or ())
@@ -249,7 +198,7 @@ class Operator(Records):
         before, ledger = self._clock.time() - age, self._pipeline.ledger
         if dry_run:
             return len(self._ask(lambda: ledger.prune(lane.name, outcome, before, 1_000_000)))
-        folder, total = _outcome_folder(lane.rules, outcome), 0
+        folder, total = lane.rules.folder(OUTCOME_FOLDERS[outcome]), 0
         while count := self._ask(lambda: prune(ledger, lane.name, outcome, folder, before, _SLICE)):
             total += count
         if total:
@@ -310,39 +259,3 @@ def _below(root: Path, path: Path) -> Path | None:
         if path.is_relative_to(one) and path != one:
             return path.relative_to(one)
     return None
-
-
-def _outcome_folder(inbox: Inbox, outcome: Outcome) -> Path:
-    which = {Outcome.PROCESSED: "processed", Outcome.ERROR: "errors", Outcome.QUARANTINE: "quarantine"}[outcome]
-    return inbox.folder(which)  # type: ignore[arg-type]
-
-
-def _word(kind: type[T], word: str) -> T:
-    try:
-        return kind(word)  # type: ignore[call-arg]
-    except ValueError:
-        known = ", ".join(str(one).lower() for one in kind)  # type: ignore[attr-defined]
-        raise UsageError(f"{word.lower()!r} is unknown", hint=f"there are: {known}") from None
-
-
-def _tell(file: InboxFile | None) -> str:
-    """What the ledger says of a file, in a sentence."""
-    if file is None:
-        return "the ledger does not know it"
-    if file.state is State.DONE:
-        return f"it was delivered to {file.outcome}: {file.reason} ({file.id})"
-    if file.state is State.WAITING:
-        return f"its last run {file.reason}; it runs again by itself ({file.message or ''}, {file.id})"
-    return f"it is {file.state}: {file.reason or 'in progress'} ({file.id})"
-
-
-def row(file: InboxFile) -> Row:
-    """A file as the command line's JSON shows it."""
-    return {
-        "id": file.id, "inbox": file.inbox, "file": os.path.join(file.folder, file.name), "name": file.name,
-        "state": str(file.state), "outcome": str(file.outcome) if file.outcome else None, "reason": file.reason,
-        "message": file.message, "attempts": file.attempts, "failures": file.failures, "size": file.size,
-        "claimed_at": file.claimed_at, "started_at": file.started_at, "finished_at": file.finished_at,
-        "not_before": file.not_before, "destination": file.destination, "sha256": file.sha256,
-        "result": file.result, "source": file.source,
-    }  # fmt: skip

@@ -20,7 +20,7 @@ import pytest
 from inboxd import control, events
 from inboxd.cli.client import NoAnswer, Refused, ask
 from inboxd.control import SOCKET, Server
-from inboxd.errors import NotRunning
+from inboxd.errors import NotRunning, UsageError
 from support.answering import ID, Answering, answering
 
 
@@ -189,6 +189,21 @@ def test_the_socket_is_closed_to_other_users(tmp_path: Path) -> None:
     with answering(tmp_path):
         assert (tmp_path / SOCKET).stat().st_mode & 0o777 == 0o660
     assert not (tmp_path / SOCKET).exists()
+
+
+def test_who_can_not_reach_the_socket_is_told_so(tmp_path: Path) -> None:
+    root = os.geteuid() == 0
+    with answering(tmp_path / "state"):
+        (tmp_path / "state").chmod(0)
+        try:
+            if root:
+                os.seteuid(65534)
+            with pytest.raises(UsageError, match="closed to you"):
+                ask(options(tmp_path / "state"), "status")
+        finally:
+            if root:
+                os.seteuid(0)
+            (tmp_path / "state").chmod(0o700)
 
 
 def test_what_a_dead_daemon_left_is_replaced(tmp_path: Path) -> None:

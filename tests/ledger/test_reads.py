@@ -9,6 +9,7 @@ from walks import after, new_file, one, say, walk
 
 from inboxd.clock import SystemClock
 from inboxd.custody import reading
+from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
 from inboxd.model import Outcome, State, new_id
 
@@ -157,3 +158,20 @@ def test_pages_do_not_begin_at_the_beginning(ledger: Ledger, monkeypatch: pytest
     monkeypatch.setattr(reading, "_PAGE", 2)
     files = walk(ledger, State.DECIDED, *(new_file()._replace(inbox=inbox) for inbox in ("b", "a", "c", "a")))
     assert len(list(ledger.open_files(State.DECIDED))) == len(files)
+
+
+def test_an_old_file_is_found_among_any_number(ledger: Ledger, history: History) -> None:
+    (old,) = walk(ledger, State.DONE, new_file(id=new_id(1), name="old.csv"), destination="day/old.csv")
+    with ledger.transaction():
+        ledger.announce([new_file() for _ in range(21_000)])
+    assert history.by_place("main", "day/old.csv", 9e9) == old
+    assert history.by_place("main", "day/old.csv", 9e9, Outcome.ERROR) == old
+    assert history.by_name("main", "", "old.csv") == [old]
+
+
+def test_two_folders_may_hold_the_same_name(ledger: Ledger, history: History) -> None:
+    made = {
+        outcome: walk(ledger, State.DONE, new_file(id=new_id(moment)), outcome=outcome, destination="a.csv")[0]
+        for moment, outcome in enumerate(Outcome, 1)
+    }
+    assert {outcome: history.by_place("main", "a.csv", 9e9, outcome) for outcome in Outcome} == made

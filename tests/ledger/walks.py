@@ -28,6 +28,7 @@ NEWS: dict[str, dict[str, Any]] = {
     "retry": {
         "attempts": 0, "failures": 0, "dev": 8, "ino": 9, "size": 4096, "mtime_ns": 6, "outcome": None,
         "reason": None, "message": None, "destination": None, "result": None, "finished_at": None, "sha256": None,
+        "started_at": None,
     },
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 from support.daemon import inboxd, inboxd_json, run_daemon
 from support.load import files
@@ -41,8 +42,12 @@ def test_unknown_things_are_usage_errors(site: Site) -> None:
         for arguments in (
             ("pause", "nosuch"),
             ("show", "0" * 32),
+            ("show", "0" * 7),
+            ("show", ""),
             ("explain", "/etc/hostname"),
             ("retry",),
+            ("retry", "0" * 32, "--inbox", "main"),
+            ("files", "--before", "yesterday"),
             ("files", "--state", "nosuch"),
             ("files", "--inbox", "nosuch"),
             ("retry", "--errors", "--inbox", "nosuch"),
@@ -60,7 +65,7 @@ def test_an_id_cut_too_short_names_those_it_may_mean(site: Site) -> None:
         ids = _ids(site, state="DONE")
         answer = inboxd(site.config, "show", os.path.commonprefix(ids))  # noqa: RUF071 - letter by letter
     assert answer.returncode == 64
-    assert "several files" in answer.stderr
+    assert "is ambiguous: several files" in answer.stderr
     assert sum(file_id in answer.stderr for file_id in ids) == 5
 
 
@@ -86,11 +91,55 @@ def test_explain_through_a_link(site: Site) -> None:
             assert "ignored" in " ".join(inboxd_json(site.config, "explain", str(path))["why"])
 
 
+def test_explain_where_the_configuration_has_a_link(site: Site) -> None:
+    (site.base / "inboxes").mkdir()
+    (site.base / "elsewhere").symlink_to(site.base / "inboxes")
+    site.inbox("main", root="elsewhere/main")
+    with run_daemon(site.config):
+        site.drop("ok.dat.part", b"1")
+        for base in ("inboxes", "elsewhere"):
+            path = site.base / base / "main" / "inbound" / "ok.dat.part"
+            assert "ignored" in " ".join(inboxd_json(site.config, "explain", str(path))["why"])
+
+
+def test_explain_tells_what_holds_a_claimed_file(site: Site) -> None:
+    site.inbox("main", retry={"first": "1h", "longest": "1h"})
+    with run_daemon(site.config) as daemon:
+        site.drop("fail-1.dat", b"1")
+        daemon.wait_event("file.waiting")
+        assert inboxd(site.config, "pause", "main").returncode == 0
+        last, held = inboxd_json(site.config, "explain", str(site.root() / "inbound" / "fail-1.dat"))["why"]
+        assert re.search("told to fail.*runs again in .* min", last)
+        assert "is paused" in held
+
+
+def test_explain_where_an_error_lies(site: Site) -> None:
+    with run_daemon(site.config):
+        site.drop("reject-1.dat", b"1")
+        wait_finished(site, 1)
+        error = site.root() / "errors" / "reject-1.dat"
+        wait_until(lambda: _ids(site, state="DONE"), "its row")
+
+        def explained(which: str) -> str:
+            answer = inboxd_json(site.config, "explain", str(site.root() / which / "reject-1.dat"))
+            return " ".join(answer["why"])
+
+        for where in ("inbound", "errors"):
+            assert re.search(f"error .*rejected.* lies at {error}", explained(where))
+        for where in ("processed", "outbound"):
+            assert "does not know it" in explained(where)
+        error.unlink()
+        assert "no more" in explained("errors")
+        assert inboxd_json(site.config, "show", _ids(site, outcome="error")[0])["path"] is None
+
+
 def test_nothing_has_ever_run(site: Site) -> None:
     for verb in (("files",), ("show", "0" * 32), ("status",), ("explain", "x")):
         answer = inboxd(site.config, *verb)
         assert answer.returncode == 69, (verb, answer.stderr)
+        assert "no ledger exists yet" in answer.stderr
         assert "inboxd run" in answer.stderr
+        assert not site.state.exists()
 
 
 def test_a_mended_file_is_hashed_afresh(site: Site) -> None:

@@ -83,8 +83,9 @@ def test_status_counts_and_foretells() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"paused": "an operator said so"}, "paused: an operator said so"),
-        ({"space": "12MiB free"}, "disk low: 12MiB free"),
+        ({"paused": "an operator said so", "oldest": 59.0}, "paused: an operator said so"),
+        ({"paused": "so", "oldest": 60.0}, "paused: so; the oldest has waited 1 min 0 s"),
+        ({"space": "12MiB free"}, "disk low: 12MiB free; the oldest has waited 2 min 10 s"),
         ({"condition": "away: no such mount", "oldest": None}, "away: no such mount"),
         ({"eta": None}, "unknown"),
         ({"done": 0, "total": 0, "percent": None, "eta": 0.0}, "events"),
@@ -126,6 +127,17 @@ def test_a_story_is_told_in_order() -> None:
 )
 def test_stories_of_all_kinds(values: dict[str, object], words: str) -> None:
     assert words in plain(story(**values))
+
+
+def test_a_run_of_a_former_life_is_not_timed() -> None:
+    """A retried file whose content turned out to be known was not run again."""
+    assert "after a run of 1.000 s" in plain(story())
+    assert "after a run" not in plain(story(outcome="processed", reason="duplicate", attempts=0))
+
+
+def test_a_refusal_names_its_id_once() -> None:
+    page = pages.retried({"retried": ["a"], "refused": {"b": "b is WAITING", "c": "it is away"}})
+    assert plain(page).splitlines() == ["to run again: 1 file", "refused: b is WAITING", "refused: c: it is away"]
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(None, "-"), (0, "0 s"), (0.26, "0.3 s"), (75, "1 min 15 s")])

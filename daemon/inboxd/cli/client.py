@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inboxd.control import SOCKET, address, credentials
-from inboxd.errors import EXIT_NOT_RUNNING, ConfigError, InboxdError, NotRunning
+from inboxd.errors import EXIT_NOT_RUNNING, ConfigError, InboxdError, NotRunning, UsageError
 
 Fetch = Callable[..., Any]
 
@@ -73,7 +73,7 @@ def ask(options: Namespace, verb: str, timeout: float = _PATIENCE, **arguments: 
 
 @contextlib.contextmanager
 def connected(path: Path, timeout: float = _PATIENCE) -> Iterator[socket.socket]:
-    """A connection to the daemon. Raises NotRunning, NoAnswer, also for what fails while it is used."""
+    """A connection to the daemon. Raises NotRunning, NoAnswer, UsageError, also for what fails while it is used."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
@@ -81,18 +81,29 @@ def connected(path: Path, timeout: float = _PATIENCE) -> Iterator[socket.socket]
                 connection.connect(name)
             yield connection
         except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(
-                f"no daemon listens at {path}",
-                hint="start it with `inboxd run`; one that has just started may be recovering",
-            ) from None
+            raise _not_running(path) from None
         except (TimeoutError, BlockingIOError):
             raise NoAnswer(
                 f"the daemon at {path} does not answer within {timeout:.0f} s", hint="look at its log"
             ) from None
         except PermissionError:
-            raise NoAnswer(f"{path} is closed to you", hint="ask as root, or as the user that inboxd runs as") from None
+            raise UsageError(
+                f"{path} is closed to you", hint="ask as root, or as the user that inboxd runs as"
+            ) from None
         except OSError as error:
             raise NoAnswer(f"{path}: {error.strerror or error}", hint="look at the daemon's log") from None
+
+
+def _not_running(path: Path) -> NotRunning:
+    if _has_run(path.parent):
+        hint = "start it with `inboxd run`; one that has just started may be recovering"
+        return NotRunning(f"no daemon listens at {path}", hint=hint)
+    return NotRunning(f"no daemon listens at {path}, and no ledger exists yet", hint="start it with `inboxd run`")
+
+
+def _has_run(state: Path) -> bool:
+    """A daemon has made its ledger, here or on a server, or somebody has put a copy of one here."""
+    return any(map(os.path.getsize, filter(os.path.exists, (state / "ledger.id", state / "ledger.sqlite"))))
 
 
 def process(options: Namespace) -> int:
@@ -117,15 +128,15 @@ def daemon_or_ledger(options: Namespace) -> Fetch:
 
 
 def _records(options: Namespace, error: NotRunning) -> Any:
-    """Raises `error` where no daemon has ever run: reading must not make a ledger."""
+    """Raises `error` where there is none to read; a state folder alone does not say how to reach a server."""
+    state = state_folder(options)
+    if not _has_run(state) or (options.state_dir and not (state / "ledger.sqlite").exists()):
+        raise error
     from inboxd.clock import SystemClock
     from inboxd.config.load import load
     from inboxd.custody.history import History
-    from inboxd.operator import Records
+    from inboxd.records import Records
 
     config = load(options.config) if options.state_dir is None else None
-    url = config.ledger_url if config else f"sqlite:///{state_folder(options) / 'ledger.sqlite'}"
-    kind, _, place = url.partition(":///")
-    if kind == "sqlite" and not os.path.exists(place.partition("?")[0]):
-        raise error
+    url = config.ledger_url if config else f"sqlite:///{state / 'ledger.sqlite'}"
     return Records(History(url), lambda: config.inboxes if config else {}, SystemClock())

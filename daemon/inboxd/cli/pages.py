@@ -63,11 +63,11 @@ def _inboxes(inboxes: Sequence[Row]) -> Table:
 
 
 def _condition(row: Row) -> Text:
-    if row["paused"]:
-        return Text(f"paused: {row['paused']}", "warn")
-    if row.get("space"):
-        return Text(f"disk low: {row['space']}", "bad")
     oldest = f"; the oldest has waited {span(row['oldest'])}" if (row["oldest"] or 0.0) >= _LONG else ""
+    if row["paused"]:
+        return Text(f"paused: {row['paused']}{oldest}", "warn")
+    if row.get("space"):
+        return Text(f"disk low: {row['space']}{oldest}", "bad")
     return Text(row["condition"] + oldest, "bad" if row["condition"].startswith("away") else "")
 
 
@@ -139,7 +139,7 @@ def _end(answer: Row) -> Text:
     word = answer["outcome"] or answer["state"].lower()
     where = f", as {answer['destination']}" if answer["destination"] else ""
     reason = f": {answer['reason']}" if answer["reason"] and answer["reason"] != word else ""
-    started = answer["started_at"]
+    started = answer["attempts"] and answer["started_at"]  # that of a former life if it has not run since
     took = f", after a run of {max(0.0, answer['finished_at'] - started):.3f} s" if started else ""
     return Text(f"{word}{reason}{where}{took}", _OUTCOMES.get(word, "good"))
 
@@ -153,7 +153,8 @@ def explanation(answer: Row) -> Page:
 def retried(answer: Row) -> Page:
     """Who runs again, and who can't."""
     page: Page = [Text(f"to run again: {_many(len(answer['retried']), 'file')}")]
-    return [*page, *(Text(f"refused: {id}: {why}", "bad") for id, why in answer["refused"].items())]
+    refused = answer["refused"].items()
+    return [*page, *(Text(f"refused: {why if id in why else f'{id}: {why}'}", "bad") for id, why in refused)]
 
 
 def pruned(answer: Row, dry_run: bool) -> Page:

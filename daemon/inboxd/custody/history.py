@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import ColumnElement, TextClause, select, text
 
 from inboxd.custody.engine import make_reader, place_of, translated
 from inboxd.custody.rows import failure_of, file_of, harmless
@@ -14,8 +14,6 @@ from inboxd.custody.schema import failures, files, totals
 from inboxd.custody.statements import literal
 from inboxd.lifecycle import OPEN
 from inboxd.model import Failure, InboxFile, Outcome, State
-
-_RECENT = 20_000  # rows looked through for a name
 
 
 class History:
@@ -61,34 +59,35 @@ class History:
             if OPEN.issuperset(states):
                 query = query.where(text("open = 1"))
         if outcome is not None:
-            query = query.where(files.c.outcome == literal(outcome))
-            if outcome is not Outcome.PROCESSED:
-                query = query.where(text("outcome <> 'processed'"))
+            query = query.where(*_ended_as(outcome))
         if since is not None:
             query = query.where(files.c.id >= f"{max(0, int(since * 1000)):012x}", files.c.claimed_at >= since)
         if before_id is not None:
             query = query.where(files.c.id < harmless(before_id))
         return [file_of(row) for row in self._rows(query.order_by(files.c.id.desc()).limit(limit))]
 
-    def by_place(self, inbox: str, destination: str, at: float) -> InboxFile | None:
-        """The row of what lies at a destination since `at` (wall clock, seconds), among those claimed before."""
-        last = f"{int((at + 1.0) * 1000):012x}"
-        before = select(files).where(files.c.id < last).order_by(files.c.id.desc()).limit(_RECENT).subquery()
-        query = select(before).where(
-            before.c.inbox == harmless(inbox), before.c.destination == os.fsencode(destination)
+    def by_place(self, inbox: str, destination: str, at: float, outcome: Outcome | None = None) -> InboxFile | None:
+        """The row of what lies at a destination since `at` (wall clock, seconds): the newest of those claimed before.
+
+        No index knows destinations: rows are read from then backwards, until it is found.
+        """
+        query = select(files).where(
+            files.c.id < f"{int((at + 1.0) * 1000):012x}", files.c.inbox == harmless(inbox),
+            files.c.destination == os.fsencode(destination),
         )  # fmt: skip
-        rows = self._rows(query.order_by(before.c.id.desc()).limit(1))
+        if outcome is not None:
+            query = query.where(*_ended_as(outcome))
+        rows = self._rows(query.order_by(files.c.id.desc()).limit(1))
         return file_of(rows[0]) if rows else None
 
     def by_name(self, inbox: str, folder: str, name: str, limit: int = 5) -> list[InboxFile]:
-        """The newest rows of a name, among recent ones."""
-        recent = select(files).order_by(files.c.id.desc()).limit(_RECENT).subquery()
-        query = select(recent).where(
-            recent.c.inbox == harmless(inbox),
-            recent.c.folder == os.fsencode(folder),
-            recent.c.name == os.fsencode(name),
+        """The newest rows of a name. No index knows names: rows are read backwards, until there are enough."""
+        query = select(files).where(
+            files.c.inbox == harmless(inbox),
+            files.c.folder == os.fsencode(folder),
+            files.c.name == os.fsencode(name),
         )
-        return [file_of(row) for row in self._rows(query.order_by(recent.c.id.desc()).limit(limit))]
+        return [file_of(row) for row in self._rows(query.order_by(files.c.id.desc()).limit(limit))]
 
     def totals(self) -> dict[str, dict[Outcome, tuple[int, int]]]:
         """By inbox and outcome: files and bytes."""
@@ -113,3 +112,9 @@ class History:
         for row in self._rows(query):
             result.setdefault(row["inbox"], {})[State(row["state"])] = row["number"]
         return result
+
+
+def _ended_as(outcome: Outcome) -> list[ColumnElement[bool] | TextClause]:
+    """In the words of the partial index, where there is one."""
+    unprocessed = [text("outcome <> 'processed'")] if outcome is not Outcome.PROCESSED else []
+    return [files.c.outcome == literal(outcome), *unprocessed]

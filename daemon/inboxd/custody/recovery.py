@@ -167,7 +167,7 @@ class Recovery:
                 continue
             known = self._ledger.get(name[:32]) if _ID.match(name) else None
             if known and known.state is State.DONE and known.outcome is Outcome.ERROR:
-                row = known._replace(dev=found.st_dev, ino=found.st_ino)
+                row = as_found(known, found)
                 with self._ledger.transaction():
                     self._ledger.retry([row])
             else:

@@ -36,7 +36,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 #: A retried file begins anew, whatever the record says.
-_FORGOTTEN = ("outcome", "reason", "message", "destination", "result", "finished_at", "sha256")
+_FORGOTTEN = ("outcome", "reason", "message", "destination", "result", "started_at", "finished_at", "sha256")
 
 
 def literal(word: str) -> ColumnElement[Any]:

@@ -48,6 +48,7 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
         reason=None,
         message=None,
         destination=None,
+        started_at=None,
         finished_at=None,
         sha256=None,  # it may have been mended
     )
