@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from inboxd.custody.rows import _moment, _stored_moment
 from inboxd.model import Ending
 from inboxd.wire import Reports, decode, encode
 
@@ -277,12 +280,27 @@ def test_an_input_changed_in_place_is_processed_with_a_remark(handlers):
     assert (report.ending, report.message) == (Ending.PROCESSED, "the file was changed while the handler ran")
 
 
+@pytest.mark.parametrize("moment", [10**20, -(10**19)])
+@pytest.mark.parametrize(("deed", "words"), [("pass", ""), ("os.utime(file.path)", "the file was changed")])
+def test_a_time_that_no_column_holds(handlers, moment, deed, words):
+    """tmpfs keeps any. A file that comes from the ledger has the nearest that a column holds."""
+    opened = handlers.python(f"import os\ndef handle(file): {deed}")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        handlers.folder = Path(folder)
+        for kept in (moment, _moment(_stored_moment(moment))):
+            file = handlers.file(mtime_ns=kept)
+            os.utime(file.path, ns=(moment, moment))
+            assert os.lstat(file.path).st_mtime_ns == moment
+            report = handlers.run(opened, file)
+            assert (report.ending, report.message[: len(words) or None]) == (Ending.PROCESSED, words)
+
+
 def test_a_lean_start():
     """No library that a worker without a database or a command has no use for."""
     script = (
-        "import sys, inboxd.work.handler; "
+        "import sys, inboxd.work.worker; "
         "print(*({'asyncio', 'sqlalchemy', 'subprocess', 'pydantic', 'loguru', 'yaml', 'shutil', 'random', "
-        "'hashlib', 'ctypes', 'traceback', 'difflib'} & set(sys.modules)))"
+        "'hashlib', 'ctypes', 'traceback', 'difflib', 'pathlib', 'socket', 'locale'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

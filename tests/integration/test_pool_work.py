@@ -8,6 +8,7 @@ import os
 import pytest
 
 from inboxd.model import Ending
+from inboxd.wire import HandlerSpec, Setup
 from support.pool_rig import Rig, rig
 from support.wait import wait_until
 
@@ -24,13 +25,44 @@ def test_each_file_of_each_order_is_reported_once(tmp_path):
         assert pool.pool.reports() == []
 
 
-@pytest.mark.parametrize("many", [3, 20])
-def test_nobody_waits_for_a_long_neighbour(tmp_path, many):
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (9, 10), (19, 1)])
+def test_nobody_waits_for_a_long_neighbour(tmp_path, before, after):
     """Quick files' reports travel together, but not behind one that never ends; and its end is not their end."""
     with rig(tmp_path) as pool:
-        order = pool.dispatch("by_name", *(f"quick-{n}" for n in range(many - 1)), "sleep", "never")
-        wait_until(lambda: (pool.collect(), len(pool.reports[order.batch]))[1] >= many - 1, "the quick files' reports")
-        assert set(endings(pool.reports[order.batch])) == {Ending.PROCESSED}
+        quick, never = (f"quick-{n}" for n in range(before)), ("never" for _ in range(after))
+        order = pool.dispatch("by_name", *quick, "sleep", *never)
+        wait_until(lambda: (pool.collect(), len(pool.reports[order.batch]))[1] >= before, "the quick files' reports")
+        assert [(r.file_id, r.ending) for r in pool.reports[order.batch]] == [
+            (file.id, Ending.PROCESSED) for file in order.files[:before]
+        ]
+        pool.stop(grace=0.05)
+
+
+def test_reports_leave_whatever_handlers_do_meanwhile(tmp_path, monkeypatch):
+    """Another thread of the worker sends them: forks, signals and working folders are the handler's own business."""
+    (tmp_path / "busy.py").write_text(BUSY)
+    monkeypatch.setattr(Rig, "setup", lambda self: Setup({"busy": HandlerSpec("busy:handle")}, {}, (str(tmp_path),)))
+    with rig(tmp_path) as pool:
+        reports = pool.run("busy", *map(str, range(40)))
+        assert [report.result for report in reports] == [{"alarms": 1, "exit": 7}] * 40
+
+
+BUSY = """
+import os, signal, time
+
+def handle(file):
+    alarms = []
+    signal.signal(signal.SIGALRM, lambda number, frame: alarms.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
+    os.chdir("/")
+    child = os.fork()
+    if child == 0:
+        os._exit(7)
+    status = os.waitpid(child, 0)[1]
+    while not alarms:
+        time.sleep(0.001)
+    return {"alarms": len(alarms), "exit": os.waitstatus_to_exitcode(status)}
+"""
 
 
 def test_look_ahead_is_bounded_and_released_by_a_drain(tmp_path):
@@ -170,6 +202,14 @@ def test_output_is_told_with_its_file(tmp_path):
         wait_until(lambda: len(pool.texts("handler.output")) == 2, "two lines")
         lines = [fields["line"] for name, fields in pool.told if name == "handler.output"]
         assert lines == ["out of name.csv", "\x1b[31merr\x00 of name.csv"]
+
+
+def test_output_of_quick_files_is_told_with_the_file_that_printed_it(tmp_path):
+    with rig(tmp_path) as pool:
+        pool.run("speak", *(f"{n}.csv" for n in range(45)))
+        wait_until(lambda: len(pool.texts("handler.output")) == 90, "all lines")
+        told = [fields for name, fields in pool.told if name == "handler.output"]
+        assert [str(fields["line"]).rpartition(" ")[2] for fields in told] == [fields["file"] for fields in told]
 
 
 def test_a_flood_without_a_line_end_is_bounded(tmp_path):

@@ -36,8 +36,16 @@ def test_the_tail_is_the_end():
     output.feed(b"a" * TAIL + b"end", 0.0)
     assert output.tail().endswith("aend")
     assert len(output.tail()) == TAIL
-    output.forget()
+    output.turn(0.0)
     assert output.tail() == ""
+
+
+def test_an_unfinished_line_ends_with_its_file():
+    output = Output()
+    assert output.feed(b"one\ntw", 0.0) == ["one"]
+    assert output.turn(0.0) == ["tw"]
+    assert output.feed(b"three\n", 0.0) == ["three"]
+    assert output.turn(0.0) == []
 
 
 @given(st.lists(st.binary(max_size=200)))

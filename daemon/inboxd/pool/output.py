@@ -40,9 +40,10 @@ class Output:
         """The last of the output."""
         return self._tail.decode("utf-8", "replace")
 
-    def forget(self) -> None:
-        """What comes now belongs to other files than what came before."""
+    def turn(self, now: float) -> list[str]:
+        """What comes now is of another file: forget the tail; the unfinished line is none of its."""
         self._tail.clear()
+        return self._finish(now) if self._line else []
 
     def _append(self, part: bytes) -> None:
         room = LONGEST - len(self._line)

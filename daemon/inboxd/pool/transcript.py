@@ -1,4 +1,4 @@
-"""What one child prints, as events, each line with the file that the child was at when we read it."""
+"""What one child prints, as events, each line with the file that printed it."""
 
 from __future__ import annotations
 
@@ -9,48 +9,58 @@ from inboxd.events import emit
 from inboxd.pool.assignment import Assignment
 from inboxd.pool.child import Child
 from inboxd.pool.output import Output
+from inboxd.wire import Mark
+from inboxd.work.seams import pieces
 
 
 class Transcript:
     """Reads the child's output pipe. The tail kept for the post-mortem is that of the file in progress."""
 
     def __init__(self, slot: int, child: Child) -> None:
-        self._slot = slot
         self._child = child
         self._output = Output()
-        self._file_id = ""
+        self._nobody = {"file": f"worker {slot}", "pid": child.pid}
+        self._about: dict[str, Any] = self._nobody
+        self._at = ("", 0)  # batch, index
+        self._known: Assignment | None = None  # the last one: its end may be heard of before its output
 
     def read(self, assignment: Assignment | None, now: float) -> bool:
         """Take in what there is; False at the end of the pipe."""
+        mark = self._child.mark()  # before the output, see seams.py
         data = self._child.read_output()
         if data:
-            self._hear(data, assignment, now)
+            self._hear(data, mark, assignment, now)
         return data != b""
 
     def finish(self, assignment: Assignment | None, now: float) -> str:
         """The child is dead: take in what is left; returns the tail."""
-        self._hear(self._child.read_all_output(), assignment, now)
-        self._say(self._output.close(now), assignment)
+        self._hear(self._child.read_all_output(), self._child.mark(), assignment, now)
+        self._say(self._output.close(now))
         return self._output.tail()
 
     def tail(self) -> str:
         """The last of what it printed."""
         return self._output.tail()
 
-    def _hear(self, data: bytes, assignment: Assignment | None, now: float) -> None:
-        mark = self._child.mark()
-        if mark is not None and mark.file_id != self._file_id:
-            self._file_id = mark.file_id
-            self._output.forget()
-        self._say(self._output.feed(data, now), assignment)
+    def _hear(self, data: bytes, mark: Mark | None, assignment: Assignment | None, now: float) -> None:
+        self._known = assignment or self._known
+        for place, text in pieces(data, mark):
+            if place is not None and (place.batch, place.index) != self._at:
+                self._say(self._output.turn(now))
+                self._at, self._about = (place.batch, place.index), self._whose(place)
+            self._say(self._output.feed(text, now))
 
-    def _say(self, lines: list[str], assignment: Assignment | None) -> None:
-        if not lines:
-            return
-        about: dict[str, Any] = {"file": f"worker {self._slot}", "pid": self._child.pid}
-        file = assignment.current(self._child.mark()) if assignment else None
-        if assignment is not None and file is not None:
-            about |= {"file": file.name, "file_id": file.id}
-            about |= {"inbox": assignment.order.inbox, "batch": assignment.order.batch}
+    def _whose(self, place: Mark) -> dict[str, Any]:
+        assignment = self._known
+        file = assignment.current(place) if assignment else None
+        if assignment is None or file is None:
+            return self._nobody
+        about = {**self._nobody, "inbox": assignment.order.inbox, "batch": assignment.order.batch}
+        many = len(assignment.order.files)
+        if assignment.whole and many > 1:
+            return {**about, "file": f"a batch of {many} files"}
+        return {**about, "file": file.name, "file_id": file.id}
+
+    def _say(self, lines: list[str]) -> None:
         for line in lines:
-            emit(events.HANDLER_OUTPUT, line=line, **about)
+            emit(events.HANDLER_OUTPUT, line=line, **self._about)

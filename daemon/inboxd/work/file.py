@@ -128,9 +128,9 @@ class File:
 
 
 def _path(text: str) -> Path:
-    from pathlib import Path  # 0.8 MiB and 3 ms that a worker of programs never needs
+    import pathlib  # 0.8 MiB and 3 ms that a worker of programs never needs
 
-    return Path(text)
+    return pathlib.Path(text)
 
 
 def clear_results(ordered: OrderedFile) -> None:

@@ -19,6 +19,9 @@ from inboxd.work.verdict import batch_failed, batch_succeeded, judge, succeeded
 
 Runner = Callable[[OrderedFile], Report]
 
+_FIRST_MOMENT = -(1 << 31) * 10**9  # nanoseconds, 1901; as in custody/rows.py
+_LAST_MOMENT = _FIRST_MOMENT + (1 << 64) - 1  # 2486
+
 
 class Handlers:
     """The handlers of all inboxes, in this process."""
@@ -135,13 +138,24 @@ def _after(file: OrderedFile, report: Report) -> Report:
         if report.ending is not Ending.PROCESSED:
             clear_results(file)
             return report
-        if (found.st_size, found.st_mtime_ns) != (file.size, file.mtime_ns) and not report.message:
+        if not report.message and _is_changed(file, found):
             report = report._replace(message="the file was changed while the handler ran")
-        return report._replace(results=has_results(file))
+        return report._replace(results=True) if has_results(file) else report
     except FileNotFoundError:
         return _input_changed(report, "the handler removed its input")
     except OSError as error:
         return judge(file.id, error)._replace(seconds=report.seconds, pid=report.pid)
+
+
+def _is_changed(file: OrderedFile, found: os.stat_result) -> bool:
+    if found.st_mtime_ns != file.mtime_ns and _kept(found.st_mtime_ns) != _kept(file.mtime_ns):
+        return True
+    return found.st_size != file.size
+
+
+def _kept(moment: int) -> int:
+    """As the ledger keeps it: a file that comes from there may have a time that no column can hold."""
+    return min(max(moment, _FIRST_MOMENT), _LAST_MOMENT)
 
 
 def _input_changed(report: Report, message: str) -> Report:

@@ -14,7 +14,10 @@ _PATIENCE = 0.020  # seconds
 
 
 class Telling:
-    """The reports of one order at a time. Its thread sends what has waited, whatever the handler is doing."""
+    """The reports of one order at a time. Its thread sends what has waited, whatever the handler is doing.
+
+    But for C code that keeps the interpreter's lock: what was finished in the last moment before it waits for its end.
+    """
 
     def __init__(self, say: Callable[[Reports], None]) -> None:
         """`say` sends one message whole; it is never called by two threads at once."""

@@ -35,7 +35,8 @@ def succeeded(file_id: str, returned: Any) -> Report:
         return _bad_result(file_id, f"its result is no JSON: {words(error)}")
     if len(text) > _LARGEST_RESULT:
         return _bad_result(file_id, f"its result takes {len(text)} bytes as JSON")
-    if text.count("{") + text.count("[") > _DEEPEST_RESULT and _is_deep(returned, _DEEPEST_RESULT):
+    brackets = text.count("{") + text.count("[")  # no result is deeper than that, and few come near
+    if brackets >= _DEEPEST_RESULT and _is_deep(returned, _DEEPEST_RESULT):
         return _bad_result(file_id, f"its result is nested more than {_DEEPEST_RESULT} levels deep")
     # A copy: the next run may change the object, and this report leaves together with that one's.
     return Report(file_id, Ending.PROCESSED, result=_from_json(text))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import stat
 import sys
 import threading
@@ -22,6 +21,7 @@ from types import FrameType
 from inboxd.model import Ending, Report
 from inboxd.wire import Frames, Mark, Message, Order, OrderedFile, Ready, Setup, encode, write_mark
 from inboxd.work.handler import Handlers
+from inboxd.work.seams import Seams
 from inboxd.work.surroundings import Surroundings, watch_for_faults
 from inboxd.work.telling import Telling
 
@@ -39,14 +39,15 @@ class _Stop(Exception):
 class Worker:
     """One worker process. SIGTERM: finish the file in progress, give the rest back, end."""
 
-    def __init__(self, connection: socket.socket, mark_fd: int) -> None:
-        self._socket = connection
+    def __init__(self, socket_fd: int, mark_fd: int) -> None:
+        self._socket_fd = socket_fd
         self._speaking = threading.Lock()
         self._mark_fd = mark_fd
         self._messages = self._receive()
         self._stopping = False
         self._waiting = False
         self._telling = Telling(self._say)
+        self._seams = Seams()
         self._looked = 0.0  # monotonic seconds
         self._orders = 0
         self._daemon = os.getppid()
@@ -120,7 +121,9 @@ class Worker:
 
     def _mark(self, order: Order, index: int) -> None:
         file = order.files[min(index, len(order.files) - 1)]
-        write_mark(self._mark_fd, Mark(order.batch, index, time.monotonic(), file.id), self._orders)
+        mark = Mark(order.batch, index, time.monotonic(), file.id)
+        self._seams.sew(mark)
+        write_mark(self._mark_fd, mark, self._orders)
 
     def _tidy(self) -> None:
         """The next file must not notice what the last one's handler has done to the process."""
@@ -149,8 +152,10 @@ class Worker:
 
     def _say(self, message: Message) -> None:
         """Notes come from the handlers' thread while reports may leave by another: one message at a time."""
+        left = memoryview(encode(message))
         with self._speaking:
-            self._socket.sendall(encode(message))
+            while left:
+                left = left[os.write(self._socket_fd, left) :]
 
     def _next(self) -> Message | None:
         return next(self._messages, None)
@@ -161,10 +166,10 @@ class Worker:
             yield from frames.feed(data)
 
     def _wait_for_data(self) -> bytes:
-        """b"" when nothing more will come. PEP 475: recv goes on after a signal, so SIGTERM raises here."""
+        """b"" when nothing more will come. PEP 475: read goes on after a signal, so SIGTERM raises here."""
         try:
             self._waiting = True
-            return b"" if self._stopping else self._socket.recv(_READ)
+            return b"" if self._stopping else os.read(self._socket_fd, _READ)
         except (_Stop, ConnectionResetError):
             return b""
         finally:
@@ -216,7 +221,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        Worker(socket.socket(fileno=socket_fd), mark_fd).serve()
+        Worker(socket_fd, mark_fd).serve()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the daemon is gone, and the reports with it: the next one runs these files again
 
