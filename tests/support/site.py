@@ -126,10 +126,13 @@ class Site:
 
 
 def read_witness(path: Path) -> list[dict[str, Any]]:
-    """The lines of a witness.log; none if the handler never ran."""
+    """The lines of a witness.log; none if the handler never ran.
+
+    A writer that is killed in its write(2), where two pages meet, leaves the beginning of a line before the next one.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [json.loads(line[max(0, line.rfind(b'{"what"')) :]) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def entries_below(top: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 A file's name says how to behave: its first word, up to a dash, is looked up in BEHAVIOURS; `fail-…` fails always,
 `fail-2-…` in the first two attempts only (for `sleep` the number is seconds, for `memory` MiB). Anything else
 succeeds. Each line is one write(2) to a descriptor opened with O_APPEND, so lines of many processes never mix and
-survive the death of their writer.
+survive the death of their writer; one that is killed in the middle of it may leave the beginning of a line.
 
 Copied beside a configuration by the tests: imports nothing but inboxd and the standard library.
 """

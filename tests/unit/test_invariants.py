@@ -17,7 +17,7 @@ import pytest
 from support import invariants
 from support.invariants import Evidence, Footprint, violations
 from support.load import Dropped, write_manifest
-from support.site import Site
+from support.site import Site, read_witness
 
 ID = "0190a5f0c1d27a3b8c4d5e6f7081920"
 COLUMNS = (
@@ -337,3 +337,9 @@ def test_as_a_command(world: World, tmp_path: Path) -> None:
     broken = subprocess.run(program, capture_output=True, text=True, check=False)
     assert broken.returncode == 1
     assert broken.stdout.startswith("I7: main: 'new.dat'")
+
+
+def test_a_torn_line_of_the_witness_is_no_line(tmp_path: Path) -> None:
+    log = tmp_path / "witness.log"
+    log.write_bytes(b'{"what": "start", "id": "a"}\n{"what": "st{"what": "end", "id": "b"}\n{"what": "en')
+    assert [line["id"] for line in read_witness(log)] == ["a", "b"]
