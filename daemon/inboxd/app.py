@@ -29,7 +29,7 @@ from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.recovery import Recovery
 from inboxd.dispatch import Dispatcher
-from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, AlreadyRunning, ConfigError, InboxdError
+from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, AlreadyRunning, ConfigError, InboxdError, LedgerUnavailable
 from inboxd.events import emit
 from inboxd.intake.inbox import InboxView
 from inboxd.lane import Lane
@@ -294,15 +294,21 @@ class App:
         self.pipeline.retire(changed, lambda: self._swap(new, changes))
 
     def _swap(self, new: Config, changes: list[str]) -> None:
-        self.config = new
-        for name in [name for name, lane in self.pipeline.lanes.items() if lane.retiring]:
-            self.pipeline.lanes.pop(name).close()
-        for name, inbox in new.inboxes.items():
-            if name not in self.pipeline.lanes:
-                lane = self._lane(name, inbox)
+        staying = {name for name, lane in self.pipeline.lanes.items() if not lane.retiring}
+        fresh = [self._lane(name, inbox) for name, inbox in new.inboxes.items() if name not in staying]
+        try:
+            for lane in fresh:
                 lane.load(self.ledger)
-                lane.view.start()
-                self.pipeline.lanes[name] = lane
+        except LedgerUnavailable:
+            for lane in fresh:
+                lane.close()
+            raise
+        self.config = new
+        for name in set(self.pipeline.lanes) - staying:
+            self.pipeline.lanes.pop(name).close()
+        for lane in fresh:
+            lane.view.start()
+            self.pipeline.lanes[lane.name] = lane
         self.pipeline.dispatcher.batch_size = new.workers.batch_size
         for lane in self.pipeline.lanes.values():
             lane.space.require(new.min_free_space, new.min_free_inodes)

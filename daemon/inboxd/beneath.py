@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -49,3 +53,60 @@ def opened(root: Path, relative: str = "", *, make: bool = False) -> Iterator[in
         yield fd
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def writable(folder_fd: int | None, name: str) -> Iterator[None]:
+    """For the moment: only who may write to a folder may move it (rename(2)). Leaves what is no folder as it is."""
+    with _own(folder_fd, name) as (fd, mode):
+        if mode is None:
+            yield
+            return
+        _set_mode(fd, mode | stat.S_IRWXU)
+        try:
+            yield
+        finally:
+            _set_mode(fd, mode)
+
+
+def remove_tree(folder_fd: int | None, name: str) -> None:
+    """Remove an entry, whatever it is, and all that is below it, whatever its mode. Raises OSError."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=folder_fd)
+        return
+    import shutil  # costs a worker 1.5 MiB, and most never need it
+
+    try:
+        shutil.rmtree(name, dir_fd=folder_fd)
+    except PermissionError:
+        _open_up(folder_fd, name)
+        shutil.rmtree(name, dir_fd=folder_fd)
+
+
+def _open_up(folder_fd: int | None, name: str) -> None:
+    """Make a folder and all below it ours to read and write."""
+    with _own(folder_fd, name) as (fd, mode):
+        if mode is None:
+            return
+        _set_mode(fd, mode | stat.S_IRWXU)
+        inside = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for entry in os.listdir(inside):
+            _open_up(inside, entry)
+    finally:
+        os.close(inside)
+
+
+@contextlib.contextmanager
+def _own(folder_fd: int | None, name: str) -> Iterator[tuple[int, int | None]]:
+    """A handle on an entry, without the right to read it, and its mode; None if it is no folder."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    try:
+        mode = os.fstat(fd).st_mode
+        yield fd, stat.S_IMODE(mode) if stat.S_ISDIR(mode) else None
+    finally:
+        os.close(fd)
+
+
+def _set_mode(fd: int, mode: int) -> None:
+    os.chmod(f"/proc/self/fd/{fd}", mode)

@@ -130,6 +130,7 @@ class Dispatcher:
             if room <= 0:
                 break
             self._verify(lane)
+            self._hashed += [(lane, file) for file in lane.take_hashed()]
             if not lane.may_run(now):
                 continue
             for files in lane.form(idle, room, self.batch_size):
@@ -156,7 +157,7 @@ class Dispatcher:
     def dispatch(self, batch: Outgoing) -> None:
         """To the pool, now that the ledger knows."""
         lane = batch.lane
-        lane.dispatched(batch.files)
+        lane.dispatched(batch.files, recorded=batch.purpose == "run")
         self._running[batch.id] = Running(lane, {file.id: file for file in batch.files}, batch.purpose)
         work = str(lane.work)
         files = tuple(_ordered(work, file) for file in batch.files)
@@ -222,7 +223,7 @@ class Dispatcher:
         lane = running.lane
         if running.purpose == "verify":
             sighting = running.sightings.pop(report.file_id)
-            lane.view.hashed(sighting, str((report.result or {}).get(lane.digest, "")))
+            lane.view.hashed(sighting, _digest(lane, report))
         else:
             file = running.files.pop(report.file_id)
             lane.running_files -= 1
@@ -244,7 +245,8 @@ class Dispatcher:
 
     def _follow(self, lane: Lane, report: Report, one: Concluded) -> None:
         """One file's new state, in memory."""
-        lane.unpark(one.file)
+        if not report.bisect:
+            lane.run_is_over(one.file)
         if one.verb == "decide":
             lane.decided.append(one.file)
             lane.rested()
@@ -276,6 +278,13 @@ def _to_verify(lane: Lane, file_id: str, sighting: Sighting) -> wire.OrderedFile
         id=file_id, path=str(path), name=sighting.name, size=sighting.size, attempt=0,
         dev=sighting.dev, ino=sighting.ino, mtime_ns=sighting.mtime_ns,
     )  # fmt: skip
+
+
+def _digest(lane: Lane, report: Report) -> str | None:
+    """What a worker found; "" when that file can't be read, None when it was not read to its end."""
+    if report.ending in (Ending.RELEASED, Ending.CRASHED):
+        return None
+    return str((report.result or {}).get(lane.digest, ""))
 
 
 def _unreadable(running: Running, report: Report, now: float) -> Concluded:

@@ -138,6 +138,11 @@ FILE_LOST = Event(
     "Somebody or something else removed a file that inboxd held.",
     "Find out who has access to the work folder; restore the file and drop it again.",
 )  # fmt: skip
+WORK_LEFTOVER = Event(
+    "work.leftover", "WARNING", "{file} in work/ can't be removed: {reason}",
+    "What a failed run left could not be cleared away. No file depends on it.",
+    "Look what it is, and remove it by hand while inboxd is stopped.",
+)  # fmt: skip
 FILE_COLLISION = Event("file.collision", "INFO", "{inbox}/{file}: the name was taken, it is delivered as {destination}")
 FILE_TAKEN = Event(
     "file.taken", "INFO", "{inbox}/{file} was delivered, and somebody took it from {destination} already"

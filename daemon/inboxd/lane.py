@@ -122,11 +122,12 @@ class Lane:
             self.next_waiting = ledger.next_waiting(now).get(self.name, math.inf)
         return len(due)
 
-    def dispatched(self, files: list[InboxFile]) -> None:
-        """A batch has gone to the pool."""
+    def dispatched(self, files: list[InboxFile], *, recorded: bool) -> None:
+        """A batch has gone to the pool; `recorded`: as RUNNING. One that is only hashed is what it was."""
         self.running += 1
         self.running_files += len(files)
-        self._due.difference_update(file.id for file in files)
+        if recorded:
+            self._due.difference_update(file.id for file in files)
 
     def note_gone(self, files: list[InboxFile], now: float) -> None:
         """Announced files that could not be had; where the folder forbids it, do not try again at once."""
@@ -138,6 +139,16 @@ class Lane:
         """The kind of checksum that settles files here; "" where none does."""
         return self.rules.settle.checksum if isinstance(self.rules.settle, Checksum) else ""
 
+    def take_hashed(self) -> list[InboxFile]:
+        """Held files whose content is known, by a checksum file or an earlier look: their twins must be looked for."""
+        if self.rules.duplicates.policy == "process":
+            return []
+        hashed = [file for file in self.held if file.sha256 and self.twins.running.get(file.sha256) != file.id]
+        if hashed:
+            taken = {file.id for file in hashed}
+            self.held = deque(file for file in self.held if file.id not in taken)
+        return hashed
+
     def run_or_park(self, file: InboxFile) -> None:
         """A hashed file without a twin in the ledger: run it, unless its twin is running now."""
         assert file.sha256 is not None  # hashed
@@ -147,11 +158,12 @@ class Lane:
             self.twins.running[file.sha256] = file.id
             self.held.append(file)
 
-    def unpark(self, file: InboxFile) -> None:
-        """A run is over: the files that waited for its content are looked at afresh."""
+    def run_is_over(self, file: InboxFile) -> None:
+        """The files that waited for its content are looked at afresh."""
+        self._due.discard(file.id)
         if file.sha256 and self.twins.running.get(file.sha256) == file.id:
             del self.twins.running[file.sha256]
-            self.held.extend(twin._replace(sha256=None) for twin in self.twins.parked.pop(file.sha256, []))
+            self.held.extend(self.twins.parked.pop(file.sha256, []))
 
     def bisect(self, files: list[InboxFile]) -> None:
         """A batch died as a whole: run its halves apart, so that the guilty file ends up alone."""

@@ -15,9 +15,11 @@ from inboxd.model import Ending, InboxFile, Outcome, Report, State
 
 #: CLAIMING   The claim is announced in the ledger, and the rename into work/ may or may not have happened.
 #:            Brought by claim, before it touches the file; taken by claim (CLAIMED), or by recovery.
-#: CLAIMED    In work/, ours, accepted: from here on the file is never lost. Taken by dispatch.
-#: RUNNING    A worker has it, or a dead worker had it. The attempt is counted already. Taken by decide.
-#: WAITING    In work/, to be run again, not before `not_before`. Taken by dispatch.
+#: CLAIMED    In work/, ours, accepted: from here on the file is never lost. Taken by dispatch, or decided without
+#:            a run.
+#: RUNNING    A worker has it, or a dead worker had it. The attempt is counted already. Taken by its report, which
+#:            decides, or lets it wait, or gives it back; by recovery, which gives it back.
+#: WAITING    In work/, to be run again, not before `not_before`. Taken by dispatch, or decided without a run.
 #: DECIDED    Outcome and destination are recorded, the file may still be in work/. Taken by deliver.
 #: DONE       At its destination. Final.
 #: ABANDONED  The uploader took or replaced the file before we had it; nothing was ours. Final.
@@ -34,11 +36,11 @@ TRANSITIONS: dict[tuple[State, str], State] = {
     (State.RUNNING, "decide"): State.DECIDED,
     (State.RUNNING, "wait"): State.WAITING,
     (State.RUNNING, "release"): State.CLAIMED,
-    (State.RUNNING, "lose"): State.LOST,
     (State.WAITING, "dispatch"): State.RUNNING,
     (State.WAITING, "decide"): State.DECIDED,
     (State.WAITING, "lose"): State.LOST,
     (State.DECIDED, "deliver"): State.DONE,
+    (State.DECIDED, "lose"): State.LOST,
     (State.DONE, "retry"): State.CLAIMED,  # an operator moved it back from errors/
 }
 

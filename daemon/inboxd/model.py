@@ -46,7 +46,7 @@ class Ending(StrEnum):
     FAILED = "failed"  # any other exception or exit code
     CRASHED = "crashed"  # its worker died in the middle of it
     TIMED_OUT = "timed out"  # it ran longer than workers.timeout and was killed
-    INPUT_CHANGED = "input changed"  # the handler removed, replaced or changed its input
+    INPUT_CHANGED = "input changed"  # the handler removed or replaced its input
     RELEASED = "released"  # never begun, or cut off by a stop: given back without blame
     UNAVAILABLE = "unavailable"  # a configured database was away before the run began: nobody's fault
     BROKEN = "broken"  # the handler can't be loaded or its command can't be started: a configuration fault

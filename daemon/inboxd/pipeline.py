@@ -73,17 +73,20 @@ class Pipeline:
         self.dispatcher.collect()  # run: a worker did, and reports
         if self.outages.must_wait("ledger"):
             return self.outages.next_try()
-        sightings = self._detect()  # detect, settle
         try:
+            if self.outages.is_away("ledger"):
+                self.ledger.identity()  # it must answer before we say that it is back
+            self._refill()
+            sightings = self._detect()  # detect, settle
             self._intend(sightings)  # decide; announce what will be claimed: commit
             self._claim()  # claim: rename into work/
             self._deliver()  # deliver: rename out of work/
             self._sync()
             self._record()  # batch; claimed, delivered, dispatched: commit; dispatch
+            self._finish_retiring()
         except LedgerUnavailable as error:
             return self.outages.begin("ledger", str(error))
         self.outages.end("ledger")
-        self._finish_retiring()
         return self._next_wake()
 
     def wake(self) -> None:
@@ -105,9 +108,10 @@ class Pipeline:
 
     def _finish_retiring(self) -> None:
         then = self._retired
-        if then is not None and all(lane.drained() for lane in self.lanes.values() if lane.retiring):
+        drained = all(lane.drained() for lane in self.lanes.values() if lane.retiring)
+        if then is not None and drained and not self.dispatcher.pending():
+            then()  # it may raise LedgerUnavailable, and is called again
             self._retired = None
-            then()
 
     def quiet(self) -> bool:
         """Nothing is under way: no batch runs, nothing waits to be recorded or delivered."""
@@ -124,6 +128,13 @@ class Pipeline:
 
     # The steps of a turn, in their order
 
+    def _refill(self) -> None:
+        """Files whose wait is over are held again."""
+        room, now = self.dispatcher.room(self.lanes.values()), self._clock.time()
+        for lane in self.dispatcher.in_turn(self.lanes.values()):
+            if not (self.draining or self.outages.is_away(lane.name)):
+                room -= lane.refill(self.ledger, room, now)
+
     def _detect(self) -> list[tuple[Lane, list[Sighting]]]:
         """Complete files that the pool can take soon; the rest stay in inbound/, which is the queue."""
         if self.draining:
@@ -133,7 +144,6 @@ class Pipeline:
         for lane in self.dispatcher.in_turn(self.lanes.values()):
             if self.outages.is_away(lane.name):
                 continue  # what it has finished can't leave: more of it would only pile up in work/
-            room -= lane.refill(self.ledger, room, self._clock.time())
             lane.view.look(_LOOK)
             if not lane.may_claim(now):
                 continue
@@ -180,16 +190,17 @@ class Pipeline:
         for lane in self.lanes.values():
             if not lane.decided or self.outages.must_wait(lane.name):
                 continue
-            try:
-                moved = lane.deliveries.move(lane.decided, with_results=frozenset(lane.with_results))
-            except OSError as error:
+            moved = lane.deliveries.move(lane.decided, with_results=frozenset(lane.with_results))
+            error = moved.outage
+            if error is not None:
                 self.outages.begin(lane.name, f"{lane.name}: no delivery to {error.filename}: {error.strerror}")
-                continue
-            if self.outages.end(lane.name):
+            elif self.outages.end(lane.name):
                 lane.view.rescan()  # nobody has looked meanwhile
-            lane.decided = []
-            lane.with_results.clear()
-            self._moved.append((lane, moved))
+            done = moved.ids()
+            if done:
+                lane.decided = [file for file in lane.decided if file.id not in done]
+                lane.with_results -= done
+                self._moved.append((lane, moved))
 
     def _sync(self) -> None:
         """Make renames and claimed bytes durable. A failure is fatal: fsync is never tried again on the same data."""
@@ -200,7 +211,7 @@ class Pipeline:
         if self._taken:
             failpoint("claim.synced")
         for lane, moved in self._moved:
-            lane.deliveries.sync(moved.delivered)
+            lane.deliveries.sync(moved)
         if self._moved:
             failpoint("deliver.synced")
 
@@ -214,7 +225,7 @@ class Pipeline:
                 for lane, taken in self._taken:
                     lane.claims.record(taken)
                 for lane, moved in self._moved:
-                    lane.deliveries.record(moved)
+                    lane.deliveries.record(moved, self._clock.time())
                 for batch in batches:
                     batch.write(self.ledger)
         except LedgerUnavailable:
@@ -228,7 +239,7 @@ class Pipeline:
             self._story.claimed(taken)
         for lane, moved in self._moved:
             lane.decided.extend(moved.redirected)
-            lane.progress.done(len(moved.delivered), self._clock.monotonic())
+            lane.progress.done(len(moved.delivered) + len(moved.lost), self._clock.monotonic())
             if not lane.waiting():
                 lane.progress.rest()
             self._story.delivered(lane.name, moved.delivered)

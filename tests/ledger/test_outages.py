@@ -265,7 +265,7 @@ def _cut(wire: Cutter, when: str, ledger: Ledger, verb: str, files: list[InboxFi
 @pytest.mark.parametrize(
     ("state", "verb"),
     [(State.CLAIMING, "claim"), (State.CLAIMING, "abandon"), (State.CLAIMED, "dispatch"), (State.RUNNING, "release"),
-     (State.RUNNING, "wait"), (State.RUNNING, "decide"), (State.DECIDED, "deliver"), (State.RUNNING, "lose"),
+     (State.RUNNING, "wait"), (State.RUNNING, "decide"), (State.DECIDED, "deliver"), (State.DECIDED, "lose"),
      (State.DONE, "retry")],
 )  # fmt: skip
 def test_what_was_cut_at_commit_can_be_said_again(

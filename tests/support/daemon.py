@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ import psutil
 from support.wait import wait_until
 
 WITH_US = ("setpriv", "--pdeathsig", "KILL")  # a test run that is killed leaves no daemon behind (setpriv(1))
+_POWERS = "-dac_override,-dac_read_search"
+#: Started by this, root meets the modes of files as every other user does (capabilities(7)).
+AS_ANY_USER = ("setpriv", f"--inh-caps={_POWERS}", f"--bounding-set={_POWERS}") if os.geteuid() == 0 else ()
 _TAIL = 60  # log lines shown when a test fails
 
 
@@ -52,12 +55,12 @@ class Notifications:
 class Daemon:
     """One `inboxd run`. Made by run_daemon()."""
 
-    def __init__(self, config: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, config: Path, env: Mapping[str, str] | None = None, under: Sequence[str] = ()) -> None:
         self.config = config
         self.notifications = Notifications()
         self._log = config.with_name("daemon.log")
         self._start = self._log.stat().st_size if self._log.exists() else 0
-        command = [*WITH_US, sys.executable, "-m", "inboxd", "run", "-c", str(config), "--log-format", "json"]
+        command = [*WITH_US, *under, sys.executable, "-m", "inboxd", "run", "-c", str(config), "--log-format", "json"]
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
@@ -187,12 +190,14 @@ def _environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def run_daemon(config: Path, env: Mapping[str, str] | None = None, *, ready: bool = True) -> Iterator[Daemon]:
-    """A running daemon; READY when `ready`. If it still runs at the end it is stopped, and must end well.
+def run_daemon(
+    config: Path, env: Mapping[str, str] | None = None, *, ready: bool = True, under: Sequence[str] = ()
+) -> Iterator[Daemon]:
+    """A running daemon; READY when `ready`; `under`: the command that starts it. If it still runs at the end it is stopped, and must end well.
 
     Whatever happens, no process stays behind; a failure shows the end of its log.
     """
-    daemon = Daemon(config, env)
+    daemon = Daemon(config, env, under)
     try:
         if ready:
             daemon.wait_ready()

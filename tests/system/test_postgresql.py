@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from support.daemon import inboxd_json, run_daemon
@@ -70,6 +72,27 @@ def test_an_outage_of_the_server(on_postgres: Site, postgres: Postgres) -> None:
         daemon.wait_event("daemon.resumed", timeout=40)
         wait_finished(site, 100, timeout=40)
         assert inboxd_json(site.config, "status")["degraded"] == []
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_an_outage_while_a_retry_is_due(on_postgres: Site, postgres: Postgres) -> None:
+    """The first that is asked of the ledger then is what waits; and `resumed` is only said when it answers."""
+    site = on_postgres
+    site.inbox("main", retry={"first": "500ms", "longest": "1s"}, settle={"quiet": "1s"})
+    with run_daemon(site.config) as daemon:
+        site.drop("fail-2-x.dat", b"again and again")
+        daemon.wait_event("file.waiting")
+        postgres.stop()
+        try:
+            daemon.wait_event("daemon.degraded")
+            site.drop_all(files(5))
+            time.sleep(4)  # several tries: nothing to wait for when nothing may happen
+            assert not daemon.events("daemon.resumed")
+        finally:
+            postgres.start()
+        daemon.wait_event("daemon.resumed", timeout=40)
+        wait_finished(site, 6, timeout=40)
+        assert len(daemon.events("daemon.resumed")) == 1
     assert_sound(site, calm=True, finished=True)
 
 

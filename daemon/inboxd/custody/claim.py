@@ -88,7 +88,10 @@ class Claims:
             taken.gone.append(file._replace(reason=f"it can't be moved: {error.strerror}"))
             return
         failpoint("claim.renamed")
-        found = os.stat(work_name, dir_fd=self.work_fd, follow_symlinks=False)
+        self.judge(inbound_fd, file, os.stat(work_name, dir_fd=self.work_fd, follow_symlinks=False), taken)
+
+    def judge(self, inbound_fd: int, file: InboxFile, found: os.stat_result, taken: Taken) -> None:
+        """It is in work/ now: as it was sighted, strange, or to be put back. `found`: its lstat there."""
         if not stat.S_ISREG(found.st_mode):
             taken.strange.append(as_found(file, found)._replace(reason=kind_of(found.st_mode)))
         elif found.st_nlink > 1 and file.reason:

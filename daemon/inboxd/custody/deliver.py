@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from inboxd import events
-from inboxd.beneath import look, opened
+from inboxd.beneath import look, opened, writable
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -39,6 +38,13 @@ class Moved:
 
     delivered: list[InboxFile] = field(default_factory=list)
     redirected: list[InboxFile] = field(default_factory=list)  # the name was taken; a new destination to commit
+    lost: list[InboxFile] = field(default_factory=list)  # somebody took them out of work/
+    results: bool = False  # some of it are results
+    outage: OSError | None = None  # why the rest is not moved; to be tried again later
+
+    def ids(self) -> set[str]:
+        """Those that something became of."""
+        return {file.id for file in (*self.delivered, *self.redirected, *self.lost)}
 
 
 class Deliveries:
@@ -51,23 +57,39 @@ class Deliveries:
         self._ledger = ledger
 
     def move(self, files: Sequence[InboxFile], *, with_results: frozenset[str] | None = None) -> Moved:
-        """Bring decided files to their destinations; raises OSError for an outage, to be tried again later.
+        """Bring decided files to their destinations, as far as that goes.
 
-        `with_results` names the ids that left results; None looks for them (recovery does not know).
+        `with_results` names the ids that left results; None looks for them, and takes nothing for lost: recovery does
+        not know what an earlier try has done.
         """
         moved = Moved()
-        for (outcome, folder), group in groupby(files, key=_place):
-            with opened(self._folders[outcome], folder, make=True) as target_fd:
-                for file in group:
-                    self._move_one(file, target_fd, with_results, moved)
+        try:
+            for (outcome, folder), group in groupby(files, key=_place):
+                self._move_to(self._folders[outcome], folder, list(group), with_results, moved)
+        except OSError as error:
+            moved.outage = error
         return moved
+
+    def _move_to(
+        self, root: Path, folder: str, files: Sequence[InboxFile], with_results: frozenset[str] | None, moved: Moved
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+            try:
+                target_fd = stack.enter_context(opened(root, folder, make=True))
+            except NotADirectoryError:
+                if not folder:
+                    raise
+                moved.redirected += [_above(file) for file in files]
+                return
+            for file in files:
+                self._move_one(file, target_fd, with_results, moved)
 
     def _move_one(self, file: InboxFile, target_fd: int, with_results: frozenset[str] | None, moved: Moved) -> None:
         name = (file.destination or "").rpartition("/")[2]
         if file.outcome is Outcome.ERROR:
             self._place_sidecar(file, target_fd, name)
         if with_results is None or file.id in with_results:
-            self._place_results(file)
+            self._place_results(file, moved)
         try:
             disk.rename_new(self._work_fd, file.work_name, target_fd, name)
         except FileExistsError:
@@ -77,26 +99,31 @@ class Deliveries:
                 moved.redirected.append(_elsewhere(file))
             return
         except FileNotFoundError:
-            if not self._is_there(file, target_fd, name):
-                emit(
-                    events.FILE_TAKEN,
-                    inbox=file.inbox,
-                    file_id=file.id,
-                    file=file.name,
-                    destination=file.destination,
-                )
+            if not self._is_there(file, target_fd, name) and not _was_removed_by_its_handler(file):
+                self._miss(file, with_results is None, moved)
+                return
         failpoint("deliver.renamed")
         moved.delivered.append(file)
+
+    def _miss(self, file: InboxFile, recovering: bool, moved: Moved) -> None:
+        """It is neither in work/ nor at its destination, and we have not moved it; an earlier daemon may have."""
+        about = {"inbox": file.inbox, "file_id": file.id, "file": file.name}
+        if recovering:
+            emit(events.FILE_TAKEN, **about, destination=file.destination)
+            moved.delivered.append(file)
+        else:
+            emit(events.FILE_LOST, **about)
+            moved.lost.append(file._replace(reason="missing from work/"))
 
     def _is_there(self, file: InboxFile, target_fd: int, name: str) -> bool:
         """An earlier try, cut off, has moved it already."""
         found = look(target_fd, name)
-        return found is not None and (found.st_dev, found.st_ino) == (file.dev, file.ino)
+        return found is not None and found.st_ino == file.ino
 
     def _place_sidecar(self, file: InboxFile, target_fd: int, name: str) -> None:
         draft = file.id + ".error.json"
         content = sidecar(file, self._ledger.failures(file.id))
-        disk.write_new(self._work_fd, draft, json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n")
+        disk.write_new(self._work_fd, draft, _written(content))
         sidecar_name = disk.fit(name, ".error.json")
         try:
             disk.rename_new(self._work_fd, draft, target_fd, sidecar_name)
@@ -108,37 +135,45 @@ class Deliveries:
                 os.rename(draft, other, src_dir_fd=self._work_fd, dst_dir_fd=target_fd)
         failpoint("deliver.sidecar")
 
-    def _place_results(self, file: InboxFile) -> None:
-        if look(self._work_fd, file.results_name) is None:
+    def _place_results(self, file: InboxFile, moved: Moved) -> None:
+        found = look(self._work_fd, file.results_name)
+        if found is None:
             return
-        if file.outcome is not Outcome.PROCESSED:
-            drop_results(self._work_fd, file)
-            return
+        if file.outcome is Outcome.PROCESSED and stat.S_ISDIR(found.st_mode):
+            with writable(self._work_fd, file.results_name), opened(self._outbound) as outbound_fd:
+                self._publish(file, outbound_fd)
+            moved.results = True
+        disk.drop(self._work_fd, file.results_name)
+
+    def _publish(self, file: InboxFile, outbound_fd: int) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         results_fd = os.open(file.results_name, flags, dir_fd=self._work_fd)
         try:
-            with opened(self._outbound) as outbound_fd:
-                for name in sorted(os.listdir(results_fd)):
+            for name in sorted(os.listdir(results_fd)):
+                with writable(results_fd, name):
                     try:
                         disk.rename_new(results_fd, name, outbound_fd, name)
                     except FileExistsError:
                         disk.rename_new(results_fd, name, outbound_fd, disk.with_tag(name, file.id[-8:]))
-                    failpoint("deliver.results")
+                failpoint("deliver.results")
         finally:
             os.close(results_fd)
-        os.rmdir(file.results_name, dir_fd=self._work_fd)
 
-    def sync(self, files: Sequence[InboxFile]) -> None:
-        """Make the folders durable that `files` were moved to, and work/."""
-        for outcome, folder in {_place(file) for file in files}:
+    def sync(self, moved: Moved) -> None:
+        """Make durable what was moved: the folders, and of results the bytes, too."""
+        if moved.results:
+            disk.sync_all(self._work_fd)
+            return
+        for outcome, folder in {_place(file) for file in moved.delivered}:
             with opened(self._folders[outcome], folder) as fd:
                 os.fsync(fd)
         os.fsync(self._work_fd)
 
-    def record(self, moved: Moved) -> None:
-        """Write down, in the open transaction, what has been delivered or must go elsewhere."""
+    def record(self, moved: Moved, now: float) -> None:
+        """Write down, in the open transaction, what has become of them. `now`: wall clock, seconds."""
         self._ledger.deliver(moved.delivered)
         self._ledger.redirect(moved.redirected)
+        self._ledger.lose([file._replace(finished_at=now) for file in moved.lost])
 
 
 def _place(file: InboxFile) -> tuple[Outcome, str]:
@@ -152,9 +187,23 @@ def _elsewhere(file: InboxFile) -> InboxFile:
     tag = file.id[-8:]
     if f".{tag}" in name:
         tag = f"{tag}-{os.urandom(4).hex()}"
-    destination = os.path.join(folder, disk.with_tag(file.name, tag))
+    return _redirected(file, os.path.join(folder, disk.with_tag(file.name, tag)))
+
+
+def _above(file: InboxFile) -> InboxFile:
+    """The same file bound for a place without its own folder, in whose way a file lies; or without the layout's."""
+    folder = os.path.dirname(file.destination or "")
+    day = folder.removesuffix(file.folder).rstrip("/") if file.folder and folder != file.folder else ""
+    return _redirected(file, os.path.join(day if day != folder else "", disk.with_tag(file.name, file.id[-8:])))
+
+
+def _redirected(file: InboxFile, destination: str) -> InboxFile:
     emit(events.FILE_COLLISION, inbox=file.inbox, file_id=file.id, file=file.name, destination=destination)
     return file._replace(destination=destination)
+
+
+def _was_removed_by_its_handler(file: InboxFile) -> bool:
+    return file.reason == "input changed"
 
 
 def destination(file: InboxFile, layout: str, now: float) -> str:
@@ -165,11 +214,6 @@ def destination(file: InboxFile, layout: str, now: float) -> str:
 @lru_cache(maxsize=8)  # all that is decided in one turn is decided at the same moment
 def _day(layout: str, now: float) -> str:
     return time.strftime(layout, time.localtime(now)) if layout else ""
-
-
-def drop_results(work_fd: int, file: InboxFile) -> None:
-    """What a failed run left is nobody's result."""
-    shutil.rmtree(file.results_name, ignore_errors=True, dir_fd=work_fd)
 
 
 def sidecar(file: InboxFile, failures: Sequence[Failure]) -> dict[str, Any]:
@@ -205,12 +249,17 @@ def _iso(seconds: float) -> str:
 
 
 def _speaks_of(folder_fd: int, name: str, file_id: str) -> bool:
-    """The sidecar that lies there is an earlier try for the same file."""
+    """The sidecar that lies there is an earlier try for the same file. It may be an upload: only its head is read."""
     found = look(folder_fd, name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return False
-    with contextlib.suppress(OSError, ValueError):
+    head = _written({"id": file_id})[:-3]
+    with contextlib.suppress(OSError):
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
         with os.fdopen(fd, "rb") as stream:
-            return bool(json.load(stream).get("id") == file_id)
+            return stream.read(len(head)) == head
     return False
+
+
+def _written(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n"

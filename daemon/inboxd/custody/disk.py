@@ -8,34 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import stat
 from pathlib import Path
 
+from inboxd import events
+from inboxd.beneath import remove_tree
 from inboxd.errors import DiskError, PreconditionError
+from inboxd.events import emit
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = _libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _NAME_MAX = 255  # bytes, limits.h
-
-_OUTAGE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EIO,
-    errno.ESTALE,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-}
-
-
-def is_outage(error: OSError) -> bool:
-    """The machine is short of something or a disk is away; not the fault of one file."""
-    return error.errno in _OUTAGE
 
 
 def rename_new(source_fd: int, source: str, target_fd: int, target: str) -> None:
@@ -50,7 +36,11 @@ def rename_new(source_fd: int, source: str, target_fd: int, target: str) -> None
 
 def sync_file(folder_fd: int, name: str) -> None:
     """Make one regular file's bytes durable: fsync(2). A failure is never retried on the same data."""
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+    except PermissionError:  # an uploader may let us move what it does not let us read
+        sync_all(folder_fd)
+        return
     try:
         os.fsync(fd)
     finally:
@@ -74,6 +64,16 @@ def write_new(folder_fd: int, name: str, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(fd)
+
+
+def drop(work_fd: int, name: str) -> None:
+    """Remove an entry of work/ that is nobody's any more. One that resists is told, and left for the next start."""
+    try:
+        remove_tree(work_fd, name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        emit(events.WORK_LEFTOVER, file=name, reason=error.strerror)
 
 
 def with_tag(name: str, tag: str) -> str:

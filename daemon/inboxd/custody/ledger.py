@@ -95,12 +95,17 @@ class Ledger(Reads):
         """DECIDED stays DECIDED, bound for another name."""
         self._must_hit("redirect", self._statements.redirect, redirected, State.DECIDED)
 
+    def identify(self, copied: Sequence[InboxFile]) -> None:
+        """Files that are held have other numbers now: device and inode. Their states stay."""
+        self._must_hit("identify", self._statements.identify, copied, State.CLAIMED)
+
     def deliver(self, delivered: Sequence[InboxFile]) -> None:
         """-> DONE."""
         self._change("deliver", delivered)
 
     def lose(self, lost: Sequence[InboxFile]) -> None:
-        """-> LOST."""
+        """-> LOST; what was decided leaves the totals."""
+        self._uncount([file.id for file in lost], State.DECIDED)
         self._change("lose", lost)
 
     def retry(self, retried: Sequence[InboxFile]) -> None:

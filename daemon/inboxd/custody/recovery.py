@@ -10,9 +10,9 @@ Each step may be cut off and done again (docs/recovery.md has the table of crash
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ from inboxd import events
 from inboxd.beneath import look, opened
 from inboxd.clock import Clock
 from inboxd.custody import disk
-from inboxd.custody.claim import Claims, Taken, as_found, drop_companions, kind_of
+from inboxd.custody.claim import Claims, Taken, as_found, kind_of
 from inboxd.custody.deliver import Deliveries
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -81,9 +81,11 @@ class Recovery:
         while self._any_decided():
             for keeper, files in self._pages(State.DECIDED):
                 moved = keeper.deliveries.move(files)
-                keeper.deliveries.sync(moved.delivered)
+                keeper.deliveries.sync(moved)
                 with self._ledger.transaction():
-                    keeper.deliveries.record(moved)
+                    keeper.deliveries.record(moved, self._clock.time())
+                if moved.outage is not None:
+                    raise moved.outage
                 self.summary["delivered"] += len(moved.delivered)
 
     def _any_decided(self) -> bool:
@@ -97,28 +99,32 @@ class Recovery:
                 found = look(keeper.claims.work_fd, file.work_name)
                 if found is None:
                     taken.gone.append(file._replace(reason="the daemon stopped before it was taken"))
-                elif stat.S_ISREG(found.st_mode):
-                    taken.claimed.append(self._hold(keeper, file, found))
                 else:
-                    taken.strange.append(file._replace(reason=kind_of(found.st_mode)))
+                    self._judge(keeper, file, found, taken)
             os.fsync(keeper.claims.work_fd)
             with self._ledger.transaction():
                 keeper.claims.record(taken)
             self.summary["claimed"] += len(taken.claimed) + len(taken.strange)
             self.summary["abandoned"] += len(taken.gone)
 
-    def _hold(self, keeper: Keeper, file: InboxFile, found: os.stat_result) -> InboxFile:
-        """It is in work/: ours. After a power cut its old name may still be there as well."""
-        disk.sync_file(keeper.claims.work_fd, file.work_name)
-        try:
-            with opened(keeper.inbound, file.folder) as inbound_fd:
-                twin = look(inbound_fd, file.name)
-                if twin and (twin.st_dev, twin.st_ino) == (found.st_dev, found.st_ino) and found.st_nlink > 1:
-                    os.unlink(file.name, dir_fd=inbound_fd)
-                drop_companions(inbound_fd, file)
-        except FileNotFoundError:
-            pass  # the uploader removed the folder; there is no old name then
-        return as_found(file, found)
+    def _judge(self, keeper: Keeper, file: InboxFile, found: os.stat_result, taken: Taken) -> None:
+        """It is in work/. After a power cut its old name may still be there as well."""
+        work_fd = keeper.claims.work_fd
+        if not stat.S_ISREG(found.st_mode):
+            taken.strange.append(as_found(file, found)._replace(reason=kind_of(found.st_mode)))
+            return
+        disk.sync_file(work_fd, file.work_name)
+        with contextlib.ExitStack() as stack:
+            try:
+                inbound_fd = stack.enter_context(opened(keeper.inbound, file.folder))
+            except OSError:  # the uploader has removed the folder, or closed it: nothing can be put back there
+                taken.claimed.append(as_found(file, found))
+                return
+            twin = look(inbound_fd, file.name)
+            if twin and twin.st_ino == found.st_ino and found.st_nlink > 1:
+                os.unlink(file.name, dir_fd=inbound_fd)
+                found = os.stat(file.work_name, dir_fd=work_fd, follow_symlinks=False)
+            keeper.claims.judge(inbound_fd, file._replace(dev=found.st_dev), found, taken)
 
     def _give_back_running(self) -> None:
         for _keeper, files in self._pages(State.RUNNING):
@@ -144,17 +150,22 @@ class Recovery:
         work_fd = keeper.claims.work_fd
         present = {name for name in os.listdir(work_fd) if not name.endswith(("-results", ".error.json"))}
         missing: list[InboxFile] = []
+        copied: list[InboxFile] = []
         for file in self._ledger.open_files(State.CLAIMED, State.WAITING):
             if file.inbox != keeper.inbox:
                 continue
             if file.work_name in present:
                 present.discard(file.work_name)
+                found = look(work_fd, file.work_name)
+                if found is not None and (found.st_dev, found.st_ino) != (file.dev, file.ino):
+                    copied.append(file._replace(dev=found.st_dev, ino=found.st_ino))
             else:
                 missing.append(file._replace(reason="missing from work/", finished_at=self._clock.time()))
         for file in missing:
             emit(events.FILE_LOST, inbox=file.inbox, file_id=file.id, file=file.name)
         with self._ledger.transaction():
             self._ledger.lose(missing)
+            self._ledger.identify(copied)  # restored from a backup, or on a device with a new number
         self.summary["lost"] += len(missing)
         self._adopt(keeper, sorted(present))
         _sweep(work_fd)
@@ -191,7 +202,5 @@ class Recovery:
 def _sweep(work_fd: int) -> None:
     """Results and sidecar drafts of runs that no longer count."""
     for name in os.listdir(work_fd):
-        if name.endswith(".error.json"):
-            os.unlink(name, dir_fd=work_fd)
-        elif name.endswith("-results"):
-            shutil.rmtree(name, dir_fd=work_fd)
+        if name.endswith((".error.json", "-results")):
+            disk.drop(work_fd, name)

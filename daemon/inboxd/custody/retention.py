@@ -34,7 +34,7 @@ def _remove(file: InboxFile, root: Path) -> None:
     folder, name = os.path.split(file.destination or "")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened(root, folder) as fd:
         found = look(fd, name)
-        if found is None or (found.st_dev, found.st_ino) != (file.dev, file.ino):
+        if found is None or found.st_ino != file.ino:  # a device's number may change with a reboot
             return
         os.unlink(name, dir_fd=fd)
         for sidecar in (disk.fit(name, ".error.json"), disk.fit(name, f".{file.id[-8:]}.error.json")):

@@ -77,6 +77,8 @@ class Statements:
         self.change = {verb: self._compiled(_change(verb, again=False)) for verb in _WRITES}
         self.again = {verb: self._compiled(_change(verb, again=True)) for verb in _WRITES}
         self.redirect = self._compiled(_update(files.c.state == literal(State.DECIDED), ["destination"], {}))
+        held = or_(files.c.state == literal(State.CLAIMED), files.c.state == literal(State.WAITING))
+        self.identify = self._compiled(_update(held, ["dev", "ino"], {}))
         announce = self._insert(files).values(
             state=literal(State.CLAIMING), open=literal_column("1"), **_parameters(_ANNOUNCED)
         )

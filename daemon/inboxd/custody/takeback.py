@@ -29,6 +29,8 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
             for sidecar in (disk.fit(name, ".error.json"), disk.fit(name, f".{file.id[-8:]}.error.json")):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(sidecar, dir_fd=errors_fd)
+            os.fsync(errors_fd)
+        os.fsync(work_fd)
     except FileNotFoundError:
         raise UsageError(
             f"{file.id}: {errors / (file.destination or '')} is not there any more",

@@ -82,9 +82,15 @@ class Companions:
         self._to_hash.clear()
         return asked
 
-    def hashed(self, sighting: Sighting, digest: str) -> Sighting | None:
-        """The file's digest; the complete file's sighting if the checksum file says the same."""
+    def hashed(self, sighting: Sighting, digest: str | None) -> Sighting | None:
+        """The file's digest; the complete file's sighting if the checksum file says the same.
+
+        "" when it can't be read; None when nobody has read it to its end, and it is to be asked for again.
+        """
         self._hashing.discard(sighting.key)
+        if digest is None:
+            self._to_hash[sighting.key] = sighting
+            return None
         try:
             with opened(self._root, sighting.folder) as fd:
                 found = look(fd, sighting.companions[0])
@@ -113,7 +119,7 @@ class Companions:
         if name == companion:
             return f"it speaks for {self.subject(name)}, and goes when that is claimed"
         if (folder, name) in self._wrong:
-            return f"its content does not match {companion}; it waits until one of the two changes"
+            return f"its content does not match {companion}, or can't be read; it waits until one of the two changes"
         if (folder, name) in self._hashing or (folder, name) in self._to_hash:
             return "its content is being compared with its checksum"
         if not os.path.lexists(self._root / folder / companion):

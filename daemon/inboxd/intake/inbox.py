@@ -42,8 +42,8 @@ class InboxView:
         self._rules = rules
         self._clock = clock
         self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
-        span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
-        self._settling = Settling(span, rules.order, WINDOW, LATER)
+        self._span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
+        self._settling = Settling(self._span, rules.order, WINDOW, LATER)
         self._strangers = Strangers()
         self._companions = _companions(rules)
         self._hints = Hints()
@@ -242,8 +242,8 @@ class InboxView:
         return still
 
     def put_back(self, sightings: list[Sighting]) -> None:
-        """They were not claimed after all; they have settled already, but wait again for their turn."""
-        now = self._clock.monotonic()
+        """They were not claimed after all; they have settled already, and only wait again for their turn."""
+        now = self._clock.monotonic() - self._span
         for sighting in sightings:
             if sighting.regular and sighting.links == 1:
                 self._settling.note(sighting, now)
@@ -254,8 +254,8 @@ class InboxView:
         """Files whose content must be read by a worker before they are complete."""
         return self._companions.to_hash() if self._companions is not None else []
 
-    def hashed(self, sighting: Sighting, digest: str) -> None:
-        """A worker has read it; "" when it could not."""
+    def hashed(self, sighting: Sighting, digest: str | None) -> None:
+        """A worker has read it: "" when that can't be done, None when it was cut off."""
         complete = self._companions.hashed(sighting, digest) if self._companions is not None else None
         if complete is not None:
             self._settling.note(complete, self._clock.monotonic())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import math
 import os
-import stat
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from inboxd.beneath import remove_tree
 from inboxd.wire import HandlerSpec, OrderedFile
 
 if TYPE_CHECKING:
@@ -136,15 +136,9 @@ def _path(text: str) -> Path:
 def clear_results(ordered: OrderedFile) -> None:
     """What an earlier run, or one that failed, has left is nobody's result, whatever it is. Raises OSError."""
     try:
-        mode = os.lstat(ordered.results).st_mode
+        remove_tree(None, ordered.results)
     except FileNotFoundError:
         return
-    if not stat.S_ISDIR(mode):
-        os.unlink(ordered.results)
-        return
-    import shutil  # costs a worker 1.5 MiB, and most never need it
-
-    shutil.rmtree(ordered.results)
 
 
 def has_results(ordered: OrderedFile) -> bool:

@@ -133,7 +133,7 @@ def _after(file: OrderedFile, report: Report) -> Report:
     try:
         found = os.lstat(file.path)
         # A number of an inode that was given up may come again at once, so its kind is looked at, too.
-        if (found.st_dev, found.st_ino) != (file.dev, file.ino) or not stat.S_ISREG(found.st_mode):
+        if found.st_ino != file.ino or not stat.S_ISREG(found.st_mode):
             return _input_changed(report, "the handler replaced its input by another file")
         if report.ending is not Ending.PROCESSED:
             clear_results(file)

@@ -1,0 +1,177 @@
+"""What users may leave in inboxes, in errors/ and as results, met by a daemon that is not almighty."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+
+import pytest
+
+from support.daemon import AS_ANY_USER, inboxd_json, run_daemon
+from support.load import files
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+from support.wait import wait_until
+
+_HANDLER = """
+import os
+from inboxd import Reject
+
+def handle(file):
+    kind = file.name.split(".")[0]
+    if kind == "folder":
+        inner = file.results / "inner"
+        inner.mkdir()
+        (inner / "x").write_text("kept")
+        inner.chmod(0o500)
+    elif kind == "reject":
+        inner = file.results / "inner"
+        inner.mkdir()
+        (inner / "x").write_text("gone")
+        inner.chmod(0o500)
+        raise Reject("not ours")
+    elif kind == "instead":
+        results = file.results
+        results.rmdir()
+        results.symlink_to("/etc")
+        raise Reject("not ours either")
+    return None
+"""
+
+
+@pytest.mark.parametrize("durability", ["full", "process"])
+def test_a_file_that_may_be_moved_and_not_read(site: Site, durability: str) -> None:
+    """Its handler can't open it, which is an error of that file and of nobody else."""
+    site.write(durability=durability)
+    inbound = site.root() / "inbound"
+    inbound.mkdir(parents=True)
+    for number in range(3):
+        site.drop(f"ok-secret-{number}.dat", b"x")
+        (inbound / f"ok-secret-{number}.dat").chmod(0)
+    with run_daemon(
+        site.config, {"INBOXD_FAILPOINT": "claim.renamed:kill@2"}, ready=False, under=AS_ANY_USER
+    ) as daemon:
+        assert daemon.wait() < 0
+    with run_daemon(site.config, under=AS_ANY_USER):
+        wait_finished(site, 3)
+        site.drop_all(files(5))
+        wait_finished(site, 8)
+    assert len(site.listed("processed")) == 5
+
+
+def test_results_that_nobody_may_write_to(site: Site) -> None:
+    (site.base / "odd.py").write_text(_HANDLER)
+    site.inbox("main", handler={"python": "odd:handle"})
+    for _life in range(2):
+        with run_daemon(site.config, under=AS_ANY_USER):
+            for name in ("folder.dat", "reject.dat", "instead.dat", "plain.dat"):
+                site.drop(name, os.urandom(8))
+            wait_until(lambda: site.count("work") == 0 and site.count("inbound") == 0, "everything is delivered")
+            assert not inboxd_json(site.config, "status")["degraded"]
+    kept = list((site.root() / "outbound").glob("inner*"))
+    assert len(kept) == 2
+    assert {(folder / "x").read_text() for folder in kept} == {"kept"}
+    assert {folder.stat().st_mode & 0o777 for folder in kept} == {0o500}
+    assert os.listdir("/etc")
+
+
+@pytest.mark.parametrize("layout", ["", "%Y-%m-%d"])
+def test_a_file_where_a_folder_must_be(site: Site, layout: str) -> None:
+    """First `a`, then `a/x`: the one lies in the other's way, below processed/ and below errors/."""
+    site.inbox("main", recursive=True, layout=layout)
+    with run_daemon(site.config) as daemon:
+        for number, kind in enumerate(("ok-1", "reject-1"), 1):
+            site.drop(kind, b"first")
+            wait_finished(site, 5 * number - 4)
+            for name in ("ok-x", "reject-x"):
+                site.drop(name, f"{kind} {name}".encode(), folder=kind)
+                site.drop(name, f"{kind} b {name}".encode(), folder=f"{kind}/b")
+            wait_finished(site, 5 * number)
+        assert not daemon.events("daemon.degraded")
+    assert_sound(site, calm=True, finished=True)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"[" * 100_000, b"{", b"null", b'{"id": []}', bytes(1000)])
+def test_an_upload_that_looks_like_a_sidecar(site: Site, content: bytes) -> None:
+    with run_daemon(site.config) as daemon:
+        site.drop("reject-1.error.json", content)
+        errors = site.root() / "errors"
+        wait_until((errors / "reject-1.error.json").exists, "the upload's error")
+        site.drop("reject-1", b"the one whose sidecar has that name")
+        wait_until((errors / "reject-1").exists, "its delivery")
+        assert daemon.stop() == 0
+    assert (errors / "reject-1.error.json").read_bytes() == content
+    other = next(errors.glob("reject-1.????????.error.json"))
+    assert json.loads(other.read_text())["name"] == "reject-1"
+
+
+def test_duplicates_that_are_tried_again(site: Site) -> None:
+    """A file that waits is hashed again before its next run; it must be held once."""
+    site.inbox("main", duplicates={"policy": "skip"}, retry={"first": "1ms", "longest": "50ms", "max_failures": 10})
+    with run_daemon(site.config) as daemon:
+        for number in range(300):
+            site.drop(f"retry-3-{number}.dat", os.urandom(64))
+        wait_finished(site, 300)
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
+def test_a_checksum_file_does_not_switch_duplicates_off(site: Site) -> None:
+    """The digest is known before the claim; the twin must be looked for all the same."""
+    site.inbox("main", settle={"checksum": "sha256"}, duplicates={"policy": "error"})
+    with run_daemon(site.config):
+        for name in ("ok-1.dat", "ok-2.dat"):
+            site.drop(name, b"the same")
+            site.drop(name + ".sha256", hashlib.sha256(b"the same").hexdigest().encode())
+            wait_until(lambda name=name: name in (*site.listed("processed"), *site.listed("errors")), name)
+    assert site.listed("processed") == ["ok-1.dat"]
+    assert site.sidecar("ok-2.dat")["reason"] == "duplicate"
+
+
+def test_a_file_that_was_written_to_while_we_died(site: Site) -> None:
+    """Its uploader's descriptor came along into work/: it is not what has settled, and waits on in inbound/."""
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "claim.renamed:kill"}, ready=False) as daemon:
+        site.drop("ok-1.dat", b"some of it")
+        assert daemon.wait() < 0
+    (claimed,) = (site.root() / "work").iterdir()
+    with claimed.open("ab") as stream:
+        stream.write(b", and the rest")
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 1)
+        assert daemon.events("file.put-back")
+    assert (site.root() / "processed" / "ok-1.dat").read_bytes() == b"some of it, and the rest"
+
+
+def test_a_work_folder_that_was_copied(site: Site) -> None:
+    """Other inodes, the same files: no reason to call their inputs changed."""
+    site.inbox("main", retry={"first": "1s", "longest": "1s"})
+    with run_daemon(site.config) as daemon:
+        site.drop("fail-1-x.dat", b"waits")
+        daemon.wait_event("file.waiting")
+        daemon.kill()
+    (held,) = (site.root() / "work").iterdir()
+    copy = held.with_name("copy")
+    shutil.copy2(held, copy)
+    copy.replace(held)
+    with run_daemon(site.config):
+        wait_finished(site, 1)
+    assert site.listed("processed") == ["fail-1-x.dat"]
+
+
+def test_a_file_taken_out_of_work_is_an_alarm(site: Site) -> None:
+    """Its outcome was recorded, its destination was away, and meanwhile somebody removed it."""
+    processed = site.root() / "processed"
+    with run_daemon(site.config) as daemon:
+        processed.rename(site.root() / "aside")
+        site.drop("ok-1.dat", b"x")
+        daemon.wait_event("daemon.degraded")
+        (held,) = (site.root() / "work").iterdir()
+        held.unlink()
+        (site.root() / "aside").rename(processed)
+        daemon.wait_event("file.lost", timeout=40)
+        (row,) = wait_until(lambda: inboxd_json(site.config, "files", "--state", "lost")["files"], "its row")
+        assert row["name"] == "ok-1.dat"
+        assert inboxd_json(site.config, "status")["inboxes"][0]["processed"] == 0
+    assert site.listed("processed") == []
