@@ -144,6 +144,8 @@ class App:
         known = self.config.state / "ledger.id"
         self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock, known)
         self.history = History(self.config.ledger_url)
+        folders.refuse_moved(self.config, self.history.counts())
+        folders.remember(self.config)
         lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
         dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
         self.pipeline = Pipeline(lanes, self.ledger, dispatcher, self.clock, durable=self.config.durability == "full")
@@ -267,6 +269,7 @@ class App:
         try:
             new = load(self.config.file)
             _refuse_fixed(self.config, new)
+            folders.refuse_moved(new, self.history.counts())
             folders.make(new)
             folders.check(new)
             probe(new)
@@ -291,6 +294,9 @@ class App:
             name for name, inbox in self.config.inboxes.items()
             if new.inboxes.get(name) != inbox or new.rescan != self.config.rescan
         }  # fmt: skip
+        for name in changed & new.inboxes.keys():
+            moves = new.inboxes[name].folder("work") != self.config.inboxes[name].folder("work")
+            self.pipeline.lanes[name].must_be_empty = moves
         self.pipeline.retire(changed, lambda: self._swap(new, changes))
 
     def _swap(self, new: Config, changes: list[str]) -> None:
@@ -304,6 +310,7 @@ class App:
                 lane.close()
             raise
         self.config = new
+        folders.remember(new)
         for name in set(self.pipeline.lanes) - staying:
             self.pipeline.lanes.pop(name).close()
         for lane in fresh:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from inboxd.beneath import opened
@@ -13,6 +14,8 @@ from inboxd.custody import disk
 from inboxd.errors import PreconditionError
 from inboxd.intake import mounts
 from inboxd.model import new_id
+
+_WORK_FOLDERS = "work-folders.json"
 
 #: Folders that a file's renames lead through; they must be on one mount.
 _JOINED: tuple[FolderName, ...] = ("inbound", "work", "processed", "errors", "quarantine", "outbound")
@@ -32,6 +35,35 @@ def check(config: Config) -> None:
     problems = [problem for problem in _problems(config) if problem]
     if problems:
         raise PreconditionError("\n".join(problems))
+
+
+def remember(config: Config) -> None:
+    """Write down where each inbox holds its files, also those that the configuration has no longer."""
+    known = {name: str(path) for name, path in _known(config.state).items()}
+    known |= {name: str(inbox.folder("work")) for name, inbox in config.inboxes.items()}
+    draft = config.state / (_WORK_FOLDERS + ".part")
+    draft.write_text(json.dumps(known, indent=2), encoding="utf-8")
+    draft.replace(config.state / _WORK_FOLDERS)
+
+
+def refuse_moved(config: Config, held: Collection[str]) -> None:
+    """`held`: inboxes whose files lie in work/. They would be looked for in the new one, and be called lost there."""
+    known = _known(config.state)
+    for name, inbox in config.inboxes.items():
+        old, new = known.get(name), inbox.folder("work")
+        if name in held and old is not None and old != new and old.is_dir() and any(old.iterdir()):
+            raise PreconditionError(
+                f"inbox {name}: files are held in {old}, and the configuration says {new}",
+                hint=f"let them be finished under the old setting; or stop inboxd and move what is in {old} there",
+            )
+
+
+def _known(state: Path) -> dict[str, Path]:
+    try:
+        found = json.loads((state / _WORK_FOLDERS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {name: Path(path) for name, path in found.items()}
 
 
 def _problems(config: Config) -> Iterator[str]:

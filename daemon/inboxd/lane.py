@@ -66,6 +66,7 @@ class Lane:
         self.next_waiting = math.inf  # wall clock seconds
         self.paused: str | None = None
         self.retiring = False  # takes nothing new: the configuration has changed
+        self.must_be_empty = False  # before it ends: its successor has another work/
         self.space = space
         self._rest_until = 0.0
         self._rest = 0.0
@@ -84,7 +85,8 @@ class Lane:
 
     def drained(self) -> bool:
         """Nothing of this inbox is under way; what is held by a pause waits for its successor in the ledger."""
-        waits = self.paused is not None or not (self.held or self.halves)
+        empty = not (self.held or self.halves)
+        waits = empty and self.next_waiting == math.inf if self.must_be_empty else empty or self.paused is not None
         return waits and not (self.running or self.decided or self.twins.parked)
 
     def may_run(self, now: float) -> bool:

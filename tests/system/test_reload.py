@@ -137,3 +137,36 @@ def test_a_reload_without_changes(site: Site) -> None:
         wait_finished(site, 10)
         assert daemon.stop() == 0
     assert_sound(site, calm=True, finished=True)
+
+
+def test_a_work_folder_does_not_move_under_its_files(site: Site) -> None:
+    """Refused while it holds some, by a reload and by a start; moved with them, they are found."""
+    site.inbox("main", retry={"first": "1h", "longest": "1h"})
+    with run_daemon(site.config) as daemon:
+        site.drop("fail-1-x.dat", b"waits")
+        daemon.wait_event("file.waiting")
+        site.inbox("main", root="inboxes/moved", retry={"first": "10ms", "longest": "10ms"})
+        answer = inboxd(site.config, "reload")
+        assert answer.returncode != 0
+        assert "files are held in" in answer.stderr
+        assert daemon.stop() == 0
+    with run_daemon(site.config, ready=False) as daemon:
+        assert daemon.wait() != 0
+        assert "files are held in" in daemon.output()
+    (site.base / "inboxes" / "moved" / "work").rmdir()
+    (site.base / "inboxes" / "main" / "work").rename(site.base / "inboxes" / "moved" / "work")
+    with run_daemon(site.config):
+        held = inboxd_json(site.config, "files")["files"]
+        assert [(row["name"], row["state"]) for row in held] == [("fail-1-x.dat", "WAITING")]
+
+
+def test_an_idle_inbox_may_move(site: Site) -> None:
+    with run_daemon(site.config):
+        site.drop_all(files(5))
+        wait_finished(site, 5)
+        site.inbox("main", root="inboxes/moved")
+        assert inboxd(site.config, "reload").returncode == 0
+        moved = site.base / "inboxes" / "moved"
+        wait_until((moved / "inbound").is_dir, "its folders")
+        (moved / "inbound" / "late.dat").write_bytes(b"x")
+        wait_until((moved / "processed" / "late.dat").exists, "a file in its new place")
