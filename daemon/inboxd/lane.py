@@ -131,9 +131,12 @@ class Lane:
         if recorded:
             self._due.difference_update(file.id for file in files)
 
-    def note_gone(self, files: list[InboxFile], now: float) -> None:
-        """Announced files that could not be had; where the folder forbids it, do not try again at once."""
-        if any("can't be" in (file.reason or "") for file in files):
+    def note_gone(self, files: list[InboxFile], some_came: bool, now: float) -> None:
+        """Announced files that could not be had. Those that can't be moved wait apart; if none came, all of us do."""
+        stuck = [file for file in files if "can't be" in (file.reason or "")]
+        for file in stuck:
+            self.view.set_aside(file)
+        if stuck and not some_came:
             self.rest(now)
 
     @property

@@ -181,7 +181,7 @@ class Pipeline:
         for lane, files in self._announced:
             taken = lane.claims.take(files)
             lane.held.extend(taken.claimed)
-            lane.note_gone(taken.gone, self._clock.monotonic())
+            lane.note_gone(taken.gone, bool(taken.claimed or taken.strange), self._clock.monotonic())
             self._taken.append((lane, taken))
         self._announced.clear()
 

@@ -175,3 +175,20 @@ def test_a_file_taken_out_of_work_is_an_alarm(site: Site) -> None:
         assert row["name"] == "ok-1.dat"
         assert inboxd_json(site.config, "status")["inboxes"][0]["processed"] == 0
     assert site.listed("processed") == []
+
+
+def test_a_file_that_can_not_be_moved_holds_up_nobody(site: Site) -> None:
+    """Its folder forbids it; it is tried again later, and says so."""
+    site.inbox("main", recursive=True)
+    site.drop("ok-stuck.dat", b"x", folder="locked")
+    locked = site.root() / "inbound" / "locked"
+    locked.chmod(0o500)
+    with run_daemon(site.config, under=AS_ANY_USER) as daemon:
+        daemon.wait_event("file.abandoned")
+        for number in range(5):
+            site.drop(f"ok-{number}.dat", b"x")
+            wait_finished(site, number + 1, timeout=10)
+        why = inboxd_json(site.config, "explain", str(locked / "ok-stuck.dat"))["why"]
+        assert "can't be moved" in why[0]
+        assert len(daemon.events("file.abandoned")) == 1
+    locked.chmod(0o700)

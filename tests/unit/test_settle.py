@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from inboxd.intake.settle import Settling, read_digest
 from inboxd.intake.strange import Strangers
+from inboxd.intake.stuck import Stuck
 from inboxd.model import Sighting
 
 
@@ -306,6 +307,25 @@ def test_strange_entries_are_bounded() -> None:
     for number in range(5000):
         strangers.note(seen(str(number), regular=False), 10.0)
     assert len(strangers.due(11.0)) == 1000
+
+
+# Entries that can't be taken
+
+
+def test_each_try_comes_later_than_the_last() -> None:
+    stuck, key = Stuck(), ("", "x")
+    assert stuck.why(key, 0.0) is None
+    now, spans = 0.0, []
+    for _try in range(9):
+        stuck.note(key, 7, "it can't be moved", now)
+        until = next(second for second in range(10_000) if not stuck.holds(key, 7, now + second))
+        spans.append(until)
+        now += until
+    assert spans == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    assert not stuck.holds(key, 8, 0.0)  # another file of that name
+    assert "can't be moved" in str(stuck.why(key, now))
+    stuck.forget(key)
+    assert stuck.why(key, now) is None
 
 
 # Checksum files

@@ -26,7 +26,8 @@ from inboxd.intake.root import Root
 from inboxd.intake.scan import Scan
 from inboxd.intake.settle import Settling
 from inboxd.intake.strange import Strangers
-from inboxd.model import Sighting
+from inboxd.intake.stuck import Stuck
+from inboxd.model import InboxFile, Sighting
 
 WINDOW = 5_000  # files kept while they settle
 LATER = 40_000  # files put aside until there is room for them; the rest waits for a later pass
@@ -45,6 +46,7 @@ class InboxView:
         self._span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
         self._settling = Settling(self._span, rules.order, WINDOW, LATER)
         self._strangers = Strangers()
+        self._stuck = Stuck()
         self._companions = _companions(rules)
         self._hints = Hints()
         self._root = Root(name, rules, rescan, self._hints, wake, self.rescan)
@@ -128,6 +130,7 @@ class InboxView:
     def _forget(self, key: tuple[str, str]) -> None:
         self._settling.forget(key)
         self._strangers.forget(key)
+        self._stuck.forget(key)
 
     def _advance(self, budget: int, now: float) -> None:
         if self._scan is None:
@@ -172,6 +175,8 @@ class InboxView:
     def _consider(self, folder: str, name: str, found: os.stat_result, now: float, fd: int | None) -> bool:
         """One entry: to be left, strange, or (True) to settle."""
         if stat.S_ISDIR(found.st_mode) or not self._matcher.takes(self._subject(name)):
+            return False
+        if self._stuck.holds((folder, name), found.st_ino, now):
             return False
         sighting = Sighting(
             self._name, folder, name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns,
@@ -250,6 +255,10 @@ class InboxView:
             else:
                 self._strangers.note(sighting, now)
 
+    def set_aside(self, file: InboxFile) -> None:
+        """It could not be taken, for the reason that it bears."""
+        self._stuck.note((file.folder, file.name), file.ino, file.reason or "", self._clock.monotonic())
+
     def to_hash(self) -> list[Sighting]:
         """Files whose content must be read by a worker before they are complete."""
         return self._companions.to_hash() if self._companions is not None else []
@@ -306,6 +315,9 @@ class InboxView:
         if found.st_nlink > 1:
             return "it has more than one name (hard links); it goes to quarantine/ after a minute"
         now = self._clock.monotonic()
+        stuck = self._stuck.why((folder, name), now)
+        if stuck:
+            return stuck
         left = self._settling.left((folder, name), now)
         if left:
             span = show_duration(self._rules.settle.quiet) if isinstance(self._rules.settle, Quiet) else ""
