@@ -30,7 +30,7 @@ def conclude(file: InboxFile, report: Report, limits: Limits, layout: str, now: 
         )  # fmt: skip
         return Concluded(decided, "decide", failure)
     counted = file._replace(attempts=decision.attempts, failures=decision.failures)
-    if decision.event == "release":
+    if decision.verb == "release":
         return Concluded(counted._replace(state=State.CLAIMED), "release", failure)
     waiting = counted._replace(
         state=State.WAITING, not_before=now + decision.delay, reason=str(report.ending), message=report.message

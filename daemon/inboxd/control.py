@@ -21,7 +21,7 @@ from pathlib import Path
 from inboxd import __version__, events
 from inboxd.errors import InboxdError, UsageError
 from inboxd.events import emit
-from inboxd.verbs import VERBS, Operator, Row, parse
+from inboxd.verbs import VERBS, Answers, Row, parse
 
 SOCKET = "control.sock"  # its name in the state folder
 
@@ -37,7 +37,7 @@ _PEER = struct.Struct("iII")  # struct ucred: pid, uid, gid
 class Server:
     """Answers on the socket until stopped; each conversation in a thread of its own."""
 
-    def __init__(self, path: Path, operator: Operator, *, owner: int | None = None) -> None:
+    def __init__(self, path: Path, operator: Answers, *, owner: int | None = None) -> None:
         """`owner`: the uid that may ask everything, besides root; the daemon's own if not given."""
         self._path = path
         self._operator = operator

@@ -70,6 +70,7 @@ class Conclusions:
     reports: list[tuple[str, Report]]
     hashed: list[tuple[Lane, InboxFile]]
     concluded: list[tuple[Lane, Report, Concluded]]
+    duplicates: list[tuple[Lane, InboxFile, InboxFile]]  # a file, and its twin that was processed
 
     def write(self, ledger: Ledger) -> None:
         """In the open transaction."""
@@ -179,7 +180,7 @@ class Dispatcher:
 
     def conclude(self, ledger: Ledger, now: float) -> Conclusions:
         """Judge what has been reported; changes nothing yet. `now`: wall clock, seconds."""
-        conclusions = Conclusions(list(self.reported), list(self._hashed), [])
+        conclusions = Conclusions(list(self.reported), list(self._hashed), [], [])
         for batch, report in self.reported:
             running = self._running[batch]
             if running.purpose == "run":
@@ -191,10 +192,7 @@ class Dispatcher:
         for lane, file in self._hashed:
             twin = self._twin(ledger, lane, file, now)
             if twin is not None:
-                emit(
-                    events.FILE_DUPLICATE, inbox=lane.name, file_id=file.id, file=file.name, other=twin.id,
-                    policy=lane.rules.duplicates.policy,
-                )  # fmt: skip
+                conclusions.duplicates.append((lane, file, twin))
                 conclusions.concluded.append((lane, Report(file.id, Ending.HASHED), _duplicate(lane, file, twin, now)))
         return conclusions
 
@@ -213,6 +211,11 @@ class Dispatcher:
             if file.id not in judged:
                 lane.run_or_park(file)
         del self._hashed[: len(conclusions.hashed)]
+        for lane, file, twin in conclusions.duplicates:
+            emit(
+                events.FILE_DUPLICATE, inbox=lane.name, file_id=file.id, file=file.name, other=twin.id,
+                policy=lane.rules.duplicates.policy,
+            )  # fmt: skip
         for lane, report, one in conclusions.concluded:
             self._follow(lane, report, one)
         return [one for _lane, _report, one in conclusions.concluded]

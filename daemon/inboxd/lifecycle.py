@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from inboxd.errors import IllegalTransition
 from inboxd.model import Ending, InboxFile, Outcome, Report, State
 
 #: CLAIMING   The claim is announced in the ledger, and the rename into work/ may or may not have happened.
@@ -45,17 +44,9 @@ TRANSITIONS: dict[tuple[State, str], State] = {
 }
 
 
-def follow(state: State, event: str) -> State:
-    """The state after `event`; raises IllegalTransition where the table has no such arrow."""
-    try:
-        return TRANSITIONS[state, event]
-    except KeyError:
-        raise IllegalTransition(f"a file that is {state} has no arrow {event!r}") from None
-
-
-def sources(event: str) -> tuple[State, ...]:
-    """The states that `event` may leave; what a compare-and-set in the ledger has to ask for."""
-    return tuple(state for (state, name) in TRANSITIONS if name == event)
+def sources(verb: str) -> tuple[State, ...]:
+    """The states that `verb` may leave; what a compare-and-set in the ledger has to ask for."""
+    return tuple(state for (state, name) in TRANSITIONS if name == verb)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class Limits:
 class Decision(NamedTuple):
     """What follows from a report: exactly one of an outcome, a wait or a release."""
 
-    event: str  # "decide", "wait" or "release"
+    verb: str  # "decide", "wait" or "release"
     attempts: int
     failures: int
     outcome: Outcome | None = None

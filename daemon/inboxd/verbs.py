@@ -15,7 +15,7 @@ MOST_ROWS = 1000  # in one answer; ask again with `before` for more
 Row = dict[str, Any]
 
 
-class Operator(Protocol):
+class Answers(Protocol):
     """Who answers. Every method gives what JSON can hold, and raises InboxdError for what can't be done; any thread."""
 
     def status(self) -> Row:

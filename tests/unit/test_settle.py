@@ -153,7 +153,7 @@ def test_the_order_holds_beyond_the_window(files: list[int], window: int, later:
                     settling.note(seen(f"{number:02}"), 1.0)
             _take(settling, room, there, taken)
         settling.end_pass()
-        while not (settling.left_out and settling.drained) and there:
+        while not (settling.left_out and settling.nearly_empty) and there:
             _take(settling, room, there, taken)
     assert taken == sorted(files)
 
@@ -189,7 +189,7 @@ def test_without_order_a_full_window_takes_no_more() -> None:
     assert [settling.note(seen(name), 1.0) for name in "abc"] == [True, True, False]
     assert settling.left_out
     assert settling.room == 0
-    assert not settling.drained
+    assert not settling.nearly_empty
     assert settling.note(seen("a"), 1.0)  # known already
 
 

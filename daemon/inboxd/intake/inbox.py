@@ -100,7 +100,7 @@ class InboxView:
             return
         if self._root.is_away:
             return
-        if due or (self._settling.left_out and self._settling.drained and self._scan is None):
+        if due or (self._settling.left_out and self._settling.nearly_empty and self._scan is None):
             self.rescan()
         self._again |= heard.folders
         self._look_at(heard.names, now)
@@ -284,7 +284,7 @@ class InboxView:
     def _may_advance(self) -> bool:
         """A pass is under way, or is to begin, and what it finds can be kept."""
         if self._scan is None:
-            return bool(self._again) or (self._settling.left_out and self._settling.drained)
+            return bool(self._again) or (self._settling.left_out and self._settling.nearly_empty)
         return self._rules.order != "none" or self._settling.room > 0
 
     # In words

@@ -65,7 +65,7 @@ class Settling:
         return self._window - len(self._waiting)
 
     @property
-    def drained(self) -> bool:
+    def nearly_empty(self) -> bool:
         """So few are left that a new pass is worth its while, if files were left out."""
         return not self._later and len(self._waiting) <= self._window // 4
 
@@ -73,7 +73,7 @@ class Settling:
         """Everything will be noted from now on. What may be behind an unseen file is held until the end."""
         if self._hold is None:
             self._hold = self._limit
-        if self.drained:
+        if self.nearly_empty:
             self._limit = None
             self.left_out = False
         self._aside = self._later.by_key()

@@ -55,10 +55,6 @@ class Handlers:
         if spec.database is not None:
             self._databases.prepare(spec.database)
 
-    def is_batch(self, inbox: str) -> bool:
-        """Its function takes a list of files."""
-        return self._setup.handlers[inbox].batch
-
     def close(self) -> None:
         """Close what is open."""
         self._databases.close()
