@@ -6,6 +6,8 @@ import json
 import os
 import re
 
+import pytest
+
 from support.daemon import inboxd, inboxd_json, run_daemon
 from support.load import files
 from support.site import Site
@@ -82,23 +84,16 @@ def test_status_names_the_file_in_progress(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
-def test_explain_through_a_link(site: Site) -> None:
-    (site.base / "elsewhere").symlink_to(site.base / "inboxes")
-    with run_daemon(site.config):
-        site.drop("ok.dat.part", b"1")
-        for base in ("inboxes", "elsewhere"):
-            path = site.base / base / "main" / "inbound" / "ok.dat.part"
-            assert "ignored" in " ".join(inboxd_json(site.config, "explain", str(path))["why"])
-
-
-def test_explain_where_the_configuration_has_a_link(site: Site) -> None:
+@pytest.mark.parametrize("configured", ["inboxes", "elsewhere"])
+def test_explain_through_a_link(site: Site, configured: str) -> None:
+    """Whichever of the two is asked for, and whichever the configuration names."""
     (site.base / "inboxes").mkdir()
     (site.base / "elsewhere").symlink_to(site.base / "inboxes")
-    site.inbox("main", root="elsewhere/main")
+    site.inbox("main", root=f"{configured}/main")
     with run_daemon(site.config):
         site.drop("ok.dat.part", b"1")
-        for base in ("inboxes", "elsewhere"):
-            path = site.base / base / "main" / "inbound" / "ok.dat.part"
+        for asked in ("inboxes", "elsewhere"):
+            path = site.base / asked / "main" / "inbound" / "ok.dat.part"
             assert "ignored" in " ".join(inboxd_json(site.config, "explain", str(path))["why"])
 
 
