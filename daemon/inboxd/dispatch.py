@@ -130,7 +130,6 @@ class Dispatcher:
         for lane in self.in_turn(lanes):
             if room <= 0:
                 break
-            self._verify(lane)
             self._hashed += [(lane, file) for file in lane.take_hashed()]
             if not lane.may_run(now):
                 continue
@@ -164,9 +163,9 @@ class Dispatcher:
         files = tuple(_ordered(work, file) for file in batch.files)
         self._pool.dispatch(wire.Order(batch.id, lane.name, files, hash="sha256" if batch.purpose == "hash" else ""))
 
-    def _verify(self, lane: Lane) -> None:
+    def verify(self, lane: Lane) -> None:
         """Have contents read that a checksum speaks for; the files still lie in inbound/, and are not ours."""
-        sightings = lane.view.to_hash()
+        sightings = lane.view.to_hash() if self._pool.free() > 0 else []
         if not sightings:
             return
         batch, now = new_id(), self._clock.time()

@@ -79,7 +79,7 @@ class Lane:
         """What recovery needs of this inbox."""
         return Keeper(self.name, self.rules.folder("inbound"), self.claims, self.deliveries)
 
-    def waiting(self) -> int:
+    def unfinished(self) -> int:
         """Files that are known here and have not come to an end."""
         return self.view.backlog + len(self.held) + self.running_files
 

@@ -79,6 +79,7 @@ class Pipeline:
             self._refill()
             sightings = self._detect()  # detect, settle
             self._intend(sightings)  # decide; announce what will be claimed: commit
+            self._verify()  # settle, where contents must be read for it
             self._claim()  # claim: rename into work/
             self._deliver()  # deliver: rename out of work/
             self._sync()
@@ -176,6 +177,13 @@ class Pipeline:
         self._announced += announced
         self._story.concluded(self.dispatcher.apply(concluded))
 
+    def _verify(self) -> None:
+        """Have files read that a checksum speaks for. Reports ask for it, too: so it comes after `_intend`."""
+        now = self._clock.monotonic()
+        for lane in self.dispatcher.in_turn(self.lanes.values()):
+            if lane.may_claim(now) and not (self.draining or self.outages.is_away(lane.name)):
+                self.dispatcher.verify(lane)
+
     def _claim(self) -> None:
         """Rename what is announced. An OSError that comes up here is fatal: only recovery can judge it."""
         for lane, files in self._announced:
@@ -240,7 +248,7 @@ class Pipeline:
         for lane, moved in self._moved:
             lane.decided.extend(moved.redirected)
             lane.progress.done(len(moved.delivered) + len(moved.lost), self._clock.monotonic())
-            if not lane.waiting():
+            if not lane.unfinished():
                 lane.progress.rest()
             self._story.delivered(lane.name, moved.delivered)
         self._taken.clear()

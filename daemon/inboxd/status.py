@@ -81,7 +81,7 @@ class Bulletin:
         """One line per inbox in which something has happened, and the STATUS text."""
         texts = []
         for lane in list(self._app.pipeline.lanes.values()):
-            waiting = lane.waiting()
+            waiting = lane.unfinished()
             figures = (lane.progress.count, waiting)
             text = lane.progress.text(waiting, now)
             if waiting:
@@ -95,7 +95,7 @@ class Bulletin:
 
     def _tell_resources(self) -> None:
         sample = self._sampler.sample([worker["pid"] for worker in self._app.pool.snapshot() if worker["pid"]])
-        queue = sum(lane.waiting() for lane in list(self._app.pipeline.lanes.values()))
+        queue = sum(lane.unfinished() for lane in list(self._app.pipeline.lanes.values()))
         free, _ = disk.free_space(self._app.config.state)
         sample = {**sample, "queue": queue, "disk_free": free}
         emit(events.RESOURCES, summary=self._sampler.text(sample), **sample)
@@ -164,7 +164,7 @@ def _worker(facts: dict[str, Any], cpu: float, now: float) -> dict[str, Any]:
 
 
 def _inbox(lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[State, int], now: float) -> dict[str, Any]:
-    waiting = lane.waiting()
+    waiting = lane.unfinished()
     figures = {outcome: totals.get(outcome, (0, 0)) for outcome in Outcome}
     return {
         "inbox": lane.name,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from support.daemon import AS_ANY_USER, inboxd_json, run_daemon
@@ -128,6 +133,49 @@ def test_a_checksum_file_does_not_switch_duplicates_off(site: Site) -> None:
             wait_until(lambda name=name: name in (*site.listed("processed"), *site.listed("errors")), name)
     assert site.listed("processed") == ["ok-1.dat"]
     assert site.sidecar("ok-2.dat")["reason"] == "duplicate"
+
+
+def test_twins_of_a_killer(site: Site) -> None:
+    """A file that a dying worker gave back is looked up again: a twin of it may have come through meanwhile."""
+    site.inbox("main", duplicates="skip", retry={"first": "1ms", "longest": "20ms"})
+    site.workers(batch_size=10)
+    with run_daemon(site.config) as daemon:
+        for number in range(120):
+            kind = "crash-1" if number % 11 == 5 else "ok"
+            site.drop(f"{kind}-{number}.dat", b"content %d" % (number % 40))
+        wait_finished(site, 120)
+        assert daemon.stop() == 0
+    rows = inboxd_json(site.config, "files", "--limit", "200")["files"]
+    originals = [row["name"] for row in rows if row["reason"] != "duplicate"]
+    assert len(rows) == 120
+    assert {int(name.split(".")[0].split("-")[-1]) % 40 for name in originals} == set(range(40))
+    assert len(originals) == 40
+    assert_sound(site, finished=True)
+
+
+def test_a_worker_killed_while_it_verifies_a_checksum(site: Site) -> None:
+    """What it had not read to the end is read again; it is no mismatch."""
+    site.inbox("main", settle={"checksum": "sha256"})
+    with run_daemon(site.config) as daemon:
+        large = site.root() / "inbound" / "large.dat"
+        large.touch()
+        os.truncate(large, 1 << 30)
+        with large.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        (large.parent / "large.dat.sha256").write_text(digest)
+        reader = wait_until(lambda: next(iter(_readers(daemon.workers(), large)), None), "a worker reads it")
+        os.kill(reader, signal.SIGKILL)
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert site.listed("processed") == ["large.dat"]
+
+
+def _readers(pids: list[int], path: Path) -> Iterator[int]:
+    """Who of these processes has the file open."""
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(opened.path == str(path) for opened in psutil.Process(pid).open_files()):
+                yield pid
 
 
 def test_a_file_that_was_written_to_while_we_died(site: Site) -> None:
