@@ -43,6 +43,7 @@ from inboxd.status import Bulletin
 
 _PROBE_TIMEOUT = 120.0  # seconds to load all handlers
 _PRUNE_EVERY = 3600.0  # seconds between two looks for files that are older than their inbox keeps them
+_SOON = 0.02  # seconds between two looks whether the first pass is over
 _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 
 
@@ -53,7 +54,7 @@ def run(config_path: Path, log: logs.LogOptions) -> int:
         return App(load(config_path), SystemClock()).run()
     except InboxdError as error:
         for line in getattr(error, "problems", [str(error)]):
-            print(f"inboxd: {line}", file=sys.stderr)  # noqa: T201 - the daemon is not up, nobody reads its log yet
+            logs.refuse(line)
         return error.exit_code
     finally:
         logs.close()
@@ -113,7 +114,7 @@ class App:
             self._recover()
             self._start_workers()
             self._start_pipeline()
-            self._ready()
+            self._open()
             self.pool.run(self._turn)
         finally:
             self._stop()
@@ -140,6 +141,7 @@ class App:
             self.config.workers, setup_for(self.config), self.config.state, self.clock, self._wake_pipeline,
             self.config.secret_variables,
         )  # fmt: skip
+        self.service.extend_timeout(self.config.stop_grace + _LAST_WORDS)
         self.pool.take_generation(self.config.stop_grace)
         known = self.config.state / "ledger.id"
         self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock, known)
@@ -151,7 +153,8 @@ class App:
         self.pipeline = Pipeline(lanes, self.ledger, dispatcher, self.clock, durable=self.config.durability == "full")
         began = time.monotonic()
         marks = read_marks(self.config.state / "marks")
-        recovery = Recovery(self.ledger, {lane.name: lane.keeper() for lane in lanes}, marks, self.clock)
+        keepers = {lane.name: lane.keeper() for lane in lanes}
+        recovery = Recovery(self.ledger, keepers, marks, self.clock, self.service.alive)
         recovery.run()
         summary = ", ".join(f"{count} {what}" for what, count in recovery.summary.items() if count) or "nothing to do"
         emit(events.RECOVERED, seconds=time.monotonic() - began, summary=summary)
@@ -172,7 +175,8 @@ class App:
             lane.view.start()
         self._pipeline_thread.start()
 
-    def _ready(self) -> None:
+    def _open(self) -> None:
+        """Operators and signals are heard from here on."""
         self.bulletin = Bulletin(self)
         operator = Operator(self.pipeline, self.history, self, self.clock)
         self.control = Server(self.config.state / "control.sock", operator)
@@ -180,6 +184,14 @@ class App:
         threading.Thread(target=self._keep_retention, args=(operator,), name="retention", daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+
+    def _has_looked(self) -> bool:
+        """Every inbox has been looked at once, or can't be just now."""
+        looked = all(lane.view.has_looked for lane in list(self.pipeline.lanes.values()))
+        return looked or bool(self.pipeline.outages.reasons())
+
+    def _announce(self) -> None:
+        """READY: recovered, and what lies in the inboxes is known."""
         self.state = "RUNNING"
         emit(
             events.DAEMON_READY, inboxes=len(self.config.inboxes), workers=self.config.workers.count,
@@ -226,6 +238,11 @@ class App:
         """Once per round of the supervisor's loop: signals, systemd, what is told regularly."""
         while self._signals:
             self._obey(self._signals.popleft())
+        if self.state == "STARTING":
+            self.service.alive()
+            if not self._has_looked():
+                return min(self.bulletin.turn(), _SOON)
+            self._announce()
         return self.bulletin.turn()
 
     def _on_signal(self, number: int, _frame: object) -> None:
@@ -255,6 +272,7 @@ class App:
         self.state = "DRAINING"
         emit(events.DAEMON_DRAINING, cause=cause, grace=show_duration(self.config.stop_grace))
         self.service.stopping()
+        self.service.extend_timeout(self.config.stop_grace + 2 * _LAST_WORDS)
         self.pipeline.draining = True
         self.pool.drain(self.config.stop_grace)
         self.pool.wakeup()

@@ -23,8 +23,8 @@ class Event:
     name: str
     level: Level
     text: str
-    meaning: str = ""
-    remedy: str = ""
+    meaning: str
+    remedy: str = "Nothing to do."
 
     @property
     def message_id(self) -> str:
@@ -64,12 +64,24 @@ def emit(event: Event, /, **fields: Any) -> None:
 
 
 # The daemon
-DAEMON_STARTING = Event("daemon.starting", "INFO", "inboxd {version} starts on {config} (pid {pid})")
-DAEMON_READY = Event("daemon.ready", "INFO", "ready: {inboxes} inboxes, {workers} workers, durability {durability}")
+DAEMON_STARTING = Event(
+    "daemon.starting", "INFO", "inboxd {version} starts on {config} (pid {pid})",
+    "A daemon begins: it reads its configuration, makes folders and repairs what the last one left.",
+)  # fmt: skip
+DAEMON_REFUSED = Event(
+    "daemon.refused", "ERROR", "inboxd does not start: {message}",
+    "The configuration is wrong, or a precondition is not met. Nothing was touched.",
+    "Do what the message says; `inboxd check` tells whether it is right. Then `systemctl restart inboxd`.",
+)  # fmt: skip
+DAEMON_READY = Event(
+    "daemon.ready", "INFO", "ready: {inboxes} inboxes, {workers} workers, durability {durability}",
+    "Recovery is done, every inbox has been looked at once, and files are being taken.",
+)  # fmt: skip
 DAEMON_DRAINING = Event(
-    "daemon.draining", "INFO", "draining ({cause}): no new claims, up to {grace} for files in progress"
-)
-DAEMON_STOPPED = Event("daemon.stopped", "INFO", "stopped")
+    "daemon.draining", "INFO", "draining ({cause}): no new claims, up to {grace} for files in progress",
+    "inboxd is about to stop. Files in progress may finish within stop_grace; the others wait, uncharged.",
+)  # fmt: skip
+DAEMON_STOPPED = Event("daemon.stopped", "INFO", "stopped", "The daemon has ended in good order.")
 DAEMON_FAILED = Event(
     "daemon.failed", "CRITICAL", "{thread} ended by {error_class}: {message}; inboxd stops at once",
     "A part of the daemon that must never end has ended. Nothing accepted is lost; recovery runs at the next start.",
@@ -80,48 +92,116 @@ DEGRADED = Event(
     "Something inboxd needs (ledger, disk) is away. Nothing is claimed, nothing is lost.",
     "Bring back what the message names; `inboxd status` shows when work goes on.",
 )  # fmt: skip
-RESUMED = Event("daemon.resumed", "WARNING", "resumed: {reason} is over after {seconds:.1f} s")
-RELOADED = Event("daemon.reloaded", "INFO", "configuration reloaded: {changes}")
-RELOAD_REFUSED = Event("daemon.reload-refused", "ERROR", "configuration refused, the old one keeps running: {message}")
-CONTROL_ASKED = Event("control.asked", "INFO", "{verb} asked by uid {uid}: {arguments}")
+RESUMED = Event(
+    "daemon.resumed", "WARNING", "resumed: {reason} is over after {seconds:.1f} s",
+    "What was away is back, and work goes on. A warning, so that it stands beside the trouble it ends.",
+)  # fmt: skip
+RELOADED = Event(
+    "daemon.reloaded", "INFO", "configuration reloaded: {changes}",
+    "The new configuration is in force; files that were under way ended under the old one.",
+)  # fmt: skip
+RELOAD_REFUSED = Event(
+    "daemon.reload-refused", "ERROR", "configuration refused, the old one keeps running: {message}",
+    "A reload was asked for, and the file is wrong. Nothing has changed.",
+    "Mend what the message names by its line, and reload again.",
+)  # fmt: skip
+CONTROL_ASKED = Event(
+    "control.asked", "INFO", "{verb} asked by uid {uid}: {arguments}",
+    "Somebody changed something through the command line: who, and what.",
+)  # fmt: skip
 CONTROL_FAILED = Event(
     "control.failed", "ERROR", "`{verb}` could not be answered: {error_class}: {message}",
     "An operator's request met a fault of inboxd. The daemon goes on.",
     "Report it, with the traceback in INBOXD_DETAIL.",
 )  # fmt: skip
-RECOVERED = Event("daemon.recovered", "INFO", "recovered in {seconds:.2f} s: {summary}")
-RECOVERED_FILE = Event("file.recovered", "INFO", "{inbox}/{file}: {message}")
-RESOURCES = Event("resources", "INFO", "resources: {summary}")
-PROGRESS = Event("progress", "INFO", "{inbox}: {summary}")
+RECOVERED = Event(
+    "daemon.recovered", "INFO", "recovered in {seconds:.2f} s: {summary}",
+    "Rows and folders agree again after the last stop; what it took is counted in the message.",
+)  # fmt: skip
+RECOVERED_FILE = Event(
+    "file.recovered", "INFO", "{inbox}/{file}: {message}",
+    "This file was under way when the last daemon ended, and this is what became of it.",
+)  # fmt: skip
+RESOURCES = Event(
+    "resources", "INFO", "resources: {summary}",
+    "Memory, CPU, descriptors, queue and free disk, once per `resources.every`; the figures are in the fields.",
+)  # fmt: skip
+PROGRESS = Event(
+    "progress", "INFO", "{inbox}: {summary}",
+    "How far an inbox is: count, share, rate, and the time that is left at that rate.",
+)  # fmt: skip
+LOG_DROPPED = Event(
+    "log.dropped", "WARNING", "{count} log records were dropped here",
+    "The log was written faster than it was taken for longer than 10,000 records. Files were not held up by it.",
+    "`inboxd show ID` and `inboxd files` have every file's story; see why journald was slow.",
+)  # fmt: skip
 
 # Inboxes
-INBOX_WATCHED = Event("inbox.watched", "INFO", "inbox {inbox}: {folder} is looked at by {how}")
-INBOX_POLLING = Event("inbox.polling", "WARNING", "inbox {inbox}: no kernel events ({reason}); polling every {every}")
+INBOX_WATCHED = Event(
+    "inbox.watched", "INFO", "inbox {inbox}: {folder} is looked at by {how}",
+    "How new files are found there.",
+)  # fmt: skip
+INBOX_POLLING = Event(
+    "inbox.polling", "WARNING", "inbox {inbox}: no kernel events ({reason}); polling every {every}",
+    "The folder is looked through at intervals: network file systems tell nothing of other machines' writes, and the "
+    "kernel's watches are limited.",
+    "Nothing on a network file system. Else raise fs.inotify.max_user_watches (or _instances) and restart.",
+)  # fmt: skip
 INBOX_OVERFLOW = Event(
-    "inbox.overflow", "WARNING", "inbox {inbox}: the kernel dropped events; looking through it at once"
+    "inbox.overflow", "WARNING", "inbox {inbox}: the kernel dropped events; looking through it at once",
+    "More happened at once than the kernel keeps. No file is missed: the folder itself is the truth.",
+    "Nothing; if it is frequent, raise fs.inotify.max_queued_events.",
+)  # fmt: skip
+INBOX_AWAY = Event(
+    "inbox.away", "ERROR", "inbox {inbox}: {folder} is away ({reason}); nothing is taken for gone",
+    "The folder is missing, replaced, or its mount is gone. What was claimed is safe; the inbox waits.",
+    "Mount it or make it again; the inbox goes on by itself within seconds.",
+)  # fmt: skip
+INBOX_BACK = Event(
+    "inbox.back", "WARNING", "inbox {inbox}: {folder} is back", "The folder is there again, and is looked through."
 )
-INBOX_AWAY = Event("inbox.away", "ERROR", "inbox {inbox}: {folder} is away ({reason}); nothing is taken for gone")
-INBOX_BACK = Event("inbox.back", "WARNING", "inbox {inbox}: {folder} is back")
-INBOX_PAUSED = Event("inbox.paused", "WARNING", "inbox {inbox} paused: {reason}")
-INBOX_RESUMED = Event("inbox.resumed", "INFO", "inbox {inbox} resumed")
+INBOX_PAUSED = Event(
+    "inbox.paused", "WARNING", "inbox {inbox} paused: {reason}",
+    "Nothing of this inbox is taken or run; uploads wait in inbound/.",
+    "`inboxd resume INBOX` when the reason is gone.",
+)  # fmt: skip
+INBOX_RESUMED = Event("inbox.resumed", "INFO", "inbox {inbox} resumed", "An operator let it go on.")
 SPACE_LOW = Event(
     "disk.low", "ERROR", "inbox {inbox}: {free} free on {folder}, {needed} wanted; claiming stops until there is more",
     "Claiming stops below min_free_space or min_free_inodes. Uploaded files wait untouched.",
     "Free some space; claiming resumes by itself.",
 )  # fmt: skip
-SPACE_BACK = Event("disk.back", "WARNING", "inbox {inbox}: {free} free on {folder}; claiming goes on")
+SPACE_BACK = Event(
+    "disk.back", "WARNING", "inbox {inbox}: {free} free on {folder}; claiming goes on",
+    "There is enough room on the disk again.",
+)  # fmt: skip
 
 # Files
-FILE_CLAIMED = Event("file.claimed", "DEBUG", "{inbox}/{file} claimed")
-FILE_ABANDONED = Event("file.abandoned", "INFO", "{inbox}/{file} went away before it was ours: {reason}")
-FILE_PROCESSED = Event("file.processed", "INFO", "{inbox}/{file} processed in {seconds:.3f} s")
-FILES_PROCESSED = Event("batch.processed", "INFO", "{count} files of {inbox} processed in {seconds:.3f} s")
+FILE_CLAIMED = Event(
+    "file.claimed", "DEBUG", "{inbox}/{file} claimed", "It lies in work/ and has its row: it is ours from here on."
+)
+FILE_ABANDONED = Event(
+    "file.abandoned", "INFO", "{inbox}/{file} went away before it was ours: {reason}",
+    "Its uploader took, replaced or changed it first, or it can't be moved. It was never ours.",
+    "Nothing, unless the reason says that it can't be moved: then look at the folder's owner and mode.",
+)  # fmt: skip
+FILE_PROCESSED = Event(
+    "file.processed", "INFO", "{inbox}/{file} processed in {seconds:.3f} s",
+    "The handler succeeded, and the file lies in processed/.",
+)  # fmt: skip
+FILES_PROCESSED = Event(
+    "batch.processed", "INFO", "{count} files of {inbox} processed in {seconds:.3f} s",
+    "Many files succeeded together; above 20 a second they share a line. `inboxd files` has each of them.",
+)  # fmt: skip
 FILE_WAITING = Event(
     "file.waiting", "WARNING", "{inbox}/{file} {ending} in attempt {attempt}: {message}; again in {delay:.1f} s",
     "A run failed and the retry policy grants another.",
-    "Nothing, unless it repeats: `inboxd show ID` has the traceback.",
+    "Nothing, unless it repeats: INBOXD_DETAIL and `inboxd show ID` have the traceback.",
 )  # fmt: skip
-FILE_RELEASED = Event("file.released", "INFO", "{inbox}/{file} given back without blame ({ending}): {message}")
+FILE_RELEASED = Event(
+    "file.released", "INFO", "{inbox}/{file} given back without blame ({ending}): {message}",
+    "Its run was cut off by a stop, or by another file's worker dying. It runs again, uncharged.",
+)  # fmt: skip
 FILE_ERROR = Event(
     "file.error", "ERROR", "{inbox}/{file} goes to errors/ ({reason}) in attempt {attempt}: {message}",
     "The file failed for good. Beside it in errors/ lies NAME.error.json with the whole story.",
@@ -132,7 +212,10 @@ FILE_QUARANTINED = Event(
     "The entry is no regular file, or has more than one name. It was never opened.",
     "Look at it in quarantine/, and ask its uploader.",
 )  # fmt: skip
-FILE_DUPLICATE = Event("file.duplicate", "INFO", "{inbox}/{file} has the content of {other}: {policy}")
+FILE_DUPLICATE = Event(
+    "file.duplicate", "INFO", "{inbox}/{file} has the content of {other}: {policy}",
+    "A file with the same content was processed before; the inbox's `duplicates` policy decides.",
+)  # fmt: skip
 FILE_LOST = Event(
     "file.lost", "CRITICAL", "{inbox}/{file} is gone from work/, and inboxd did not move it",
     "Somebody or something else removed a file that inboxd held.",
@@ -143,28 +226,60 @@ WORK_LEFTOVER = Event(
     "What a failed run left could not be cleared away. No file depends on it.",
     "Look what it is, and remove it by hand while inboxd is stopped.",
 )  # fmt: skip
-FILE_COLLISION = Event("file.collision", "INFO", "{inbox}/{file}: the name was taken, it is delivered as {destination}")
+FILE_COLLISION = Event(
+    "file.collision", "INFO", "{inbox}/{file}: the name was taken, it is delivered as {destination}",
+    "Another file of that name lies there already. Nothing is overwritten: the end of the id tells the two apart.",
+)  # fmt: skip
 FILE_TAKEN = Event(
-    "file.taken", "INFO", "{inbox}/{file} was delivered, and somebody took it from {destination} already"
+    "file.taken", "INFO", "{inbox}/{file} was delivered, and somebody took it from {destination} already",
+    "The daemon died after the last rename; whoever collects delivered files was quicker than the recovery.",
+)  # fmt: skip
+FILE_RETRIED = Event(
+    "file.retried", "INFO", "{inbox}/{file} taken back from errors/ by {user}", "An operator lets an error run again."
 )
-FILE_RETRIED = Event("file.retried", "INFO", "{inbox}/{file} taken back from errors/ by {user}")
-FILE_ADOPTED = Event("file.adopted", "WARNING", "{inbox}/{file} lay in work/ without a row; adopted")
-FILE_PUT_BACK = Event("file.put-back", "INFO", "{inbox}/{file} changed while it was claimed; put back to wait")
-FILES_PRUNED = Event("files.pruned", "INFO", "{count} files of {inbox} older than {age} removed from {folder}")
-HANDLER_OUTPUT = Event("handler.output", "INFO", "{file}: {line}")
+FILE_ADOPTED = Event(
+    "file.adopted", "WARNING", "{inbox}/{file} lay in work/ without a row; adopted",
+    "The ledger does not know it: perhaps it is older than the file, after a restore. It is run like any other.",
+    "If the ledger was restored from a backup, expect files of that span to be run a second time.",
+)  # fmt: skip
+FILE_PUT_BACK = Event(
+    "file.put-back", "INFO", "{inbox}/{file} changed while it was claimed; put back to wait",
+    "Its uploader was not finished. It waits in inbound/ until it stands still again.",
+    "If it is frequent, lengthen the inbox's `settle: {quiet: …}`, or let the uploader rename when it has finished.",
+)  # fmt: skip
+FILES_PRUNED = Event(
+    "files.pruned", "INFO", "{count} files of {inbox} older than {age} removed from {folder}",
+    "The inbox's `retention` says so.",
+)  # fmt: skip
+HANDLER_OUTPUT = Event(
+    "handler.output", "INFO", "{file}: {line}", "A line that the handler printed while it was at this file."
+)
 
 # Children
-CHILD_STARTED = Event("child.started", "DEBUG", "worker {slot} started (pid {pid})")
-CHILD_READY = Event("child.ready", "INFO", "worker {slot} ready (pid {pid}) after {seconds:.2f} s")
+CHILD_STARTED = Event("child.started", "DEBUG", "worker {slot} started (pid {pid})", "A worker process begins.")
+CHILD_READY = Event(
+    "child.ready", "INFO", "worker {slot} ready (pid {pid}) after {seconds:.2f} s", "It has loaded all handlers."
+)
 CHILD_DIED = Event(
     "child.died", "ERROR", "worker {slot} (pid {pid}) died: {reason}; it was at {file}",
     "A worker process ended in the middle of a file, or by itself.",
     "The file is retried by policy. `signal 11`: a crash in native code. `signal 9`: often the kernel out of memory.",
 )  # fmt: skip
-CHILD_KILLED = Event("child.killed", "WARNING", "worker {slot} (pid {pid}) killed: {reason}")
-CHILD_RECYCLED = Event("child.recycled", "INFO", "worker {slot} (pid {pid}) recycled: {reason}")
-CHILD_STOPPED = Event("child.stopped", "DEBUG", "worker {slot} (pid {pid}) stopped")
-CHILD_BACKOFF = Event("child.backoff", "WARNING", "worker {slot} is started again in {delay:.1f} s: {reason}")
+CHILD_KILLED = Event(
+    "child.killed", "WARNING", "worker {slot} (pid {pid}) killed: {reason}",
+    "A worker took too long, took too much memory, or did not stop when asked.",
+    "See whether `workers.timeout` and `workers.max_memory` fit what the handler does.",
+)  # fmt: skip
+CHILD_RECYCLED = Event(
+    "child.recycled", "INFO", "worker {slot} (pid {pid}) recycled: {reason}",
+    "A healthy worker makes room for a fresh one, for its age, its memory or a reload.",
+)  # fmt: skip
+CHILD_STOPPED = Event("child.stopped", "DEBUG", "worker {slot} (pid {pid}) stopped", "It ended when asked to.")
+CHILD_BACKOFF = Event(
+    "child.backoff", "WARNING", "worker {slot} is started again in {delay:.1f} s: {reason}",
+    "Workers die one after the other; each next start waits longer.",
+    "Look at the `child.died` events before it for the cause.",
+)  # fmt: skip
 CHILD_STUCK = Event(
     "child.stuck", "CRITICAL", "worker {slot} (pid {pid}) does not die of SIGKILL; its slot is idle until it ends",
     "The process sleeps uninterruptibly in the kernel, usually in a file system or device that does not answer.",
@@ -181,11 +296,21 @@ HANDLER_BROKEN = Event(
     "Mend it, then `inboxd resume INBOX` or `inboxd reload`.",
 )  # fmt: skip
 DATABASE_OPENED = Event(
-    "database.opened", "INFO", "database {database} opened and tested in {seconds:.2f} s (pid {pid})"
-)
+    "database.opened", "INFO", "database {database} opened and tested in {seconds:.2f} s (pid {pid})",
+    "A worker has its own connection, tested with SELECT 1.",
+)  # fmt: skip
 DATABASE_AWAY = Event(
     "database.away", "ERROR", "database {database} is away (pid {pid}): {message}; no file is blamed",
     "A database of the configuration can't be reached. Files wait, uncharged.",
     "Bring the database back; work resumes by itself.",
 )  # fmt: skip
-LIBRARY = Event("library", "WARNING", "{logger}: {message}")
+LIBRARY = Event(
+    "library", "WARNING", "{logger}: {message}",
+    "A library that inboxd uses logged or warned of something.",
+    "Usually nothing; report it if it repeats.",
+)  # fmt: skip
+
+
+def all_events() -> list[Event]:
+    """Every event, in the order in which they stand here."""
+    return [value for value in globals().values() if isinstance(value, Event)]

@@ -19,6 +19,7 @@ from loguru import logger
 from inboxd import events
 from inboxd.escape import escape
 from inboxd.events import Event
+from inboxd.journal import Journal
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -61,10 +62,9 @@ def _harmless(value: Any) -> Any:
 class _Outlet:
     """A thread that writes, so that whoever logs never waits for a reader. Full: the newest are counted and dropped."""
 
-    def __init__(self, to: Callable[[str], None], dropped: str) -> None:
-        self._to = to
-        self._notice = dropped
-        self._waiting: deque[str] = deque()
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._waiting: deque[Any] = deque()
         self._dropped = 0
         self._arrived = threading.Condition()
         self._closing = False
@@ -77,7 +77,7 @@ class _Outlet:
             if len(self._waiting) >= _MOST:
                 self._dropped += 1
                 return
-            self._waiting.append(str(message))
+            self._waiting.append(self._form.shape(message))
             if len(self._waiting) == 1:
                 self._arrived.notify()
 
@@ -93,29 +93,51 @@ class _Outlet:
             with self._arrived:
                 while not self._waiting and not self._closing:
                     self._arrived.wait()
-                text, dropped = "".join(self._waiting), self._dropped
+                taken, dropped = list(self._waiting), self._dropped
                 self._waiting.clear()
                 self._dropped = 0
                 closing = self._closing
-            if text or dropped:
-                self._to(text + (self._notice.replace("COUNT", str(dropped)) if dropped else ""))
+            if dropped:
+                taken.append(self._form.dropped(dropped))
+            if taken:
+                self._form.write(taken)
             if closing:
                 return
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How records look, and where they go."""
+
+    format: Any  # loguru's
+    write: Callable[[list[Any]], None]
+    dropped: Callable[[int], Any]  # the record that tells how many are missing
+    shape: Callable[[Message], Any] = str
 
 
 def setup(options: LogOptions) -> None:
     """From now on events are logged, and what libraries log or warn of as well."""
     logger.remove()
     chosen = _choose(options.format)
-    outlet = _Outlet(_write_stderr, _DROPPED[chosen])
+    form = _native_form() if chosen == "journal" and _stderr_is_journal() else None
+    form = form or _text_form(chosen)
     logger.add(
-        outlet, level=options.level, format=_FORMATS[chosen], colorize=chosen == "terminal" and sys.stderr.isatty(),
+        _Outlet(form), level=options.level, format=form.format,
+        colorize=chosen == "terminal" and sys.stderr.isatty(),
         diagnose=False, backtrace=False, catch=True,
     )  # fmt: skip
     least = logger.level(options.level).no
     events.send_to(_send, [level for level in events.LEVELS if logger.level(level).no >= least])
     logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
+
+
+def refuse(problem: str) -> None:
+    """Say why the daemon does not start: as an event where that is the journal, else in plain words."""
+    if _stderr_is_journal():
+        events.emit(events.DAEMON_REFUSED, message=problem)
+    else:
+        print(f"inboxd: {problem}", file=sys.stderr)  # noqa: T201 - for whoever started it by hand
 
 
 def close() -> None:
@@ -136,13 +158,58 @@ def _stderr_is_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-def _write_stderr(text: str) -> None:
-    data = text.encode("utf-8", "backslashreplace")
+def _text_form(chosen: str) -> Form:
+    dropped = _DROPPED[chosen]
+    return Form(_FORMATS[chosen], _write_stderr, lambda count: dropped.replace("COUNT", str(count)))
+
+
+def _write_stderr(texts: list[str]) -> None:
+    data = "".join(texts).encode("utf-8", "backslashreplace")
     while data:
         try:
             data = data[os.write(2, data) :]
         except OSError:
             return  # nobody reads any more; the daemon goes on
+
+
+def _native_form() -> Form | None:
+    """With fields of their own (journal.py); None where that can't be had, and lines on standard error must do."""
+    try:
+        journal = Journal()
+    except (ImportError, OSError):
+        return None
+    return Form("{message}", journal.write, _dropped_fields, lambda message: _native(message.record))
+
+
+def _native(record: Any) -> list[str]:
+    event: Event | None = record["extra"].get("event")
+    return fields_of(event or events.LIBRARY, record["message"], record["extra"].get("fields", {}))
+
+
+def _dropped_fields(count: int) -> list[str]:
+    return fields_of(events.LOG_DROPPED, wording(events.LOG_DROPPED, {"count": count}), {"count": count})
+
+
+def fields_of(event: Event, message: str, fields: dict[str, Any]) -> list[str]:
+    """A record for the journal: what every event has, and one INBOXD_ field for each of its own that has a value."""
+    return [
+        f"MESSAGE={message}",
+        f"MESSAGE_ID={event.message_id}",
+        f"PRIORITY={_PRIORITY[event.level]}",
+        "SYSLOG_IDENTIFIER=inboxd",
+        f"INBOXD_EVENT={event.name}",
+        *(f"INBOXD_{key.upper()}={_field(value)}" for key, value in fields.items() if value not in (None, "")),
+    ]
+
+
+def _field(value: Any) -> str:
+    """As text, harmless in every line of it."""
+    if isinstance(value, bool | int):
+        return str(int(value))
+    if isinstance(value, float):
+        return str(round(value, 6))
+    text = _dumped(value) if isinstance(value, dict | list) else str(value)
+    return "\n".join(escape(line) for line in text.split("\n"))
 
 
 def _send(event: Event, fields: dict[str, Any]) -> None:
@@ -183,11 +250,13 @@ def _json(record: Any) -> str:
     return "{extra[line]}\n"
 
 
-def _dumped(line: dict[str, Any]) -> str:
+def _dumped(line: Any) -> str:
     """JSON as RFC 8259 has it: what is none (a NaN, a dict with keys of another kind) is told as text."""
     try:
         return json.dumps(line, default=str, allow_nan=False)
     except (ValueError, TypeError):
+        if not isinstance(line, dict):
+            return json.dumps(str(line))
         return json.dumps({key: value if isinstance(value, str) else str(value) for key, value in line.items()})
 
 

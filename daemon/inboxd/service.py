@@ -6,6 +6,9 @@ import os
 import socket
 import time
 
+_STEP = 5.0  # seconds between two signs of life of a long start
+_PATIENCE = 60.0  # seconds that systemd is to wait for the next one
+
 
 class Service:
     """The notification socket of this process; taken from the environment once, and removed from it."""
@@ -13,6 +16,7 @@ class Service:
     def __init__(self) -> None:
         address = os.environ.pop("NOTIFY_SOCKET", "")
         self._interval = _watchdog_interval()
+        self._told = 0.0  # monotonic seconds
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
         if self._socket is not None:
@@ -44,8 +48,15 @@ class Service:
         self._send("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> None:
-        """Start or stop takes so much longer."""
+        """Start or stop may take so much longer from now on, and longer than the unit says."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
+    def alive(self) -> None:
+        """A long start makes progress: cheap, to be called at every step."""
+        now = time.monotonic()
+        if now - self._told >= _STEP:
+            self._told = now
+            self.extend_timeout(_PATIENCE)
 
     def _send(self, text: str) -> None:
         if self._socket is not None:

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -49,8 +49,13 @@ class Keeper:
 class Recovery:
     """One pass over everything a dead daemon may have left. Needs the whole state to itself."""
 
-    def __init__(self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], clock: Clock,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`alive` is called at every step, so that a long recovery is not taken for a hanging one."""
         self._ledger = ledger
+        self._alive = alive
         self._keepers = keepers
         self._begun_up_to: dict[str, str] = {}
         for mark in marks:
@@ -74,6 +79,7 @@ class Recovery:
     def _pages(self, *states: State) -> Iterator[tuple[Keeper, list[InboxFile]]]:
         rows = (file for file in self._ledger.open_files(*states) if file.inbox in self._keepers)
         while page := list(islice(rows, _PAGE)):
+            self._alive()
             for inbox in sorted({file.inbox for file in page}):
                 yield self._keepers[inbox], [file for file in page if file.inbox == inbox]
 
@@ -152,6 +158,7 @@ class Recovery:
         missing: list[InboxFile] = []
         copied: list[InboxFile] = []
         for file in self._ledger.open_files(State.CLAIMED, State.WAITING):
+            self._alive()
             if file.inbox != keeper.inbox:
                 continue
             if file.work_name in present:
@@ -173,6 +180,7 @@ class Recovery:
     def _adopt(self, keeper: Keeper, names: Iterable[str]) -> None:
         """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off."""
         for name in names:
+            self._alive()
             found = look(keeper.claims.work_fd, name)
             if found is None:
                 continue

@@ -56,12 +56,18 @@ class InboxView:
         self._next_scan = 0.0
         self._whole = False  # the pass goes over everything
         self._seen = 0  # files that a pass over everything has met so far, less those taken meanwhile
+        self._passed = False  # a pass over everything has ended
         self._satisfied = True  # whoever asks for complete files has room for more
 
     @property
     def condition(self) -> str:
         """How inbound/ is looked at, or that it is away, and why."""
         return self._root.condition
+
+    @property
+    def has_looked(self) -> bool:
+        """Everything has been looked at once, or as much as can be kept; or it is away."""
+        return self._passed or self._root.is_away or self._settling.is_crowded
 
     def start(self) -> None:
         """Watch first, then look. Raises PreconditionError when inbound/ can't be used."""
@@ -162,6 +168,7 @@ class InboxView:
 
     def _finish(self) -> None:
         if self._whole:
+            self._passed = True
             self._settling.end_pass()
             self.backlog = max(len(self._settling), self._seen if self._settling.left_out else 0)
             self._seen = 0
