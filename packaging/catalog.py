@@ -15,7 +15,7 @@ _PAGE = """\
 
 Drawn from [events.py](../daemon/inboxd/events.py) by `./dev docs`. Each event is one record of the journal: its name
 is in `INBOXD_EVENT`, its number in `MESSAGE_ID`, and what its text names stands in fields of its own (`{file_id}` in
-`INBOXD_FILE_ID`): `journalctl -u inboxd INBOXD_EVENT=file.error`, `journalctl -u inboxd INBOXD_INBOX=orders -p warning`.
+`INBOXD_FILE_ID`): `journalctl -u inboxd INBOXD_EVENT=file.error`, `journalctl -u inboxd INBOXD_INBOX=acme -p warning`.
 
 | event | level | text | what it means | what to do |
 |---|---|---|---|---|
