@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 def run(options: Namespace) -> int:
     """The daemon, in the foreground."""
+    import faulthandler
+
     from inboxd.app import run as run_daemon
     from inboxd.logs import LogOptions
 
+    faulthandler.enable()  # systemd's watchdog sends SIGABRT: say where every thread hung
     return run_daemon(options.config, LogOptions(options.log_level, options.log_format))
 
 

@@ -1,0 +1,43 @@
+"""A machine for all tests in here, and the package that was built for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.machine import CACHE, Machine, base_root
+
+BUILD = CACHE.parent / "build"
+TOOLS = ("debootstrap", "systemd-nspawn", "nsenter", "setpriv", "unshare")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The first test may have to build the base. A timeout of the test's own wins."""
+    item.add_marker(pytest.mark.timeout(600))
+
+
+def _missing() -> str:
+    if os.geteuid() != 0:
+        return "a machine needs root"
+    tools = [tool for tool in TOOLS if shutil.which(tool) is None]
+    return f"a machine needs {', '.join(tools)} (apt-get install debootstrap systemd-container)" if tools else ""
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Machine]:
+    """One machine for all tests; skipped where none can be had, but not in CI."""
+    if reason := _missing():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    with Machine(base_root(), CACHE / "machines" / f"run-{os.getpid()}") as booted:
+        yield booted
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """The newest Debian package of the daemon."""
+    found = sorted(BUILD.glob("inboxd_*.deb"), key=lambda deb: deb.stat().st_mtime)
+    return found[-1] if found else pytest.fail("run ./dev deb first")

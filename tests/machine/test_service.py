@@ -1,0 +1,270 @@
+"""The package as an operator meets it: installed on a booted machine, started by systemd, asked through journalctl."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.machine import Machine
+from support.wait import wait_until
+
+UNIT = "inboxd.service"
+INBOUND = "/srv/inboxd/example/inbound"
+
+_CONFIG = """
+state: /var/lib/inboxd
+stop_grace: 2s
+min_free_space: 1MiB
+workers: {processes: 2}
+inboxes:
+  example:
+    root: /srv/inboxd/example
+    settle: renamed
+    layout: ""
+    handler: {python: "handlers:handle"}
+    retry: {first: 10ms, longest: 100ms, max_failures: 2}
+"""
+_HANDLERS = """
+import os, time
+from inboxd import Reject
+
+def handle(file):
+    kind = str(file.name).split("-")[0]
+    if kind == "reject":
+        raise Reject("not ours")
+    if kind == "fail":
+        raise ValueError("broken\\ntwice")
+    if kind == "crash":
+        os.kill(os.getpid(), 9)
+    if kind == "long" and file.attempt == 1:
+        time.sleep(600)
+    if kind == "write":
+        return {"refused": [place for place in ("/etc/x", "/usr/x", "/var/lib/x", "/home/x") if not _may(place)]}
+    if kind == "seen":
+        return {"environment": sorted(os.environ), "tmp": os.listdir("/tmp")}
+    print("at", file.name)
+
+def _may(place):
+    try:
+        open(place, "w").close()
+    except OSError:
+        return False
+    return True
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine, package: Path) -> Machine:
+    """With the package, and alice, who may drop files."""
+    machine.push(package, "/root/inboxd.deb")
+    machine.run("dpkg", "-i", "/root/inboxd.deb", timeout=120)
+    assert machine.run("sh", "-c", "command -v gcc", check=False).returncode, "the machine has a compiler"
+    machine.run("useradd", "--create-home", "--groups", "inboxd-drop", "alice")
+    return machine
+
+
+@pytest.fixture
+def service(installed: Machine) -> Iterator[Machine]:
+    """Fresh: nothing in the example inbox but an inbound/ that alice may write to, and nothing known of it."""
+    installed.run("systemctl", "stop", UNIT)
+    installed.shell(
+        "rm -rf /srv/inboxd/example /var/lib/inboxd/* /etc/systemd/system/inboxd.service.d; systemctl daemon-reload;"
+        "install -d -o inboxd -g inboxd -m 0755 /srv/inboxd/example;"
+        f"install -d -o inboxd -g inboxd-drop -m 2770 {INBOUND}"
+    )
+    installed.write("/etc/inboxd/config.yaml", _CONFIG)
+    installed.write("/etc/inboxd/handlers.py", _HANDLERS)
+    installed.run("systemctl", "start", UNIT)
+    yield installed
+
+
+def drop(machine: Machine, *names: str) -> None:
+    """As alice: under a temporary name, then renamed."""
+    script = f"cd {INBOUND}; umask 027; for n; do echo $n > .$n; mv .$n $n; done"
+    machine.run("/bin/sh", "-euc", script, "sh", *names, user="alice")
+
+
+def count(machine: Machine, folder: str) -> int:
+    """Entries of a folder of the example inbox."""
+    return int(machine.shell(f"ls /srv/inboxd/example/{folder} | wc -l").stdout)
+
+
+def wait_count(machine: Machine, folder: str, wanted: int, timeout: float = 30.0) -> None:
+    wait_until(lambda: count(machine, folder) == wanted, f"{wanted} entries in {folder}", timeout, 0.2)
+
+
+def events(machine: Machine, name: str, *more: str) -> list[dict[str, Any]]:
+    """Since the unit was last started."""
+    since = machine.run("systemctl", "show", "-P", "InvocationID", UNIT).stdout.strip()
+    return machine.journal(f"_SYSTEMD_INVOCATION_ID={since}", f"INBOXD_EVENT={name}", *more)
+
+
+def override(machine: Machine, text: str) -> None:
+    """A drop-in, and a new start with it."""
+    machine.write("/etc/systemd/system/inboxd.service.d/test.conf", text)
+    machine.shell(f"systemctl daemon-reload; systemctl restart {UNIT}")
+
+
+def test_a_thousand_files_of_another_user(service: Machine) -> None:
+    drop(service, *(f"ok-{number}" for number in range(1000)))
+    wait_count(service, "processed", 1000)
+    assert count(service, "inbound") == count(service, "work") == 0
+    told = events(service, "file.processed") + events(service, "batch.processed")
+    assert sum(int(one.get("INBOXD_COUNT", "1")) for one in told) == 1000
+    assert all(one["_SYSTEMD_UNIT"] == UNIT and one["INBOXD_INBOX"] == "example" for one in told)
+
+
+def test_one_files_story_by_its_id(service: Machine) -> None:
+    drop(service, "fail-1")
+    wait_count(service, "errors", 2)
+    (error,) = wait_until(lambda: events(service, "file.error"), "the event")
+    assert error["PRIORITY"] == "3"
+    assert error["INBOXD_OUTCOME"] == "error"
+    assert error["INBOXD_FILE"] == "fail-1"
+    assert error["INBOXD_ATTEMPT"] == "2"
+    story = service.journal(f"INBOXD_FILE_ID={error['INBOXD_FILE_ID']}")
+    assert [one["INBOXD_EVENT"] for one in story] == ["file.waiting", "file.error"]
+    assert "ValueError: broken\n" in story[0]["INBOXD_DETAIL"]
+    assert all(len(one["MESSAGE_ID"]) == 32 for one in story)
+    explained = service.run("journalctl", "-x", "--no-pager", f"INBOXD_FILE_ID={error['INBOXD_FILE_ID']}").stdout
+    assert "inboxd retry ID" in explained
+
+
+def test_what_a_handler_prints_bears_its_file(service: Machine) -> None:
+    drop(service, "ok-1")
+    (line,) = wait_until(lambda: events(service, "handler.output"), "the line")
+    assert line["INBOXD_LINE"] == "at ok-1"
+    assert line["INBOXD_FILE_ID"]
+    assert int(line["_PID"]) == service.main_pid(UNIT)
+
+
+def test_daemon_and_workers_are_killed(service: Machine) -> None:
+    drop(service, *(f"ok-{number}" for number in range(300)))
+    first = service.main_pid(UNIT)
+    service.run("systemctl", "kill", "--signal=KILL", UNIT)
+    wait_until(lambda: service.main_pid(UNIT) not in (0, first), "the next daemon", 20, 0.1)
+    wait_count(service, "processed", 300)
+    drop(service, "crash-1")
+    wait_count(service, "errors", 2)
+    assert service.active(UNIT)
+
+
+def test_a_daemon_that_hangs_is_replaced(service: Machine) -> None:
+    override(service, "[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\n")
+    first = service.main_pid(UNIT)
+    service.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", UNIT)
+    drop(service, "ok-1")
+    wait_until(lambda: service.main_pid(UNIT) not in (0, first), "the next daemon", 30, 0.2)
+    wait_count(service, "processed", 1)
+    assert service.run("systemctl", "show", "-P", "NRestarts", UNIT).stdout.strip() == "1"
+    assert service.journal(f"_PID={first}", "--grep", "most recent call first"), "its threads' tracebacks"
+
+
+def test_reload_good_and_bad(service: Machine) -> None:
+    service.write("/etc/inboxd/config.yaml", _CONFIG.replace("settle: renamed", "settle: nonsense"))
+    refused = service.run("systemctl", "reload", UNIT, check=False)
+    assert refused.returncode
+    assert events(service, "daemon.reload-refused")
+    assert service.active(UNIT)
+    service.write("/etc/inboxd/config.yaml", _CONFIG.replace("settle: renamed", "settle: {quiet: 100ms}"))
+    service.run("systemctl", "reload", UNIT)
+    wait_until(lambda: events(service, "daemon.reloaded"), "the event")
+
+
+def test_a_wrong_configuration_is_not_tried_for_ever(service: Machine) -> None:
+    service.write("/etc/inboxd/config.yaml", "inboxes: {}\n")
+    service.run("systemctl", "restart", UNIT, check=False)
+    wait_until(lambda: service.run("systemctl", "is-failed", UNIT, check=False).stdout.strip() == "failed", "failed")
+    assert service.run("systemctl", "show", "-P", "ExecMainStatus", UNIT).stdout.strip() == "78"
+    assert [one["PRIORITY"] for one in events(service, "daemon.refused")]
+
+
+def test_a_stop_in_the_middle_of_a_long_run(service: Machine) -> None:
+    drop(service, "long-1")
+    wait_until(lambda: '"running": 1' in service.run("inboxd", "status", "--json").stdout, "the run", every=0.1)
+    service.run("systemctl", "stop", UNIT, timeout=20)
+    assert service.run("systemctl", "show", "-P", "Result", UNIT).stdout.strip() == "success"
+    service.run("systemctl", "start", UNIT)
+    wait_count(service, "processed", 1)
+
+
+def test_crashes_at_the_start_charge_nobody(service: Machine) -> None:
+    drop(service, "long-1")
+    wait_until(lambda: '"running": 1' in service.run("inboxd", "status", "--json").stdout, "the run", every=0.1)
+    service.run("systemctl", "kill", "--signal=KILL", UNIT)
+    crashing = "[Service]\nRestartSec=20ms\nEnvironment=INBOXD_FAILPOINT=recover.begun:kill\n"
+    service.write("/etc/systemd/system/inboxd.service.d/test.conf", crashing)
+    service.shell(f"systemctl daemon-reload; systemctl restart --no-block {UNIT}")
+    restarts = lambda: int(service.run("systemctl", "show", "-P", "NRestarts", UNIT).stdout)  # noqa: E731
+    wait_until(lambda: restarts() >= 100, "a hundred crashes", 110, 0.5)
+    override(service, "[Service]\n")
+    wait_count(service, "processed", 1)
+    assert not count(service, "errors")
+
+
+def test_what_the_service_may_touch_and_see(service: Machine) -> None:
+    drop(service, "write-1", "seen-1")
+    wait_count(service, "processed", 2)
+    results = {one["INBOXD_FILE"]: one["INBOXD_RESULT"] for one in events(service, "file.processed")}
+    assert all(place in results["write-1"] for place in ("/etc/x", "/usr/x", "/var/lib/x", "/home/x"))
+    assert not any(name in results["seen-1"] for name in ("NOTIFY_SOCKET", "WATCHDOG", "JOURNAL_STREAM", "CREDENTIAL"))
+    for unit, most in ((UNIT, 2.0), ("inboxd@x.service", 2.0)):
+        done = service.run("systemd-analyze", "security", "--no-pager", unit)
+        assert float(done.stdout.rsplit("level for", 1)[1].split()[1]) <= most
+
+
+def test_a_journald_that_stops_for_a_while(service: Machine) -> None:
+    """Nothing waits for it, and what was told meanwhile is in the journal afterwards."""
+    journald = "systemd-journald.service"
+    service.run("systemctl", "kill", "--signal=STOP", journald)
+    drop(service, *(f"reject-{number}" for number in range(1500)))
+    wait_count(service, "errors", 3000, 60)
+    service.run("systemctl", "kill", "--signal=CONT", journald)
+    wait_until(lambda: len(events(service, "file.error")) == 1500, "every error in the journal", 30, 0.5)
+    service.run("systemctl", "restart", journald)
+    drop(service, "fail-1")
+    wait_until(lambda: len(events(service, "file.error")) == 1501, "the next one", 20, 0.5)
+
+
+def test_a_second_instance(service: Machine) -> None:
+    other = _CONFIG.replace("/var/lib/inboxd", "/var/lib/inboxd-two").replace("/srv/inboxd/example", "/srv/inboxd/two")
+    service.write("/etc/inboxd/two.yaml", other)
+    service.run("systemctl", "start", "inboxd@two")
+    service.run(*shlex.split("install -o inboxd /dev/null /srv/inboxd/two/inbound/ok-1"))
+    wait_until(lambda: service.shell("ls /srv/inboxd/two/processed").stdout == "ok-1\n", "the file", every=0.1)
+    service.run("systemctl", "stop", "inboxd@two")
+    assert service.active(UNIT)
+
+
+def test_an_upgrade_with_files_in_flight_and_a_purge(service: Machine, package: Path, tmp_path: Path) -> None:
+    """Last, since it takes the package away."""
+    service.push(_previous(package, tmp_path), "/root/previous.deb")
+    service.run("dpkg", "-i", "/root/previous.deb", timeout=120)
+    assert service.active(UNIT)
+    drop(service, "long-1", *(f"ok-{number}" for number in range(300)))
+    service.run("dpkg", "-i", "/root/inboxd.deb", timeout=120)
+    wait_count(service, "processed", 301)
+    assert "Version: 0.0.1" not in service.run("dpkg", "-s", "inboxd").stdout
+    service.run("dpkg", "--purge", "inboxd")
+    assert count(service, "processed") == 301
+    left = service.shell("ls -d /var/lib/inboxd /etc/inboxd/config.yaml /usr/lib/inboxd /usr/bin/inboxd", check=False)
+    assert left.stdout == ""
+    assert service.shell("ls /etc/inboxd").stdout.split() == ["handlers.py", "two.yaml"]
+
+
+def _previous(package: Path, folder: Path) -> Path:
+    """The same package with a lower version."""
+    tree = folder / "tree"
+    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
+    control = tree / "DEBIAN" / "control"
+    control.write_text(re.sub(r"^Version: .*$", "Version: 0.0.1", control.read_text(), flags=re.MULTILINE))
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-b", tree, folder / "previous.deb"], check=True, capture_output=True
+    )
+    return folder / "previous.deb"
