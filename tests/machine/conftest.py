@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.machine import CACHE, Machine, base_root
+from support.service import CONFIG, HANDLERS, INBOUND, UNIT
 
 BUILD = CACHE.parent / "build"
 TOOLS = ("debootstrap", "systemd-nspawn", "nsenter", "setpriv", "unshare")
@@ -41,3 +42,28 @@ def package() -> Path:
     """The newest Debian package of the daemon."""
     found = sorted(BUILD.glob("inboxd_*.deb"), key=lambda deb: deb.stat().st_mtime)
     return found[-1] if found else pytest.fail("run ./dev deb first")
+
+
+@pytest.fixture(scope="session")
+def installed(machine: Machine, package: Path) -> Machine:
+    """With the package, and alice, who may drop files."""
+    machine.push(package, "/root/inboxd.deb")
+    machine.run("dpkg", "-i", "/root/inboxd.deb", timeout=120)
+    assert machine.run("sh", "-c", "command -v gcc", check=False).returncode, "the machine has a compiler"
+    machine.run("useradd", "--create-home", "--groups", "inboxd-drop", "alice")
+    return machine
+
+
+@pytest.fixture
+def service(installed: Machine) -> Iterator[Machine]:
+    """Fresh: nothing in the example inbox but an inbound/ that alice may write to, and nothing known of it."""
+    installed.run("systemctl", "stop", UNIT)
+    installed.shell(
+        "rm -rf /srv/inboxd/example /var/lib/inboxd/* /etc/systemd/system/inboxd.service.d; systemctl daemon-reload;"
+        "install -d -o inboxd -g inboxd -m 0755 /srv/inboxd/example;"
+        f"install -d -o inboxd -g inboxd-drop -m 2770 {INBOUND}"
+    )
+    installed.write("/etc/inboxd/config.yaml", CONFIG)
+    installed.write("/etc/inboxd/handlers.py", HANDLERS)
+    installed.run("systemctl", "start", UNIT)
+    yield installed

@@ -5,110 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from support.machine import Machine
+from support.service import CONFIG, UNIT, count, drop, events, override, wait_count
 from support.wait import wait_until
-
-UNIT = "inboxd.service"
-INBOUND = "/srv/inboxd/example/inbound"
-
-_CONFIG = """
-state: /var/lib/inboxd
-stop_grace: 2s
-min_free_space: 1MiB
-workers: {processes: 2}
-inboxes:
-  example:
-    root: /srv/inboxd/example
-    settle: renamed
-    layout: ""
-    handler: {python: "handlers:handle"}
-    retry: {first: 10ms, longest: 100ms, max_failures: 2}
-"""
-_HANDLERS = """
-import os, time
-from inboxd import Reject
-
-def handle(file):
-    kind = str(file.name).split("-")[0]
-    if kind == "reject":
-        raise Reject("not ours")
-    if kind == "fail":
-        raise ValueError("broken\\ntwice")
-    if kind == "crash":
-        os.kill(os.getpid(), 9)
-    if kind == "long" and file.attempt == 1:
-        time.sleep(600)
-    if kind == "write":
-        return {"refused": [place for place in ("/etc/x", "/usr/x", "/var/lib/x", "/home/x") if not _may(place)]}
-    if kind == "seen":
-        return {"environment": sorted(os.environ), "tmp": os.listdir("/tmp")}
-    print("at", file.name)
-
-def _may(place):
-    try:
-        open(place, "w").close()
-    except OSError:
-        return False
-    return True
-"""
-
-
-@pytest.fixture(scope="module")
-def installed(machine: Machine, package: Path) -> Machine:
-    """With the package, and alice, who may drop files."""
-    machine.push(package, "/root/inboxd.deb")
-    machine.run("dpkg", "-i", "/root/inboxd.deb", timeout=120)
-    assert machine.run("sh", "-c", "command -v gcc", check=False).returncode, "the machine has a compiler"
-    machine.run("useradd", "--create-home", "--groups", "inboxd-drop", "alice")
-    return machine
-
-
-@pytest.fixture
-def service(installed: Machine) -> Iterator[Machine]:
-    """Fresh: nothing in the example inbox but an inbound/ that alice may write to, and nothing known of it."""
-    installed.run("systemctl", "stop", UNIT)
-    installed.shell(
-        "rm -rf /srv/inboxd/example /var/lib/inboxd/* /etc/systemd/system/inboxd.service.d; systemctl daemon-reload;"
-        "install -d -o inboxd -g inboxd -m 0755 /srv/inboxd/example;"
-        f"install -d -o inboxd -g inboxd-drop -m 2770 {INBOUND}"
-    )
-    installed.write("/etc/inboxd/config.yaml", _CONFIG)
-    installed.write("/etc/inboxd/handlers.py", _HANDLERS)
-    installed.run("systemctl", "start", UNIT)
-    yield installed
-
-
-def drop(machine: Machine, *names: str) -> None:
-    """As alice: under a temporary name, then renamed."""
-    script = f"cd {INBOUND}; umask 027; for n; do echo $n > .$n; mv .$n $n; done"
-    machine.run("/bin/sh", "-euc", script, "sh", *names, user="alice")
-
-
-def count(machine: Machine, folder: str) -> int:
-    """Entries of a folder of the example inbox."""
-    return int(machine.shell(f"ls /srv/inboxd/example/{folder} | wc -l").stdout)
-
-
-def wait_count(machine: Machine, folder: str, wanted: int, timeout: float = 30.0) -> None:
-    wait_until(lambda: count(machine, folder) == wanted, f"{wanted} entries in {folder}", timeout, 0.2)
-
-
-def events(machine: Machine, name: str, *more: str) -> list[dict[str, Any]]:
-    """Since the unit was last started."""
-    since = machine.run("systemctl", "show", "-P", "InvocationID", UNIT).stdout.strip()
-    return machine.journal(f"_SYSTEMD_INVOCATION_ID={since}", f"INBOXD_EVENT={name}", *more)
-
-
-def override(machine: Machine, text: str) -> None:
-    """A drop-in, and a new start with it."""
-    machine.write("/etc/systemd/system/inboxd.service.d/test.conf", text)
-    machine.shell(f"systemctl daemon-reload; systemctl restart {UNIT}")
 
 
 def test_a_thousand_files_of_another_user(service: Machine) -> None:
@@ -167,12 +68,12 @@ def test_a_daemon_that_hangs_is_replaced(service: Machine) -> None:
 
 
 def test_reload_good_and_bad(service: Machine) -> None:
-    service.write("/etc/inboxd/config.yaml", _CONFIG.replace("settle: renamed", "settle: nonsense"))
+    service.write("/etc/inboxd/config.yaml", CONFIG.replace("settle: renamed", "settle: nonsense"))
     refused = service.run("systemctl", "reload", UNIT, check=False)
     assert refused.returncode
     assert events(service, "daemon.reload-refused")
     assert service.active(UNIT)
-    service.write("/etc/inboxd/config.yaml", _CONFIG.replace("settle: renamed", "settle: {quiet: 100ms}"))
+    service.write("/etc/inboxd/config.yaml", CONFIG.replace("settle: renamed", "settle: {quiet: 100ms}"))
     service.run("systemctl", "reload", UNIT)
     wait_until(lambda: events(service, "daemon.reloaded"), "the event")
 
@@ -233,7 +134,7 @@ def test_a_journald_that_stops_for_a_while(service: Machine) -> None:
 
 
 def test_a_second_instance(service: Machine) -> None:
-    other = _CONFIG.replace("/var/lib/inboxd", "/var/lib/inboxd-two").replace("/srv/inboxd/example", "/srv/inboxd/two")
+    other = CONFIG.replace("/var/lib/inboxd", "/var/lib/inboxd-two").replace("/srv/inboxd/example", "/srv/inboxd/two")
     service.write("/etc/inboxd/two.yaml", other)
     service.run("systemctl", "start", "inboxd@two")
     service.run(*shlex.split("install -o inboxd /dev/null /srv/inboxd/two/inbound/ok-1"))
