@@ -32,7 +32,9 @@ def eventful(installed: Machine) -> tuple[Machine, str]:
     machine.write("/etc/inboxd/config.yaml", config)
     machine.write("/etc/inboxd/handlers.py", HANDLERS)
     machine.run("systemctl", "start", UNIT)
-    drop(machine, "fail-1", "invoice-7.csv", "crash-1", *(f"ok-{number}" for number in range(400)))
+    drop(machine, "invoice-7.csv")  # alone: of a crowd that prints, each worker tells so many lines a second
+    wait_until(lambda: events(machine, "handler.output"), "what its handler printed")
+    drop(machine, "fail-1", "crash-1", *(f"ok-{number}" for number in range(400)))
     wait_count(machine, "errors", 4)
     machine.shell(
         f"cd {INBOUND}; ln -s /etc/passwd .link; mv .link link; echo invoice-7.csv > .twin; chmod 644 .twin; mv .twin twin"

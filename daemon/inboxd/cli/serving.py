@@ -21,7 +21,7 @@ def run(options: Namespace) -> int:
     from inboxd.app import run as run_daemon
     from inboxd.logs import LogOptions
 
-    faulthandler.enable()  # systemd's watchdog sends SIGABRT: say where every thread hung
+    faulthandler.enable(2)  # systemd's watchdog sends SIGABRT: say where every thread hung
     return run_daemon(options.config, LogOptions(options.log_level, options.log_format))
 
 
