@@ -50,6 +50,16 @@ class _Verbs:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options; `act` among them runs the verb. Raises SystemExit, with 64 for what can't be understood."""
+    parser = commands()
+    options = parser.parse_args(argv)
+    if options.state_dir is not None and not options.asks:
+        parser.error("--state-dir is for verbs that ask the daemon; this one takes `state` from the configuration")
+    options.config = options.config or default_config()
+    return options
+
+
+def commands() -> argparse.ArgumentParser:
+    """All that may be said; inboxd(1) is drawn from it, too."""
     parser = _Parser(prog="inboxd", description="Drop-folder ingestion: every complete file once, none lost.")
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version")
     _add_places(parser, default=None)
@@ -57,11 +67,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_serving(verbs)
     _add_looking(verbs)
     _add_changing(verbs)
-    options = parser.parse_args(argv)
-    if options.state_dir is not None and not options.asks:
-        parser.error("--state-dir is for verbs that ask the daemon; this one takes `state` from the configuration")
-    options.config = options.config or default_config()
-    return options
+    return parser
 
 
 def default_config() -> Path:
@@ -91,38 +97,46 @@ def _later(module: str, function: str) -> Callable[[Any], int]:
 
 def _add_serving(verbs: _Verbs) -> None:
     run = verbs.serving("run", "run the daemon, in the foreground")
-    run.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    run.add_argument("--log-format", default="auto", choices=("auto", "terminal", "json", "journal"))
+    run.add_argument(
+        "--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"), help="from this level on"
+    )
+    run.add_argument(
+        "--log-format", default="auto", choices=("auto", "terminal", "json", "journal"), help="auto: what stderr is"
+    )
     verbs.serving("check", "check the configuration and load every handler, start nothing")
     verbs.serving("schema", "print the JSON Schema of the configuration, for editors")
     init = verbs.serving("init", "make a folder with a configuration and a handler to begin with")
-    init.add_argument("directory", type=Path, metavar="DIR")
+    init.add_argument("directory", type=Path, metavar="DIR", help="is made if need be; nothing in it is overwritten")
 
 
 def _add_looking(verbs: _Verbs) -> None:
     status = verbs.asking("status", "looking", "what is going on")
     status.add_argument("--watch", action="store_true", help="look again every second")
     files = verbs.asking("files", "looking", "list files, the newest first")
-    files.add_argument("--inbox", metavar="INBOX")
-    files.add_argument("--state", choices=[state.lower() for state in State])
-    files.add_argument("--outcome", choices=[str(outcome) for outcome in Outcome])
+    files.add_argument("--inbox", metavar="INBOX", help="of this inbox")
+    files.add_argument("--state", choices=[state.lower() for state in State], help="in this state (docs/lifecycle.md)")
+    files.add_argument("--outcome", choices=[str(outcome) for outcome in Outcome], help="that ended so")
     files.add_argument("--since", type=_span, metavar="SPAN", help="claimed within this span, such as 2h")
     files.add_argument("--limit", type=_count, default=100, metavar="N", help="at most so many (100)")
     files.add_argument("--before", metavar="ID", help="only what was claimed before this file")
     show = verbs.asking("show", "looking", "one file's whole story")
     show.add_argument("id", metavar="ID", help="its id, or the beginning of it")
     explain = verbs.asking("explain", "looking", "why a file has not been processed, or what became of it")
-    explain.add_argument("path", metavar="PATH")
+    explain.add_argument("path", metavar="PATH", help="in any folder of any inbox")
 
 
 def _add_changing(verbs: _Verbs) -> None:
     retry = verbs.asking("retry", "changing", "run files from errors/ again")
-    retry.add_argument("ids", nargs="*", metavar="ID")
+    retry.add_argument(
+        "ids", nargs="*", metavar="ID", help="the id of an error, as `files` and NAME.error.json tell it"
+    )
     retry.add_argument("--errors", action="store_true", help="all errors, or those the next options describe")
     retry.add_argument("--inbox", metavar="INBOX", help="with --errors: of this inbox")
     retry.add_argument("--since", type=_span, metavar="SPAN", help="with --errors: claimed within this span")
     for name, text in (("pause", "take and run nothing of an inbox"), ("resume", "let a paused inbox go on")):
-        verbs.asking(name, "changing", text).add_argument("inbox", metavar="INBOX")
+        verbs.asking(name, "changing", text).add_argument(
+            "inbox", metavar="INBOX", help="its name in the configuration"
+        )
     drain = verbs.asking("drain", "changing", "stop the daemon once the files in progress are finished")
     drain.add_argument("--no-wait", action="store_true", help="do not wait until it has stopped")
     verbs.asking("reload", "changing", "read the configuration again: all or nothing")

@@ -1,4 +1,7 @@
-"""docs/configuration.md, made from the models: `python -m inboxd.config.reference docs/configuration.md`."""
+"""What may stand in config.yaml, told from the models: docs/configuration.md, and tables for other pages.
+
+`python -m inboxd.config.reference docs/configuration.md` writes the page anew.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -15,11 +18,13 @@ from inboxd.config.models import TEMPORARY_NAMES, Config, Quiet, Section
 from inboxd.config.shapes import is_section, marks, sections, show
 from inboxd.config.units import DURATION, SIZE
 
-_INTRODUCTION = """\
+_HEAD = """\
 # config.yaml
 
 <!-- Made by `./dev docs` from daemon/inboxd/config/models.py; change it there. -->
 
+"""
+INTRODUCTION = """\
 One file describes everything. `inboxd init DIR` writes one to begin with, `inboxd check` tells everything that is wrong
 with it (line, key, remedy), and `inboxd schema` prints a JSON Schema for editors. A running daemon reads it again on
 `inboxd reload` or SIGHUP: all or nothing. `state`, `ledger` and `durability` can't change while it runs.
@@ -38,26 +43,55 @@ with it (line, key, remedy), and `inboxd schema` prints a JSON Schema for editor
 """
 
 
+class Key(NamedTuple):
+    """One key, its cells in Markdown."""
+
+    name: str
+    type: str
+    default: str  # empty for none
+    meaning: str
+
+
+class Table(NamedTuple):
+    """The keys of one section."""
+
+    title: str  # such as `inboxes.NAME.handler`
+    about: str
+    keys: list[Key]
+
+
+def tables(section: type[Section] = Config, path: str = "", title: str = "Top level") -> Iterator[Table]:
+    """A table for this section, and for each below it."""
+    keys = [
+        Key(key, _type(field), _default(field), _flat(_description(field)))
+        for key, field in section.model_fields.items()
+    ]
+    yield Table(title, _flat(section.__doc__ or ""), keys)
+    for key, field in section.model_fields.items():
+        for inner in sections(field.annotation):
+            below = f"{path}{key}.NAME" if get_origin(field.annotation) is dict else f"{path}{key}"
+            several = len(list(sections(field.annotation))) > 1
+            kind = f": {inner.__name__.lower()}" if several else ""
+            yield from tables(inner, f"{below}.", f"`{below}`{kind}")
+
+
 def reference() -> str:
     """The whole page."""
-    lines = [_INTRODUCTION, *_section(Config, "", "Top level")]
+    lines = [_HEAD + INTRODUCTION]
+    for table in tables():
+        lines += [f"## {table.title}", "", table.about, ""]
+        lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| `{name}` | {kind} | {default} | {_cell(meaning)} |" for name, kind, default, meaning in table.keys
+        ]
+        lines += [""]
     lines += ["## Temporary names", "", "What `ignore_temporary` leaves alone:"]
     lines += [f"{', '.join(f'`{name}`' for name in TEMPORARY_NAMES)}.", ""]
     return "\n".join(lines)
 
 
-def _section(section: type[Section], path: str, title: str) -> Iterator[str]:
-    """Its table, then those of the sections below it."""
-    yield from (f"## {title}", "", _flat(section.__doc__ or ""), "")
-    yield from ("| key | type | default | meaning |", "| --- | --- | --- | --- |")
-    for key, field in section.model_fields.items():
-        yield f"| `{key}` | {_type(field)} | {_default(field)} | {_flat(_description(field))} |"
-    yield ""
-    for key, field in section.model_fields.items():
-        for inner in sections(field.annotation):
-            below = f"{path}{key}.NAME" if get_origin(field.annotation) is dict else f"{path}{key}"
-            several = len(list(sections(field.annotation))) > 1
-            yield from _section(inner, f"{below}.", f"`{below}`" + (f": {inner.__name__.lower()}" if several else ""))
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _description(field: FieldInfo) -> str:
@@ -68,7 +102,7 @@ def _description(field: FieldInfo) -> str:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split())
 
 
 def _type(field: FieldInfo) -> str:
