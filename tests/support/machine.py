@@ -24,7 +24,9 @@ from support.daemon import WITH_US
 from support.wait import wait_until
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
-INCLUDE = "systemd,systemd-sysv,dbus,ca-certificates,python3,libpq5"
+INCLUDE = (
+    "systemd,systemd-sysv,dbus,ca-certificates,python3,libpq5,openssh-server,openssh-sftp-server,openssh-client,sqlite3"
+)
 
 #: Mounts and processes made in here end with the process, and it with the test run, even by SIGKILL.
 _BOX = (*WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -58,7 +58,8 @@ def _credential(name: str, base: Path) -> str:
     if not folder:
         raise ValueError(
             f"there are no credentials ($CREDENTIALS_DIRECTORY is not set); write LoadCredential={name}:… in the unit, "
-            "or use {file: PATH}"
+            "or use {file: PATH}; by hand, while the service runs: "
+            "CREDENTIALS_DIRECTORY=/run/credentials/inboxd.service inboxd check"
         )
     if name in ("", ".", "..") or "/" in name:
         raise ValueError(f"{name!r} is no name of a credential; write the part before the : in LoadCredential=")
