@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 from support.machine import Machine
@@ -51,9 +52,38 @@ def test_daemon_and_workers_are_killed(service: Machine) -> None:
     service.run("systemctl", "kill", "--signal=KILL", UNIT)
     wait_until(lambda: service.main_pid(UNIT) not in (0, first), "the next daemon", 20, 0.1)
     wait_count(service, "processed", 300)
+
+
+def test_workers_that_the_kernel_ends_leave_the_service_up(service: Machine) -> None:
+    """As the OOM killer does it: SIGKILL from outside, and by the file's own doing."""
+    daemon = service.main_pid(UNIT)
+    drop(service, "long-1", "ok-1")
+    wait_count(service, "processed", 1)
+    workers = [pid for pid in service.pids(UNIT) if pid != daemon]
+    service.run("kill", "-KILL", *map(str, workers))
+    wait_count(service, "processed", 2)
     drop(service, "crash-1")
     wait_count(service, "errors", 2)
+    assert service.main_pid(UNIT) == daemon
+
+
+def test_a_handler_cannot_speak_for_the_daemon(service: Machine) -> None:
+    daemon = service.main_pid(UNIT)
+    drop(service, "speak-1")
+    wait_count(service, "processed", 1)
+    assert service.main_pid(UNIT) == daemon
     assert service.active(UNIT)
+    assert "forged" not in service.run("systemctl", "show", "-P", "StatusText", UNIT).stdout
+
+
+def test_an_inbox_on_another_mount(service: Machine) -> None:
+    """By the example, with its path."""
+    examples = "/usr/share/doc/inboxd/examples"
+    service.shell("mkdir -p /data/exchange; mount -t tmpfs tmpfs /data/exchange; chown inboxd: /data/exchange")
+    service.write("/etc/inboxd/config.yaml", CONFIG.replace("root: /srv/inboxd/example", "root: /data/exchange/orders"))
+    override(service, service.run("cat", f"{examples}/more-inboxes.conf").stdout)
+    service.run(*shlex.split("install -o inboxd /dev/null /data/exchange/orders/inbound/ok-1"))
+    wait_until(lambda: service.shell("ls /data/exchange/orders/processed").stdout == "ok-1\n", "the file", every=0.1)
 
 
 def test_a_daemon_that_hangs_is_replaced(service: Machine) -> None:
@@ -121,13 +151,19 @@ def test_what_the_service_may_touch_and_see(service: Machine) -> None:
 
 
 def test_a_journald_that_stops_for_a_while(service: Machine) -> None:
-    """Nothing waits for it, and what was told meanwhile is in the journal afterwards."""
+    """For 30 s. Nothing waits for it, and what was told meanwhile is in the journal afterwards."""
     journald = "systemd-journald.service"
     service.run("systemctl", "kill", "--signal=STOP", journald)
+    stopped, number = time.monotonic(), 0
+    while time.monotonic() < stopped + 30:
+        number += 1
+        drop(service, f"ok-{number}")
+        wait_count(service, "processed", number, 5)
     drop(service, *(f"reject-{number}" for number in range(1500)))
     wait_count(service, "errors", 3000, 60)
     service.run("systemctl", "kill", "--signal=CONT", journald)
     wait_until(lambda: len(events(service, "file.error")) == 1500, "every error in the journal", 30, 0.5)
+    assert len(events(service, "handler.output")) == number
     service.run("systemctl", "restart", journald)
     drop(service, "fail-1")
     wait_until(lambda: len(events(service, "file.error")) == 1501, "the next one", 20, 0.5)

@@ -24,7 +24,7 @@ inboxes:
     retry: {first: 10ms, longest: 100ms, max_failures: 2}
 """
 HANDLERS = """
-import os, time
+import os, socket, time
 from inboxd import Reject
 
 def handle(file):
@@ -41,6 +41,9 @@ def handle(file):
         return {"refused": [place for place in ("/etc/x", "/usr/x", "/var/lib/x", "/home/x") if not _may(place)]}
     if kind == "seen":
         return {"environment": sorted(os.environ), "tmp": os.listdir("/tmp")}
+    if kind == "speak":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.sendto(b"STATUS=forged\\nSTOPPING=1\\nMAINPID=1", "/run/systemd/notify")
     print("at", file.name)
 
 def _may(place):
