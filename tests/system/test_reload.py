@@ -124,8 +124,8 @@ def test_changed_code_is_loaded(site: Site) -> None:
 
 
 def _last_result(site: Site) -> object:
-    site.drop("again.dat", b"again")
     before = site.finished()
+    site.drop("again.dat", b"again")
     wait_until(lambda: site.finished() > before, "one more file")
     return inboxd_json(site.config, "files", "--limit", "1")["files"][0]["result"]
 
