@@ -50,6 +50,7 @@ class Ending(StrEnum):
     RELEASED = "released"  # never begun, or cut off by a stop: given back without blame
     UNAVAILABLE = "unavailable"  # a configured database was away before the run began: nobody's fault
     BROKEN = "broken"  # the handler can't be loaded or its command can't be started: a configuration fault
+    DONE = "done"  # an errand at a source worked; `result` says what came of it
     HASHED = "hashed"  # a hash order: `result` holds {"sha256": …} or {"md5": …}
 
 

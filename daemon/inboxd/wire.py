@@ -73,6 +73,68 @@ class OrderedFile(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """How to reach one source; `place` may hold secrets, so it travels on the socket only."""
+
+    kind: str  # "http", "sftp", "ftp" or "store"
+    place: dict[str, Any]  # the section of that name, as config/sources.py has it
+    connect: float  # seconds
+    idle: float  # seconds
+    total: float  # seconds, for one item
+    min_speed: int = 0  # bytes per second; 0 for any
+    max_size: int = 2 << 30  # bytes of one item
+    max_items: int = 100_000  # of one listing
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSetup:
+    """daemon -> fetcher, first of all: the source that is its own."""
+
+    kind: ClassVar[str] = "source"
+    source: str
+    spec: SourceSpec
+
+
+class Listed(NamedTuple):
+    """An item as a source lists it. `item` and `version` are the source's own words, and tell one item from another."""
+
+    item: str
+    name: str
+    url: str = ""  # where its bytes are: a URL or a path, for the same kind of source
+    size: int | None = None  # bytes
+    digest: str = ""  # "sha256:…" or "md5:…", hexadecimal
+    version: str = ""
+
+
+class OrderedItem(NamedTuple):
+    """One item as a fetcher sees it; of a poll, the listing that is to be written."""
+
+    id: str  # of the file that it becomes
+    path: str = ""  # absolute: where its bytes go, or the listing
+    item: str = ""
+    name: str = ""
+    url: str = ""
+    size: int | None = None
+    digest: str = ""
+    version: str = ""
+    attempt: int = 0
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """daemon -> fetcher: `poll` the source, `fetch` these items, or `ack` them."""
+
+    kind: ClassVar[str] = "errand"
+    batch: str
+    inbox: str  # whose source it is
+    source: str
+    verb: str
+    files: tuple[OrderedItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """daemon -> worker: run the inbox's handler on these files, or (hash) only read them."""
 
@@ -112,7 +174,7 @@ class Note:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-Message = Setup | Order | Ready | Reports | Note
+Message = Setup | Order | SourceSetup | Errand | Ready | Reports | Note
 
 
 def encode(message: Message) -> bytes:
@@ -172,6 +234,14 @@ def _order(fields: dict[str, Any]) -> Order:
     return Order(**{**fields, "files": tuple(OrderedFile(*file) for file in fields["files"])})
 
 
+def _source(fields: dict[str, Any]) -> SourceSetup:
+    return SourceSetup(fields["source"], SourceSpec(**fields["spec"]))
+
+
+def _errand(fields: dict[str, Any]) -> Errand:
+    return Errand(**{**fields, "files": tuple(OrderedItem(*item) for item in fields["files"])})
+
+
 def _reports(fields: dict[str, Any]) -> Reports:
     _check(fields, batch=str, last=bool, rss=int)
     return Reports(**{**fields, "reports": tuple(map(_report, fields["reports"]))})
@@ -214,6 +284,8 @@ def _is_span(seconds: object) -> bool:
 _BUILDERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     Setup.kind: _setup,
     Order.kind: _order,
+    SourceSetup.kind: _source,
+    Errand.kind: _errand,
     Reports.kind: _reports,
     Ready.kind: _ready,
     Note.kind: _note,

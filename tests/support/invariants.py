@@ -40,7 +40,7 @@ KINDS = ("inbound", "work", "processed", "errors", "quarantine", "outbound", "in
 PLACE_OF = {"processed": "processed", "error": "errors", "quarantine": "quarantine"}
 ENDINGS = {
     "processed", "rejected", "retry", "failed", "crashed", "timed out", "input changed", "released", "unavailable",
-    "broken", "hashed",
+    "broken", "done", "hashed",
 }  # fmt: skip
 #: The handler destroyed or changed these itself: their bytes are no longer ours to promise.
 SPOILT = "input changed"
