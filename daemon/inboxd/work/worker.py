@@ -1,73 +1,54 @@
-"""The worker process: takes orders from its socket, runs the handlers, reports.
-
-Run as `python -P -m inboxd.work.worker SOCKET MARK`, two inherited descriptors. A third, the
-generation lock, is only held: it tells the next daemon that this one's workers are still there.
-"""
+"""The worker process: takes orders from its socket, runs the handlers, reports."""
 
 from __future__ import annotations
 
 import gc
 import os
-import signal
 import stat
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from io import FileIO
-from types import FrameType
 
 from inboxd.model import Ending, Report
-from inboxd.wire import Frames, Mark, Message, Order, OrderedFile, Ready, Setup, encode, write_mark
+from inboxd.wire import Order, OrderedFile, Ready, Setup
+from inboxd.work.channel import Channel, main
 from inboxd.work.handler import Handlers
 from inboxd.work.seams import Seams
-from inboxd.work.surroundings import Surroundings, watch_for_faults
+from inboxd.work.surroundings import Surroundings
 from inboxd.work.telling import Telling
 
-_READ = 256 * 1024
 _FEW = 8  # files in a batch whose reports are told one by one
 _LOOK_AFTER = 0.020  # seconds between two looks at our memory
 _GROWTH = 16 << 20  # bytes
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class _Stop(Exception):
-    """SIGTERM came while there was nothing to do."""
-
-
 class Worker:
     """One worker process. SIGTERM: finish the file in progress, give the rest back, end."""
 
-    def __init__(self, socket_fd: int, mark_fd: int) -> None:
-        self._socket_fd = socket_fd
-        self._speaking = threading.Lock()
-        self._mark_fd = mark_fd
-        self._messages = self._receive()
-        self._stopping = False
-        self._waiting = False
-        self._telling = Telling(self._say)
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._telling = Telling(channel.say)
         self._seams = Seams()
         self._looked = 0.0  # monotonic seconds
-        self._orders = 0
-        self._daemon = os.getppid()
         self._settled = 0  # bytes, after the last collection
 
     def serve(self) -> None:
         """Until SIGTERM, or until the daemon is gone."""
-        signal.signal(signal.SIGTERM, self._on_sigterm)
-        setup = self._next()
+        setup = self._channel.next()
         if not isinstance(setup, Setup):
             return
         self._batches = {inbox for inbox, spec in setup.handlers.items() if spec.batch}
-        self._handlers = Handlers(setup, self._say)
+        self._handlers = Handlers(setup, self._channel.say)
         broken = self._handlers.load()
         self._surroundings = Surroundings()
         gc.collect()
         gc.freeze()  # what is loaded now stays for good: no collection has to walk it
         self._settled = _resident()
-        self._say(Ready(os.getpid(), broken))
-        while isinstance(order := self._next(), Order):
+        self._channel.say(Ready(os.getpid(), broken))
+        while isinstance(order := self._channel.next(), Order):
             self._run(order)
         self._handlers.close()
 
@@ -75,7 +56,7 @@ class Worker:
 
     def _run(self, order: Order) -> None:
         self._telling.begin(order.batch)
-        self._orders += 1
+        self._channel.begin()
         if order.hash:
             self._each(order, lambda file: hash_file(file, order.hash))
         elif order.inbox in self._batches:
@@ -90,7 +71,7 @@ class Worker:
     def _each(self, order: Order, run: Callable[[OrderedFile], Report]) -> None:
         one_by_one = len(order.files) <= _FEW
         for index, file in enumerate(order.files):
-            if self._stopping or os.getppid() != self._daemon:
+            if self._channel.is_over():
                 self._give_back(order.files[index:])
                 return
             self._mark(order, index)
@@ -106,7 +87,7 @@ class Worker:
             self._telling.tell(last=False)
 
     def _together(self, order: Order) -> None:
-        if self._stopping:
+        if self._channel.stopping:
             self._give_back(order.files)
             return
         begin = partial(self._mark, order)
@@ -120,10 +101,9 @@ class Worker:
             self._telling.add(Report(file.id, Ending.RELEASED, message=message, begun=False))
 
     def _mark(self, order: Order, index: int) -> None:
-        file = order.files[min(index, len(order.files) - 1)]
-        mark = Mark(order.batch, index, time.monotonic(), file.id)
+        mark = self._channel.mark(order, index)
         self._seams.sew(mark)
-        write_mark(self._mark_fd, mark, self._orders)
+        self._channel.write(mark)
 
     def _tidy(self) -> None:
         """The next file must not notice what the last one's handler has done to the process."""
@@ -133,8 +113,6 @@ class Worker:
             except (OSError, ValueError, AttributeError):  # the handler has closed or replaced it
                 pass
         self._surroundings.restore()
-
-    # Messages
 
     def _collect_if_grown(self) -> None:
         """The interpreter counts objects, not bytes: a few of them in a cycle can hold any amount of memory.
@@ -149,37 +127,6 @@ class Worker:
             gc.collect()
             rss = self._settled = _resident()
         self._telling.rss = rss
-
-    def _say(self, message: Message) -> None:
-        """Notes come from the handlers' thread while reports may leave by another: one message at a time."""
-        left = memoryview(encode(message))
-        with self._speaking:
-            while left:
-                left = left[os.write(self._socket_fd, left) :]
-
-    def _next(self) -> Message | None:
-        return next(self._messages, None)
-
-    def _receive(self) -> Iterator[Message]:
-        frames = Frames()
-        while data := self._wait_for_data():
-            yield from frames.feed(data)
-
-    def _wait_for_data(self) -> bytes:
-        """b"" when nothing more will come. PEP 475: read goes on after a signal, so SIGTERM raises here."""
-        try:
-            self._waiting = True
-            return b"" if self._stopping else os.read(self._socket_fd, _READ)
-        except (_Stop, ConnectionResetError):
-            return b""
-        finally:
-            self._waiting = False
-
-    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
-        if self._waiting:
-            self._waiting = False
-            raise _Stop
 
 
 def hash_file(file: OrderedFile, kind: str) -> Report:
@@ -211,20 +158,5 @@ def _resident() -> int:
         return int(file.read(128).split()[1]) * _PAGE
 
 
-def main() -> None:
-    """Entry point of the process."""
-    socket_fd, mark_fd = map(int, sys.argv[1:3])
-    for fd in (socket_fd, mark_fd):
-        os.set_inheritable(fd, False)  # commands must not be able to speak for us
-    watch_for_faults()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which stops us in good order
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        Worker(socket_fd, mark_fd).serve()
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the daemon is gone, and the reports with it: the next one runs these files again
-
-
 if __name__ == "__main__":
-    main()
+    main(lambda channel: Worker(channel).serve())
