@@ -277,12 +277,30 @@ _INBOXES = st.lists(st.tuples(_WORDS, _VALUES), max_size=4).map(
 )
 
 
+_SOURCE_WORDS = st.sampled_from([
+    "http", "sftp", "ftp", "store", "list", "items", "next", "url", "auth", "headers", "ack", "certificate", "after", "move", "cron", "zone",
+    "every", "expect", "by", "timeout", "quota", "bytes", "host", "user", "known_hosts", "file", "options", "origins", "link", "page", "basic",
+    "https://h/x", "http://h:x/", "https://[h/{id}", "'a[].{id: x}'", "'a['", "'* * * * *'", "UTC", "'06:30'", "1s", "5", "~", "leave", '"\\0"', "é",
+])  # fmt: skip
+_SOURCE_VALUES = st.recursive(
+    _SOURCE_WORDS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2).map(lambda parts: f"[{', '.join(parts)}]"),
+        st.lists(st.tuples(_SOURCE_WORDS, inner), max_size=5).map(
+            lambda pairs: f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}"
+        ),
+    ),
+    max_leaves=15,
+)
+_SOURCES = _SOURCE_VALUES.map(lambda value: with_inbox(f"sources: {{s: {value}}}"))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("anything")
 
 
-@given(text=st.one_of(st.text(), st.text("[]{}:,-&*!#|>'\"% \nab1"), _FILES, _INBOXES))
+@given(text=st.one_of(st.text(), st.text("[]{}:,-&*!#|>'\"% \nab1"), _FILES, _INBOXES, _SOURCES))
 @settings(max_examples=400, deadline=None)
 def test_any_text_is_loaded_or_refused(folder: Path, text: str) -> None:
     path = folder / "config.yaml"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from inboxd.config.models import Section
 from inboxd.config.reference import reference
-from inboxd.config.shapes import all_sections
+from inboxd.config.section import Section
+from inboxd.config.shapes import all_sections, sections
 
 _PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -21,12 +21,8 @@ def test_the_page_is_up_to_date() -> None:
 def test_everything_is_described(section: type[Section]) -> None:
     assert section.__doc__
     for key, field in section.model_fields.items():
-        described = field.description or any(issubclass(kind, Section) for kind in _kinds(field.annotation))
+        described = field.description or any(sections(field.annotation))
         assert described, f"{section.__name__}.{key} has no docstring"
-
-
-def _kinds(annotation: object) -> list[type]:
-    return [annotation] if isinstance(annotation, type) else []
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,10 @@ IN_INBOX = [
     ("layout: \"a\\0\"", "layout", "NUL"),
     ("parallel: 0", "parallel", "at least 1"),
     ("priority: high", "priority", "a whole number"),
-    ("sources: {s3: {}}", "sources", "this version has no remote sources"),
-    ("sources: [s3]", "sources", "this version has no remote sources"),
+    ("sources: {s3: {}}", "sources.s3", "give exactly one of 'http', 'sftp', 'ftp' and 'store'"),
+    ("sources: {s3: s3://b}", "sources.s3", "expected a section"),
+    ("sources: [s3]", "sources", "expected a section"),
+    ("sources: {'a b': {ftp: {host: h}}}", "sources.a b", "is no good name"),
     ("processed: [a]", "processed", "write a path, as text"),
 ]  # fmt: skip
 

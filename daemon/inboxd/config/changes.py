@@ -1,11 +1,14 @@
-"""What a reload would change, in words. Secrets and the options of handlers are not shown."""
+"""What a reload would change, in words. Secrets and options are not shown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from inboxd.config.models import Config, Section
+from pydantic import SecretStr
+
+from inboxd.config.models import Config
+from inboxd.config.section import Section
 from inboxd.config.shapes import show
 
 
@@ -24,7 +27,7 @@ def _in_section(prefix: str, old: Section, new: Section) -> Iterator[str]:
             yield from _in_section(f"{where}.", before, after)
         elif isinstance(before, dict) and key != "options":
             yield from _in_names(where, before, after)
-        elif key in ("url", "ledger", "options"):
+        elif key in ("ledger", "options") or isinstance(before, SecretStr) or isinstance(after, SecretStr):
             yield f"{where} changed"
         else:
             yield f"{where} was {show(field, before)}, now {show(field, after)}"
@@ -37,4 +40,12 @@ def _in_names(where: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[
         elif name not in old:
             yield f"{where}.{name} added"
         elif old[name] != new[name]:
-            yield from _in_section(f"{where}.{name}.", old[name], new[name])
+            yield from _in_entry(f"{where}.{name}", old[name], new[name])
+
+
+def _in_entry(where: str, old: Any, new: Any) -> Iterator[str]:
+    """A section that has a name, or a value that a user named, which may be secret."""
+    if isinstance(old, Section):
+        yield from _in_section(f"{where}.", old, new)
+    else:
+        yield f"{where} changed"

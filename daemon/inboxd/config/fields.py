@@ -90,23 +90,12 @@ def _url(check: urls.Check, value: SecretStr, info: ValidationInfo) -> SecretStr
     return SecretStr(check(value.get_secret_value(), info.context["base"]))
 
 
-def _no_sources(value: Any) -> dict[str, dict[str, Any]]:
-    if value:
-        raise ValueError("this version has no remote sources; remove them, and fetch files into inbound by other means")
-    return {}
-
-
 Text = Annotated[str, AfterValidator(_text)]
 Place = Annotated[Path, BeforeValidator(_place), WithJsonSchema({"type": "string", "minLength": 1, "format": "path"})]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 Layout = Annotated[str, AfterValidator(_layout)]
 LedgerUrl = Annotated[SecretStr, AfterValidator(_ledger)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
-Sources = Annotated[
-    dict[str, dict[str, Any]],
-    BeforeValidator(_no_sources),
-    WithJsonSchema({"type": "object", "maxProperties": 0}),
-]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 FunctionName = Annotated[
     str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", examples=["handlers:handle"])

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Secret, SecretStr, ValidationError
 
 from inboxd.config import references, rules
 from inboxd.config.changes import describe
 from inboxd.config.models import Config
 from inboxd.config.nodes import Document, Problem, read
+from inboxd.config.section import Section
 from inboxd.errors import ConfigError
-from inboxd.wire import DatabaseSpec, HandlerSpec
+from inboxd.wire import DatabaseSpec, HandlerSpec, SourceSpec
 
-__all__ = ["database_specs", "describe", "handler_specs", "load"]
+__all__ = ["database_specs", "describe", "handler_specs", "load", "source_specs"]
 
 _MOST = 100  # problems told at once
 
@@ -89,3 +91,33 @@ def database_specs(config: Config) -> dict[str, DatabaseSpec]:
         name: DatabaseSpec(database.url.get_secret_value(), min(database.connect_timeout, longest))
         for name, database in config.databases.items()
     }
+
+
+def source_specs(config: Config) -> dict[str, SourceSpec]:
+    """How fetchers reach the sources, by name. The places may hold secrets."""
+    return {
+        name: SourceSpec(
+            kind=source.kind,
+            place=_plain(getattr(source, source.kind)),
+            connect=source.timeout.connect,
+            idle=source.timeout.idle,
+            total=source.timeout.total,
+            min_speed=source.min_speed,
+            max_size=source.max_size,
+            max_items=source.max_items,
+            durable=config.durability == "full",
+        )
+        for inbox in config.inboxes.values()
+        for name, source in inbox.sources.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: secrets in clear text, paths as text, every key of a section."""
+    if isinstance(value, SecretStr | Secret):
+        return value.get_secret_value()
+    if isinstance(value, Section):
+        return {key: _plain(getattr(value, key)) for key in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return str(value) if isinstance(value, Path) else value

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, SecretStr, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, SecretStr, Tag, model_validator
 
 from inboxd.config.fields import (
     DatabaseUrl,
@@ -20,9 +20,10 @@ from inboxd.config.fields import (
     Name,
     Pattern,
     Place,
-    Sources,
     Text,
 )
+from inboxd.config.section import Section, kind_by
+from inboxd.config.sources import Expect, Source
 from inboxd.config.units import Duration, Interval, Size, show_duration
 from inboxd.lifecycle import Limits
 
@@ -34,12 +35,6 @@ TEMPORARY_NAMES = (
 
 Count = Annotated[int, Field(ge=1)]
 FolderName = Literal["inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming"]
-
-
-class Section(BaseModel):
-    """Every part of the file: nothing unknown, nothing changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, use_attribute_docstrings=True)
 
 
 class Workers(Section):
@@ -100,23 +95,13 @@ class Checksum(Section):
     """The kind of digest, which is the ending of the file that holds it."""
 
 
-def _settle_kind(value: Any) -> str | None:
-    """Told apart by its one key, so that a mistake is explained once and not for each kind."""
-    if isinstance(value, str):
-        return "<renamed>" if value == "renamed" else None
-    kinds = [kind for kind in ("quiet", "marker", "checksum") if kind in value] if isinstance(value, dict) else []
-    return f"<{kinds[0]}>" if len(kinds) == 1 else _SETTLE_TAGS.get(type(value))
-
-
-_SETTLE_TAGS: dict[type, str] = {Quiet: "<quiet>", Marker: "<marker>", Checksum: "<checksum>"}
-
 Settle = Annotated[
     Annotated[Quiet, Tag("<quiet>")]
     | Annotated[Marker, Tag("<marker>")]
     | Annotated[Checksum, Tag("<checksum>")]
-    | Annotated[Literal["renamed"], Tag("<renamed>")],
+    | Annotated[Literal["renamed"], Tag("<word>")],
     Discriminator(
-        _settle_kind,
+        kind_by("quiet", "marker", "checksum", words=("renamed",)),
         custom_error_type="settle",
         custom_error_message='write one of {quiet: 1s}, renamed, {marker: ".done"} or {checksum: sha256}',
     ),
@@ -257,8 +242,10 @@ class Inbox(Section):
     """Inboxes with a higher number are served first."""
     parallel: Count | None = None
     """At most so many files of this inbox run at once."""
-    sources: Sources = {}
-    """Remote sources. Not supported by this version: leave it out."""
+    expect: Expect | None = None
+    """Files that have to arrive by an hour of the day, however they come."""
+    sources: dict[Name, Source] = {}
+    """Remote sources that items are fetched from, by names that are unique in this file."""
 
     def folder(self, which: FolderName) -> Path:
         """The absolute path of one of the seven folders (absolute once loaded)."""

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from inboxd.config.models import TEMPORARY_NAMES, Config, Quiet, Section
+from inboxd.config.models import TEMPORARY_NAMES, Config, Quiet
+from inboxd.config.section import Section
 from inboxd.config.shapes import is_section, marks, sections, show
 from inboxd.config.units import DURATION, SIZE
 

@@ -10,7 +10,8 @@ from typing import Any
 from inboxd.config.nodes import Document, Where
 
 _LARGEST = 64 * 1024  # bytes
-_FREE = ("databases", "inboxes", "options", "sources")  # sections whose keys are names that users choose
+#: Sections that are no references whatever their one key is: users choose it, or it is called `file` by right.
+_FREE = ("databases", "inboxes", "options", "sources", "headers", "certificate")
 
 
 def fill_in(document: Document, base: Path) -> None:

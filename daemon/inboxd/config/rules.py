@@ -29,7 +29,7 @@ class Folder(NamedTuple):
 def problems(document: Document, file: str) -> Iterator[Problem]:
     """Every contradiction between values. `file` is the absolute path of the configuration."""
     inboxes = {name: inbox for name, inbox in _section(document.values, "inboxes").items() if isinstance(inbox, dict)}
-    found = [*_databases(document.values, inboxes), *_overlaps(document, inboxes, file)]
+    found = [*_databases(document.values, inboxes), *_sources(document, inboxes), *_overlaps(document, inboxes, file)]
     yield from (Problem(document.line(where), where, text) for where, text in found if not document.is_spoiled(where))
 
 
@@ -46,6 +46,18 @@ def _databases(values: Any, inboxes: dict[str, Any]) -> Iterator[tuple[Where, st
             close = difflib.get_close_matches(wanted, known, 1)
             remedy = f"did you mean {close[0]!r}?" if close else f"add it there (known: {', '.join(known) or 'none'})"
             yield ("inboxes", name, "handler", "database"), f"there is no {wanted!r} below 'databases'; {remedy}"
+
+
+def _sources(document: Document, inboxes: dict[str, Any]) -> Iterator[tuple[Where, str]]:
+    """A source is known by its name alone, in the ledger, in the log and on the command line."""
+    first: dict[str, Where] = {}
+    for inbox, rules in inboxes.items():
+        for name in _section(rules, "sources"):
+            where = ("inboxes", inbox, "sources", name)
+            if name in first:
+                other = f"inbox {first[name][1]} has a source of this name already (line {document.line(first[name])})"
+                yield where, f"{other}; give each source a name of its own"
+            first.setdefault(name, where)
 
 
 def _overlaps(document: Document, inboxes: dict[str, Any], file: str) -> Iterator[tuple[Where, str]]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from inboxd.config.models import FOLDERS, Config, Section
+from inboxd.config.models import FOLDERS, Config
+from inboxd.config.section import Section
 from inboxd.config.shapes import all_sections, is_section, show
+from inboxd.config.sources import KINDS
 
 _REFERENCE = {
     "description": "A value that stands elsewhere.",
@@ -31,10 +33,8 @@ def schema() -> dict[str, Any]:
     parts = {"Config": made, **made["$defs"]}
     for section in all_sections():
         _write_defaults(section, parts[section.__name__]["properties"])
-    for key in ("inboxes", "databases"):
-        made["properties"][key]["additionalProperties"] = False  # names that the pattern does not know
     for part in parts.values():
-        part["properties"] = {key: _or_reference(value) for key, value in part["properties"].items()}
+        part["properties"] = {key: _or_reference(_with_names(value)) for key, value in part["properties"].items()}
     _add_rules(made["$defs"])
     made["$defs"]["Reference"] = _REFERENCE
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "config.yaml of inboxd"}
@@ -47,6 +47,15 @@ def _write_defaults(section: type[Section], properties: dict[str, Any]) -> None:
         if not (field.is_required() or field.default is None or is_section(type(field.default))):
             in_words = "pattern" in properties[key] or isinstance(field.default, Path | SecretStr)
             properties[key]["default"] = show(field, field.default) if in_words else field.default
+
+
+def _with_names(value: dict[str, Any]) -> dict[str, Any]:
+    """`value`, and where users choose names in it, no name that the pattern does not know."""
+    named = value.get("patternProperties")
+    if named is None:
+        return value
+    below = {pattern: _or_reference(entry) for pattern, entry in named.items()}
+    return {**value, "patternProperties": below, "additionalProperties": False}
 
 
 def _or_reference(value: dict[str, Any]) -> dict[str, Any]:
@@ -65,5 +74,8 @@ def _add_rules(parts: dict[str, Any]) -> None:
     """What the models check in code."""
     parts["Handler"]["oneOf"] = [{"required": ["python"]}, {"required": ["command"]}]
     parts["Inbox"]["anyOf"] = [{"required": ["root"]}, {"required": list(FOLDERS)}]
+    parts["Source"]["oneOf"] = [{"required": [kind]} for kind in KINDS]
+    parts["Sftp"]["anyOf"] = [{"required": ["key"]}, {"required": ["password"]}]
+    parts["Quota"]["anyOf"] = [{"required": ["items"]}, {"required": ["bytes"]}]
     policies = parts["Duplicates"]["properties"]["policy"]
     parts["Duplicates"] = {"anyOf": [policies, parts["Duplicates"]], "description": parts["Duplicates"]["description"]}

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from pydantic import SecretStr
+from pydantic import Secret, SecretStr
 from pydantic.fields import FieldInfo
 
-from inboxd.config.models import Config, Section
+from inboxd.config.models import Config
 from inboxd.config.nodes import Where
+from inboxd.config.section import Section
 from inboxd.config.units import DURATION, SIZE, show_duration, show_size
 
 
@@ -80,10 +81,15 @@ def marks(kind: Any, metadata: tuple[Any, ...] | list[Any] = ()) -> list[Any]:
     return [*own, *described, *(mark for part in get_args(kind) for mark in marks(part) if not is_section(part))]
 
 
+_HIDDEN = "(not shown)"
+
+
 def show(field: FieldInfo, value: Any) -> str:
     """A value as one would write it in the file; a secret is not shown."""
     if isinstance(value, SecretStr):
-        return value.get_secret_value() if value.get_secret_value() == "sqlite" else "(not shown)"
+        return value.get_secret_value() if value.get_secret_value() == "sqlite" else _HIDDEN
+    if isinstance(value, Secret):
+        return _HIDDEN
     if isinstance(value, Section):
         shown = (f"{key}: {show(inner, getattr(value, key))}" for key, inner in type(value).model_fields.items())
         return f"{{{', '.join(shown)}}}"
