@@ -71,6 +71,21 @@ def test_what_is_not_as_announced_is_forgotten(open_part: Callable[..., Part], t
         assert open_part(tmp_path / "a.part").size == 0
 
 
+def test_what_the_source_says_beside_the_bytes_is_verified_too(open_part: Callable[..., Part], tmp_path: Path) -> None:
+    sha256, md5 = hashlib.sha256(b"four").hexdigest(), hashlib.md5(b"four").hexdigest()
+    for said, fits in ((f"sha256:{sha256}", True), (f"md5:{md5}", True), ("md5:" + "0" * 32, False)):
+        part = open_part(tmp_path / "a.part")
+        part.announce("md5:of an earlier version")
+        part.restart("v1")
+        part.write(b"four")
+        part.announce(said)
+        if fits:
+            assert part.finish(4, f"sha256:{sha256}")["size"] == 4
+        else:
+            with pytest.raises(Unfit, match="its md5 is"):
+                part.finish(4, f"sha256:{sha256}")
+
+
 def test_no_item_is_larger_than_allowed(open_part: Callable[..., Part], tmp_path: Path) -> None:
     part = open_part(tmp_path / "a.part")
     part.write(b"x" * 1000)

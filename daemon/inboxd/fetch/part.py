@@ -48,6 +48,7 @@ class Part:
         self._tell = tell
         self._began = self._told = self._window = time.monotonic()
         self._in_window = 0
+        self._announced: list[str] = []
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
         self.validator = _read_origin(path)
@@ -61,7 +62,12 @@ class Part:
         self._file.truncate(0)
         self.size = self.resumed = 0
         self.validator = validator
+        self._announced = []
         _write_origin(self._path, validator)
+
+    def announce(self, digest: str) -> None:
+        """What the source says beside the bytes that they must come to, as for finish(); holds until restart()."""
+        self._announced.append(digest)
 
     @property
     def deadline(self) -> float:
@@ -101,10 +107,11 @@ class Part:
         """
         if size is not None and size != self.size:
             raise self._unfit(f"{self.size} bytes came, {size} were announced")
-        kind, _, wanted = digest.rpartition(":")
-        found = self._digests({"sha256", kind} - {""})
-        if wanted and found[kind] != wanted.lower():
-            raise self._unfit(f"its {kind} is {found[kind]}, {wanted} was announced")
+        promises = [one.partition(":")[::2] for one in (digest, *self._announced) if one]
+        found = self._digests({"sha256", *(kind for kind, _ in promises)})
+        for kind, wanted in promises:
+            if found[kind] != wanted.lower():
+                raise self._unfit(f"its {kind} is {found[kind]}, {wanted} was announced")
         if self._bounds.durable:
             os.fsync(self._file.fileno())
         self.close()
