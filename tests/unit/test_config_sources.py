@@ -320,6 +320,7 @@ ANY = [
     ("{ftp: {host: h}, cron: '* * * * * *', zone: UTC}", ".cron", "the five fields"),
     ("{ftp: {host: h}, cron: '61 * * * *', zone: UTC}", ".cron", "the five fields"),
     ("{ftp: {host: h}, cron: '0 0 31 2 *', zone: UTC}", ".cron", "the five fields"),
+    ("{ftp: {host: h}, cron: '0 0 */40 * 1#5', zone: UTC}", ".cron", "the five fields"),
     ("{ftp: {host: h}, cron: '0 0 30 2,2 1L', zone: UTC, every: 1m}", "", "'every' and 'cron' exclude each other"),
     ("{ftp: {host: h}, cron: '* * * * *', zone: Berlin}", ".zone", "write one such as Europe/Berlin or UTC"),
     ("{ftp: {host: h}, cron: '* * * * *', zone: Europe}", ".zone", "write one such as Europe/Berlin or UTC"),
