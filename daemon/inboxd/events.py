@@ -255,6 +255,81 @@ HANDLER_OUTPUT = Event(
     "handler.output", "INFO", "{file}: {line}", "A line that the handler printed while it was at this file."
 )
 
+# Sources
+SOURCE_POLLED = Event(
+    "source.polled", "DEBUG", "source {source}: {items} items listed, {new} of them new, in {seconds:.2f} s",
+    "The source was asked what it offers.",
+)  # fmt: skip
+SOURCE_AWAY = Event(
+    "source.away", "ERROR", "source {source} of inbox {inbox} is away: {message}; the next try is in {delay:.0f} s",
+    "It can't be reached, is overloaded, or does not answer in time. It rests, and no item is blamed. Said once.",
+    "See whether the host can be reached from here; the source goes on by itself.",
+)  # fmt: skip
+SOURCE_BACK = Event(
+    "source.back", "WARNING", "source {source} of inbox {inbox} is back after {seconds:.1f} s",
+    "It answers again. A warning, so that it stands beside the trouble it ends.",
+)  # fmt: skip
+SOURCE_REFUSED = Event(
+    "source.refused", "ERROR", "source {source} of inbox {inbox} refuses us: {message}; next try in {delay:.0f} s",
+    "It does not let us in, is not who it should be, or is set up wrongly here. Nothing works before that is mended.",
+    "Look at its credentials, host key or certificate; then `inboxd reload`, or wait for the next try.",
+)  # fmt: skip
+SOURCE_LISTING_CUT = Event(
+    "source.listing-cut", "WARNING", "source {source} of inbox {inbox}: its listing was cut off after {items} items",
+    "It is longer than the source's `max_items`. What lies behind is seen only when what lies before has gone there.",
+    "Acknowledge, delete or move items that are fetched, or raise `max_items`.",
+)  # fmt: skip
+SOURCE_QUOTA = Event(
+    "source.quota", "WARNING", "source {source} of inbox {inbox}: its quota is used up ({message}); the rest waits",
+    "More was fetched within `quota: {per: …}` than is allowed. Fetching goes on by itself as that span moves on.",
+    "Ask the partner whether so much is right; else raise the source's `quota`.",
+)  # fmt: skip
+SOURCE_BACKLOG = Event(
+    "source.backlog", "INFO", "source {source}: {count} files of inbox {inbox} wait; nothing is fetched meanwhile",
+    "As many files wait as the source's `backlog` allows. Fetching goes on by itself when there are fewer.",
+    "Nothing, unless it lasts: then see why the inbox's files are not processed.",
+)  # fmt: skip
+ITEM_DISCOVERED = Event(
+    "item.discovered", "DEBUG", "{inbox}/{file}: item {item} of {source} is new", "A poll listed it for the first time."
+)
+ITEM_FETCHED = Event(
+    "item.fetched", "INFO", "{inbox}/{file} fetched from {source}: {bytes:,} bytes in {seconds:.1f} s",
+    "All of it is here, verified as far as the source allows, and safe. It goes on like any other file.",
+)  # fmt: skip
+ITEM_WAITING = Event(
+    "item.waiting", "WARNING",
+    "{inbox}/{file} not fetched from {source} in attempt {attempt}: {message}; again in {delay:.1f} s",
+    "A fetch failed, and the source's retry policy grants another. What has come is kept where it can be resumed.",
+    "Nothing, unless it repeats: then ask the partner about this item.",
+)  # fmt: skip
+ITEM_ABANDONED = Event(
+    "item.abandoned", "ERROR", "{inbox}/{file} of {source} is given up ({reason}) in attempt {attempt}: {message}",
+    "The item failed for good: too often, too large, or gone at the source. It was never accepted, nor acknowledged.",
+    "Let the partner offer it anew: a new id or version is a new item.",
+)  # fmt: skip
+ITEM_ACKED = Event(
+    "item.acked", "DEBUG", "{inbox}/{file} acknowledged to {source}", "The source knows that we have it."
+)
+ITEM_ACK_WAITING = Event(
+    "item.ack-waiting", "WARNING",
+    "{inbox}/{file} not acknowledged to {source} in attempt {attempt}: {message}; again in {delay:.1f} s",
+    "The file is safe here, and the source does not know yet. It is told again until it has heard.",
+    "If it repeats, look at the `ack` or `after` of the source, and at what our user may do there.",
+)  # fmt: skip
+FETCH_PROGRESS = Event(
+    "fetch.progress", "INFO", "{inbox}/{file} from {source}: {summary}",
+    "How far a long fetch is: bytes, share, rate, and the time that is left at that rate.",
+)  # fmt: skip
+ARRIVALS_MISSING = Event(
+    "arrivals.missing", "ERROR", "inbox {inbox}: {message}",
+    "An `expect` of the configuration, of this inbox or of a source of it, is not met.",
+    "Ask who sends them; `arrivals.late` tells when they come after all.",
+)  # fmt: skip
+ARRIVALS_LATE = Event(
+    "arrivals.late", "WARNING", "inbox {inbox}: {message}",
+    "What was missing has come. A warning, so that it stands beside the trouble it ends.",
+)  # fmt: skip
+
 # Children
 CHILD_STARTED = Event("child.started", "DEBUG", "worker {slot} started (pid {pid})", "A worker process begins.")
 CHILD_READY = Event(
