@@ -21,14 +21,16 @@ from typing import Any
 
 from inboxd import __version__, events, folders, logs, wire
 from inboxd.clock import Clock, SystemClock
-from inboxd.config.load import database_specs, describe, handler_specs, load
+from inboxd.config.load import database_specs, describe, handler_specs, load, source_specs
 from inboxd.config.models import Config, Inbox
 from inboxd.config.units import show_duration
 from inboxd.control import Server
 from inboxd.custody.history import History
+from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.recovery import Recovery
 from inboxd.dispatch import Dispatcher
+from inboxd.errands import Errands
 from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, AlreadyRunning, ConfigError, InboxdError, LedgerUnavailable
 from inboxd.events import emit
 from inboxd.intake.inbox import InboxView
@@ -37,12 +39,15 @@ from inboxd.operator import Operator
 from inboxd.pipeline import Pipeline, alarm
 from inboxd.pool.child import read_marks
 from inboxd.pool.pool import Pool
+from inboxd.pool.terms import FetchTerms
 from inboxd.service import Service
+from inboxd.source import Source
 from inboxd.space import Space
 from inboxd.status import Bulletin
 
 _PROBE_TIMEOUT = 120.0  # seconds to load all handlers
 _PRUNE_EVERY = 3600.0  # seconds between two looks for files that are older than their inbox keeps them
+_FETCH_GRACE = 60.0  # seconds above the time limit that a fetcher keeps by itself
 _SOON = 0.02  # seconds between two looks whether the first pass is over
 _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 
@@ -63,6 +68,15 @@ def run(config_path: Path, log: logs.LogOptions) -> int:
 def setup_for(config: Config) -> wire.Setup:
     """What workers need to know of a configuration."""
     return wire.Setup(handler_specs(config), database_specs(config), (str(config.base),))
+
+
+def fetchers_of(config: Config) -> dict[str, tuple[wire.SourceSetup, FetchTerms]]:
+    """What fetchers need to know of a configuration, each of its own source alone."""
+    rules = {name: source for inbox in config.inboxes.values() for name, source in inbox.sources.items()}
+    return {
+        name: (wire.SourceSetup(name, spec), FetchTerms(rules[name].parallel, spec.total + _FETCH_GRACE))
+        for name, spec in source_specs(config).items()
+    }
 
 
 def probe(config: Config) -> None:
@@ -150,7 +164,9 @@ class App:
         folders.remember(self.config)
         lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
         dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
-        self.pipeline = Pipeline(lanes, self.ledger, dispatcher, self.clock, durable=self.config.durability == "full")
+        errands = Errands(self.pool.fetchers, Items(self.ledger), self.clock)
+        durable = self.config.durability == "full"
+        self.pipeline = Pipeline(lanes, self.ledger, dispatcher, errands, self.clock, durable=durable)
         began = time.monotonic()
         marks = read_marks(self.config.state / "marks")
         keepers = {lane.name: lane.keeper() for lane in lanes}
@@ -161,11 +177,25 @@ class App:
 
     def _start_workers(self) -> None:
         refuse_broken(self.config, self.pool.start())
+        self._connect_sources(self.config)
         self._recall_pauses()
+
+    def _connect_sources(self, config: Config) -> None:
+        """Sources of lanes that go on stay as they are; the others begin anew."""
+        lanes, known = self.pipeline.lanes, self.pipeline.errands.sources
+        staying = {name for name, source in known.items() if lanes.get(source.lane.name) is source.lane}
+        for name in known.keys() - staying:
+            known.pop(name).close()
+        for inbox, rules in config.inboxes.items():
+            for name, source in rules.sources.items():
+                if name not in known:
+                    known[name] = Source(name, source, lanes[inbox], self.clock)
+        self.pool.fetchers.keep(fetchers_of(config))
+        self.pool.wakeup()
 
     def _lane(self, name: str, inbox: Inbox) -> Lane:
         view = InboxView(name, inbox, self.config.rescan, self.clock, self._wake_pipeline)
-        watched = [inbox.folder("work"), self.config.state]
+        watched = [inbox.folder("work"), self.config.state, *([inbox.folder("incoming")] if inbox.sources else [])]
         space = Space(name, watched, self.config.min_free_space, self.config.min_free_inodes)
         return Lane(name, inbox, view, self.ledger, space, self.clock)
 
@@ -334,6 +364,7 @@ class App:
         for lane in fresh:
             lane.view.start()
             self.pipeline.lanes[lane.name] = lane
+        self._connect_sources(new)
         self.pipeline.dispatcher.batch_size = new.workers.batch_size
         for lane in self.pipeline.lanes.values():
             lane.space.require(new.min_free_space, new.min_free_inodes)

@@ -331,32 +331,32 @@ ARRIVALS_LATE = Event(
 )  # fmt: skip
 
 # Children
-CHILD_STARTED = Event("child.started", "DEBUG", "worker {slot} started (pid {pid})", "A worker process begins.")
+CHILD_STARTED = Event("child.started", "DEBUG", "{child} started (pid {pid})", "A worker process begins.")
 CHILD_READY = Event(
-    "child.ready", "INFO", "worker {slot} ready (pid {pid}) after {seconds:.2f} s", "It has loaded all handlers."
+    "child.ready", "INFO", "{child} ready (pid {pid}) after {seconds:.2f} s", "It has loaded all handlers."
 )
 CHILD_DIED = Event(
-    "child.died", "ERROR", "worker {slot} (pid {pid}) died: {reason}; it was at {file}",
+    "child.died", "ERROR", "{child} (pid {pid}) died: {reason}; it was at {file}",
     "A worker process ended in the middle of a file, or by itself.",
     "The file is retried by policy. `signal 11`: a crash in native code. `signal 9`: often the kernel out of memory.",
 )  # fmt: skip
 CHILD_KILLED = Event(
-    "child.killed", "WARNING", "worker {slot} (pid {pid}) killed: {reason}",
+    "child.killed", "WARNING", "{child} (pid {pid}) killed: {reason}",
     "A worker took too long, took too much memory, or did not stop when asked.",
     "See whether `workers.timeout` and `workers.max_memory` fit what the handler does.",
 )  # fmt: skip
 CHILD_RECYCLED = Event(
-    "child.recycled", "INFO", "worker {slot} (pid {pid}) recycled: {reason}",
+    "child.recycled", "INFO", "{child} (pid {pid}) recycled: {reason}",
     "A healthy worker makes room for a fresh one, for its age, its memory or a reload.",
 )  # fmt: skip
-CHILD_STOPPED = Event("child.stopped", "DEBUG", "worker {slot} (pid {pid}) stopped", "It ended when asked to.")
+CHILD_STOPPED = Event("child.stopped", "DEBUG", "{child} (pid {pid}) stopped", "It ended when asked to.")
 CHILD_BACKOFF = Event(
-    "child.backoff", "WARNING", "worker {slot} is started again in {delay:.1f} s: {reason}",
+    "child.backoff", "WARNING", "{child} is started again in {delay:.1f} s: {reason}",
     "Workers die one after the other; each next start waits longer.",
     "Look at the `child.died` events before it for the cause.",
 )  # fmt: skip
 CHILD_STUCK = Event(
-    "child.stuck", "CRITICAL", "worker {slot} (pid {pid}) does not die of SIGKILL; its slot is idle until it ends",
+    "child.stuck", "CRITICAL", "{child} (pid {pid}) does not die of SIGKILL; its slot is idle until it ends",
     "The process sleeps uninterruptibly in the kernel, usually in a file system or device that does not answer.",
     "Look at the mounts its handler uses. A new daemon can't start before the process is gone.",
 )  # fmt: skip

@@ -18,7 +18,7 @@ from inboxd.model import new_id
 _WORK_FOLDERS = "work-folders.json"
 
 #: Folders that a file's renames lead through; they must be on one mount.
-_JOINED: tuple[FolderName, ...] = ("inbound", "work", "processed", "errors", "quarantine", "outbound")
+_JOINED: tuple[FolderName, ...] = ("inbound", "work", "processed", "errors", "quarantine", "outbound", "incoming")
 
 
 def make(config: Config) -> None:

@@ -43,7 +43,7 @@ class Lane:
         self.rules = rules
         self.view = view
         self.limits: Limits = rules.retry.limits
-        self.claims = Claims(rules.folder("inbound"), rules.folder("work"), ledger)
+        self.claims = Claims(rules.folder("inbound"), rules.folder("incoming"), rules.folder("work"), ledger)
         self.deliveries = Deliveries(
             {
                 Outcome.PROCESSED: rules.folder("processed"),
@@ -133,7 +133,7 @@ class Lane:
 
     def note_gone(self, files: list[InboxFile], some_came: bool, now: float) -> None:
         """Announced files that could not be had. Those that can't be moved wait apart; if none came, all of us do."""
-        stuck = [file for file in files if "can't be" in (file.reason or "")]
+        stuck = [file for file in files if file.source is None and "can't be" in (file.reason or "")]
         for file in stuck:
             self.view.set_aside(file)
         if stuck and not some_came:

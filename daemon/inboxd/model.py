@@ -137,6 +137,11 @@ class InboxFile(NamedTuple):
     companions: tuple[str, ...] = ()
 
     @property
+    def part_name(self) -> str:
+        """Its only name in incoming/, if it came from a source."""
+        return self.id + ".part"
+
+    @property
     def work_name(self) -> str:
         """Its only name in work/: the id, and the uploaded extension where that is harmless."""
         name = self.name

@@ -1,5 +1,7 @@
 """The way of a file: detect, settle, claim, batch, dispatch, run, decide, deliver.
 
+And of an item of a source: poll, fetch, then claimed like any file, and ack.
+
 One thread owns the files and the ledger, and `turn` is its loop. Each turn writes down what it means to do, does it,
 and writes down what has been done: two commits and one sync serve everything that came together, and a death between
 any two lines leaves rows that recovery can finish (custody/recovery.py, docs/recovery.md).
@@ -22,7 +24,8 @@ from inboxd.custody.claim import Taken
 from inboxd.custody.deliver import Moved
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
-from inboxd.dispatch import Dispatcher
+from inboxd.dispatch import Dispatcher, Outgoing
+from inboxd.errands import Errands, Going, News
 from inboxd.errors import LedgerUnavailable
 from inboxd.events import emit
 from inboxd.lane import Lane
@@ -39,11 +42,13 @@ class Pipeline:
     """Owns files and ledger. Every method but `ask` and `wake` belongs to the pipeline's own thread."""
 
     def __init__(
-        self, lanes: Iterable[Lane], ledger: Ledger, dispatcher: Dispatcher, clock: Clock, *, durable: bool
-    ) -> None:
+        self, lanes: Iterable[Lane], ledger: Ledger, dispatcher: Dispatcher, errands: Errands, clock: Clock, *,
+        durable: bool,
+    ) -> None:  # fmt: skip
         self.lanes = {lane.name: lane for lane in lanes}
         self.ledger = ledger
         self.dispatcher = dispatcher
+        self.errands = errands
         self.outages = Outages(clock)
         self.draining = False
         self.turns = 0
@@ -71,6 +76,7 @@ class Pipeline:
         self.turns += 1
         self._answer()
         self.dispatcher.collect()  # run: a worker did, and reports
+        self.errands.collect()  # poll, fetch, ack: likewise
         if self.outages.must_wait("ledger"):
             return self.outages.next_try()
         try:
@@ -78,12 +84,12 @@ class Pipeline:
                 self.ledger.identity()  # it must answer before we say that it is back
             self._refill()
             sightings = self._detect()  # detect, settle
-            self._intend(sightings)  # decide; announce what will be claimed: commit
+            self._intend(sightings)  # decide; announce what will be claimed, sighted or fetched: commit
             self._verify()  # settle, where contents must be read for it
             self._claim()  # claim: rename into work/
             self._deliver()  # deliver: rename out of work/
             self._sync()
-            self._record()  # batch; claimed, delivered, dispatched: commit; dispatch
+            self._record()  # batch; claimed, delivered, dispatched: commit; dispatch, to workers and fetchers
             self._finish_retiring()
         except LedgerUnavailable as error:
             return self.outages.begin("ledger", str(error))
@@ -109,15 +115,20 @@ class Pipeline:
 
     def _finish_retiring(self) -> None:
         then = self._retired
-        drained = all(lane.drained() for lane in self.lanes.values() if lane.retiring)
+        drained = all(self._is_drained(lane) for lane in self.lanes.values() if lane.retiring)
         if then is not None and drained and not self.dispatcher.pending():
             then()  # it may raise LedgerUnavailable, and is called again
             self._retired = None
 
+    def _is_drained(self, lane: Lane) -> bool:
+        return lane.drained() and all(source.is_quiet for source in self.errands.of(lane))
+
     def quiet(self) -> bool:
         """Nothing is under way: no batch runs, nothing waits to be recorded or delivered."""
         to_deliver = any(lane.decided and not self.outages.must_wait(lane.name) for lane in self.lanes.values())
-        return not (self.dispatcher.busy() or self._announced or self._taken or self._moved or to_deliver)
+        return not (
+            self.dispatcher.busy() or self.errands.busy() or self._announced or self._taken or self._moved or to_deliver
+        )
 
     def _answer(self) -> None:
         while not self._asked.empty():
@@ -158,7 +169,8 @@ class Pipeline:
 
     def _intend(self, sightings: list[tuple[Lane, list[Sighting]]]) -> None:
         """One commit: what reports decide, and what we are about to claim."""
-        if not (sightings or self.dispatcher.pending()):
+        news = self.errands.news()
+        if not (sightings or self.dispatcher.pending() or news):
             return
         now = self._clock.time()
         try:
@@ -166,6 +178,7 @@ class Pipeline:
             with self.ledger.transaction():
                 concluded.write(self.ledger)
                 announced = [(lane, lane.claims.announce(seen, now)) for lane, seen in sightings]
+                announced += self._learn(news, now)
         except LedgerUnavailable:
             for lane, seen in sightings:
                 lane.view.put_back(seen)
@@ -176,6 +189,16 @@ class Pipeline:
             failpoint("claim.announced")
         self._announced += announced
         self._story.concluded(self.dispatcher.apply(concluded))
+        if news is not None:
+            failpoint("fetch.learned")
+            self.errands.apply(news)
+
+    def _learn(self, news: News | None, now: float) -> list[tuple[Lane, list[InboxFile]]]:
+        """In the open transaction: what sources have, and the files that their items become."""
+        if news is None:
+            return []
+        news.write(self.errands.items)
+        return [(lane, lane.claims.announce_fetched(brought, now)) for lane, brought in news.brought()]
 
     def _verify(self) -> None:
         """Have files read that a checksum speaks for. Reports ask for it, too: so it comes after `_intend`."""
@@ -224,26 +247,44 @@ class Pipeline:
             failpoint("deliver.synced")
 
     def _record(self) -> None:
-        """One commit: what is claimed, delivered, and going to the pool now. Then it goes."""
+        """One commit: what is claimed, delivered, and going out now. Then it goes."""
         batches = [] if self.draining else self.dispatcher.form(self.lanes.values())
-        if not (batches or self._taken or self._moved):
+        errands = [] if self.draining else self.errands.form()
+        if not (batches or errands or self._taken or self._moved):
             return
         try:
             with self.ledger.transaction():
-                for lane, taken in self._taken:
-                    lane.claims.record(taken)
-                for lane, moved in self._moved:
-                    lane.deliveries.record(moved, self._clock.time())
-                for batch in batches:
-                    batch.write(self.ledger)
+                self._write_down(batches, errands)
         except LedgerUnavailable:
             self.dispatcher.unform(batches)
+            self.errands.unform(errands)
             raise
         self._pass_failpoints(batches)
         for batch in batches:
             self.dispatcher.dispatch(batch)
+        for errand in errands:
+            failpoint(f"{errand.verb}.recorded")
+            self.errands.dispatch(errand)
+        self._follow()
+
+    def _write_down(self, batches: Sequence[Outgoing], errands: Sequence[Going]) -> None:
+        """In the open transaction."""
+        for lane, taken in self._taken:
+            lane.claims.record(taken)
+        self.errands.record(self._taken)
+        for lane, moved in self._moved:
+            lane.deliveries.record(moved, self._clock.time())
+            self.errands.delivered(moved.delivered)
+        for batch in batches:
+            batch.write(self.ledger)
+        for errand in errands:
+            errand.write(self.errands.items)
+
+    def _follow(self) -> None:
+        """The commit is through: memory follows, and the journal hears of it."""
         for lane, taken in self._taken:
             lane.decided.extend(taken.quarantined())
+            self.errands.recorded(taken)
             self._story.claimed(taken)
         for lane, moved in self._moved:
             lane.decided.extend(moved.redirected)
@@ -267,6 +308,7 @@ class Pipeline:
     def _next_wake(self) -> float | None:
         if self.dispatcher.pending():
             return 0.0  # a hash has come in whose twin is still to be looked for
+        errands = math.inf if self.draining else self.errands.next_wake()
         now, wall = self._clock.monotonic(), self._clock.time()
         room = self.dispatcher.room(self.lanes.values())
         moments = [
@@ -278,7 +320,7 @@ class Pipeline:
             moments.append(now)
         elif self.outages.reasons():
             moments.append(now + self.outages.next_try())
-        soonest = min(moments, default=math.inf)
+        soonest = min(errands, *moments)
         return None if soonest == math.inf else max(0.0, soonest - now)
 
 

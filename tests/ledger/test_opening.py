@@ -242,7 +242,7 @@ def test_the_check_at_the_start_is_bounded(sqlite_url: str, monkeypatch: pytest.
 
 def test_tables_dropped_under_a_running_daemon(ledger: Ledger) -> None:
     with ledger.transaction():
-        ledger._writer().exec_driver_sql("DROP TABLE files")
+        ledger.writer().exec_driver_sql("DROP TABLE files")
     with pytest.raises(LedgerRefused, match="files"):
         one(ledger, State.CLAIMED)
 

@@ -21,7 +21,8 @@ from support.wait import wait_until
 
 IN_RECOVERY = sorted(name for name in NAMES if name.startswith("recover."))
 BY_OPERATOR = sorted(name for name in NAMES if name.startswith(("retry.", "prune.")))
-IN_FLOW = sorted(NAMES - set(IN_RECOVERY) - set(BY_OPERATOR))
+AT_SOURCES = {name for name in NAMES if name.startswith(("poll.", "fetch.", "ack."))}  # test_source_failpoints.py
+IN_FLOW = sorted(NAMES - set(IN_RECOVERY) - set(BY_OPERATOR) - AT_SOURCES)
 #: What an entry in /dev/null's place would be: never opened, bound for quarantine.
 _LINK = "a-link"
 

@@ -35,7 +35,7 @@ def child():
 
 @pytest.fixture
 def transcript(child):
-    return Transcript(3, child)
+    return Transcript("worker 3", child)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""From inbound/ into work/: announce, rename, check, sync, record.
+"""From inbound/ into work/: announce, rename, check, sync, record. What came from a source goes the same way, from
+incoming/, where it lies as <id>.part.
 
 The steps of one batch, and what recovery does when we die after each (docs/recovery.md):
 
@@ -20,12 +21,13 @@ from itertools import groupby
 from pathlib import Path
 
 from inboxd import events
-from inboxd.beneath import opened
+from inboxd.beneath import look, opened
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.events import emit
-from inboxd.model import InboxFile, Outcome, Sighting, State, new_id
+from inboxd.items import Item
+from inboxd.model import InboxFile, Outcome, Report, Sighting, State, new_id
 
 _FEW = 4
 
@@ -46,8 +48,9 @@ class Taken:
 class Claims:
     """Takes the files of one inbox."""
 
-    def __init__(self, inbound: Path, work: Path, ledger: Ledger) -> None:
+    def __init__(self, inbound: Path, incoming: Path, work: Path, ledger: Ledger) -> None:
         self._inbound = inbound
+        self.incoming = incoming
         self._ledger = ledger
         self.work_fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
@@ -61,14 +64,22 @@ class Claims:
         self._ledger.announce(files)
         return files
 
+    def announce_fetched(self, fetched: Iterable[tuple[Item, Report]], now: float) -> list[InboxFile]:
+        """Likewise for items whose bytes are here, under their own ids. One that has gone is left out."""
+        with opened(self.incoming) as incoming_fd:
+            found = [(item, report, look(incoming_fd, item.part_name)) for item, report in fetched]
+        files = [_fetched_row(item, report, there, now) for item, report, there in found if there is not None]
+        self._ledger.announce(files)
+        return files
+
     def take(self, files: Sequence[InboxFile]) -> Taken:
         """Rename announced files into work/. An OSError after a rename goes up: only recovery may judge then."""
         taken = Taken()
-        for folder, group in groupby(files, key=lambda file: file.folder):
+        for place, group in groupby(files, key=self.place):
             members = list(group)
             with contextlib.ExitStack() as stack:
                 try:
-                    inbound_fd = stack.enter_context(opened(self._inbound, folder))
+                    inbound_fd = stack.enter_context(opened(*place))
                 except OSError as error:
                     reason = f"its folder can't be opened: {error.strerror}"
                     taken.gone += [file._replace(reason=reason) for file in members]
@@ -77,10 +88,14 @@ class Claims:
                     self._take_one(inbound_fd, file, taken)
         return taken
 
+    def place(self, file: InboxFile) -> tuple[Path, str]:
+        """Where it comes from: a folder of ours, and one below it."""
+        return (self._inbound if file.source is None else self.incoming), file.folder
+
     def _take_one(self, inbound_fd: int, file: InboxFile, taken: Taken) -> None:
         work_name = file.work_name
         try:
-            disk.rename_new(inbound_fd, file.name, self.work_fd, work_name)
+            disk.rename_new(inbound_fd, lies_as(file), self.work_fd, work_name)
         except FileNotFoundError:
             taken.gone.append(file._replace(reason="it was gone"))
             return
@@ -105,7 +120,7 @@ class Claims:
     def _put_back(self, inbound_fd: int, file: InboxFile, taken: Taken) -> None:
         """Replaced or written to since it settled: it waits on, under its name or, if that is taken, beside it."""
         try:
-            disk.rename_new(self.work_fd, file.work_name, inbound_fd, file.name)
+            disk.rename_new(self.work_fd, file.work_name, inbound_fd, lies_as(file))
         except FileExistsError:
             disk.rename_new(self.work_fd, file.work_name, inbound_fd, disk.with_tag(file.name, file.id[-8:]))
         emit(events.FILE_PUT_BACK, inbox=file.inbox, file_id=file.id, file=file.name)
@@ -122,8 +137,8 @@ class Claims:
         for file in files:
             disk.sync_file(self.work_fd, file.work_name)
         os.fsync(self.work_fd)
-        for folder in {file.folder for file in files}:
-            with contextlib.suppress(FileNotFoundError), opened(self._inbound, folder) as inbound_fd:
+        for place in {self.place(file) for file in files}:
+            with contextlib.suppress(FileNotFoundError), opened(*place) as inbound_fd:
                 os.fsync(inbound_fd)
 
     def record(self, taken: Taken) -> None:
@@ -141,6 +156,20 @@ def _row(sighting: Sighting, now: float) -> InboxFile:
         state=State.CLAIMING, claimed_at=now, sha256=sighting.sha256, companions=sighting.companions,
         reason=strange or None,
     )  # fmt: skip
+
+
+def _fetched_row(item: Item, report: Report, found: os.stat_result, now: float) -> InboxFile:
+    sha256 = (report.result or {}).get("sha256")
+    return InboxFile(
+        id=item.id, inbox=item.inbox, folder="", name=item.name, dev=found.st_dev, ino=found.st_ino,
+        size=found.st_size, mtime_ns=found.st_mtime_ns, state=State.CLAIMING, claimed_at=now, sha256=sha256,
+        source=item.source,
+    )  # fmt: skip
+
+
+def lies_as(file: InboxFile) -> str:
+    """Its name where it comes from."""
+    return file.name if file.source is None else file.part_name
 
 
 def _quarantined(file: InboxFile) -> InboxFile:

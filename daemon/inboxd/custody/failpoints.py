@@ -26,6 +26,11 @@ NAMES = frozenset(
         "deliver.synced",
         "deliver.redirected",
         "deliver.recorded",
+        "fetch.reported",
+        "fetch.learned",
+        "poll.recorded",
+        "fetch.recorded",
+        "ack.recorded",
         "retry.renamed",
         "retry.recorded",
         "prune.removed",
@@ -33,6 +38,7 @@ NAMES = frozenset(
         "recover.decided",
         "recover.claiming",
         "recover.running",
+        "recover.items",
         "recover.work",
     }
 )

@@ -14,8 +14,9 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import exists, select
+from sqlalchemy import Table, exists, select
 
 from inboxd.clock import Clock
 from inboxd.custody.engine import translated
@@ -61,8 +62,8 @@ class Ledger(Reads):
     def announce(self, announced: Sequence[InboxFile]) -> None:
         """New rows, CLAIMING."""
         sure, doubtful = self._parted(announced)
-        self._statements.announce.run(self._writer(), sure)
-        self._statements.announce_again.run(self._writer(), doubtful)
+        self._statements.announce.run(self.writer(), sure)
+        self._statements.announce_again.run(self.writer(), doubtful)
 
     def claim(self, claimed: Sequence[InboxFile]) -> None:
         """-> CLAIMED: accepted."""
@@ -118,8 +119,8 @@ class Ledger(Reads):
         keys = {(failure.file_id, failure.attempt, failure.at) for failure in failed}
         repeated = {key[:2] for key in keys}
         stale = [key for key in self._doubtful.failures if key[:2] in repeated]
-        self._statements.unfailed.run_plain(self._writer(), list(stale))
-        self._statements.failed.run_plain(self._writer(), [failure_values(failure) for failure in failed])
+        self._statements.unfailed.run_plain(self.writer(), list(stale))
+        self._statements.failed.run_plain(self.writer(), [failure_values(failure) for failure in failed])
         self._touched.failures |= keys.union(stale)
 
     def forget(self, ids: Sequence[str]) -> None:
@@ -127,8 +128,12 @@ class Ledger(Reads):
         for some in _slices(ids):
             gone = files.delete().where(files.c.id.in_(some), files.c.state == literal(State.DONE))
             left = exists().where(files.c.id == failures.c.file_id)
-            self._writer().execute(gone)
-            self._writer().execute(failures.delete().where(failures.c.file_id.in_(some), ~left))
+            self.writer().execute(gone)
+            self.writer().execute(failures.delete().where(failures.c.file_id.in_(some), ~left))
+
+    def dialect_insert(self, table: Table) -> Any:
+        """INSERT as this kind of database has it, with ON CONFLICT."""
+        return self._statements.insert(table)
 
     # How
 
@@ -147,12 +152,12 @@ class Ledger(Reads):
 
     def _must_hit(self, verb: str, statement: Statement, changed: Sequence[InboxFile], state: State) -> None:
         """Raises LedgerConflict when rows are not as we believe."""
-        hit = statement.run(self._writer(), changed)
+        hit = statement.run(self.writer(), changed)
         if hit == len(changed):
             return
         query = select(files.c.id, files.c.state)
         ids = [file.id for file in changed]
-        states = {row.id: row.state for some in _slices(ids) for row in self._rows(query.where(files.c.id.in_(some)))}
+        states = {row.id: row.state for some in _slices(ids) for row in self.rows(query.where(files.c.id.in_(some)))}
         # What stands in the wanted state was hit, or had come there before: it is named only when nothing else is.
         wrong = [one for one in ids if states.get(one) != state] or ids
         named = ", ".join(f"{one} is {states.get(one, 'unknown')}" for one in wrong[:_NAMED])
@@ -163,7 +168,7 @@ class Ledger(Reads):
         """Take rows out of the totals as they were counted, if they are in `state`."""
         for some in _slices(ids):
             query = select(files.c.inbox, files.c.outcome, files.c.size)
-            counted = self._rows(query.where(files.c.id.in_(some), files.c.state == literal(state)))
+            counted = self.rows(query.where(files.c.id.in_(some), files.c.state == literal(state)))
             self._count(Counter((row.inbox, row.outcome, row.size) for row in counted), -1)
 
     def _count(self, sizes: Counter[tuple[str, str, int]], sign: int) -> None:
@@ -173,7 +178,7 @@ class Ledger(Reads):
             total = more.setdefault((inbox, outcome), [0, 0])
             total[0] += sign * number
             total[1] += sign * number * size
-        self._statements.count.run_plain(self._writer(), [(*key, *total) for key, total in sorted(more.items())])
+        self._statements.count.run_plain(self.writer(), [(*key, *total) for key, total in sorted(more.items())])
 
 
 def _slices(ids: Collection[str]) -> Iterator[list[str]]:

@@ -28,7 +28,8 @@ class Reads(Session):
         with self._speaking():
             return [file_of(row) for row in self._connected().execute(statement).mappings()]
 
-    def _rows(self, statement: Any) -> list[Any]:
+    def rows(self, statement: Any) -> list[Any]:
+        """What a statement finds."""
         with self._speaking():
             return list(self._connected().execute(statement))
 
@@ -65,13 +66,13 @@ class Reads(Session):
             .where(_is(State.WAITING), files.c.not_before > after)
             .group_by(files.c.inbox)
         )
-        return {inbox: moment for inbox, moment in self._rows(query)}
+        return {inbox: moment for inbox, moment in self.rows(query)}
 
     def counts(self) -> dict[str, dict[State, int]]:
         """How many rows are in each open state, by inbox."""
         query = select(files.c.inbox, files.c.state, func.count()).where(_OPEN).group_by(files.c.state, files.c.inbox)
         counts: dict[str, dict[State, int]] = {}
-        for inbox, state, count in self._rows(query):
+        for inbox, state, count in self.rows(query):
             counts.setdefault(inbox, {})[State(state)] = count
         return counts
 
@@ -107,7 +108,7 @@ class Reads(Session):
 
     def identity(self) -> str:
         """What tells this ledger from every other."""
-        return str(self._rows(select(meta.c.value).where(meta.c.key == "identity"))[0][0])
+        return str(self.rows(select(meta.c.value).where(meta.c.key == "identity"))[0][0])
 
     def check(self) -> list[str]:
         """What is wrong with the ledger itself, in words; empty when nothing is. Reads every page of a SQLite file."""

@@ -5,7 +5,8 @@ Each step may be cut off and done again (docs/recovery.md has the table of crash
 1. CLAIMING rows: in work/ they are ours now; elsewhere the scan will find them again.
 2. DECIDED rows are delivered.
 3. RUNNING rows: given back. What never began is not counted; nobody is blamed for the death of the daemon.
-4. work/ against the rows, in both directions: unknown files are adopted, missing ones are LOST.
+4. FETCHING items: given back; what has come of them stays, and is gone on from. incoming/ is swept of all else.
+5. work/ against the rows, in both directions: unknown files are adopted, missing ones are LOST.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,11 +25,13 @@ from inboxd import events
 from inboxd.beneath import look, opened
 from inboxd.clock import Clock
 from inboxd.custody import disk
-from inboxd.custody.claim import Claims, Taken, as_found, kind_of
+from inboxd.custody.claim import Claims, Taken, as_found, kind_of, lies_as
 from inboxd.custody.deliver import Deliveries
 from inboxd.custody.failpoints import failpoint
+from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.events import emit
+from inboxd.items import ItemState
 from inboxd.model import Ending, Failure, InboxFile, Outcome, State, new_id
 from inboxd.wire import Mark
 
@@ -55,6 +58,7 @@ class Recovery:
     ) -> None:  # fmt: skip
         """`alive` is called at every step, so that a long recovery is not taken for a hanging one."""
         self._ledger = ledger
+        self._items = Items(ledger)
         self._alive = alive
         self._keepers = keepers
         self._begun_up_to: dict[str, str] = {}
@@ -72,6 +76,8 @@ class Recovery:
         failpoint("recover.decided")
         self._give_back_running()
         failpoint("recover.running")
+        self._give_back_fetching()
+        failpoint("recover.items")
         for keeper in self._keepers.values():
             self._reconcile(keeper)
         failpoint("recover.work")
@@ -90,6 +96,7 @@ class Recovery:
                 keeper.deliveries.sync(moved)
                 with self._ledger.transaction():
                     keeper.deliveries.record(moved, self._clock.time())
+                    self._items.processed([file.id for file in moved.delivered if _is_success_of_a_source(file)])
                 if moved.outage is not None:
                     raise moved.outage
                 self.summary["delivered"] += len(moved.delivered)
@@ -102,7 +109,7 @@ class Recovery:
         for keeper, files in self._pages(State.CLAIMING):
             taken = Taken()
             for file in files:
-                found = look(keeper.claims.work_fd, file.work_name)
+                found = look(keeper.claims.work_fd, file.work_name) or _finish_fetched(keeper, file)
                 if found is None:
                     taken.gone.append(file._replace(reason="the daemon stopped before it was taken"))
                 else:
@@ -110,8 +117,26 @@ class Recovery:
             os.fsync(keeper.claims.work_fd)
             with self._ledger.transaction():
                 keeper.claims.record(taken)
+                self._record_items(taken)
             self.summary["claimed"] += len(taken.claimed) + len(taken.strange)
             self.summary["abandoned"] += len(taken.gone)
+
+    def _record_items(self, taken: Taken) -> None:
+        """Their files are ours now, or will be others."""
+        known = self._items.by_ids([file.id for file in (*taken.claimed, *taken.gone) if file.source is not None])
+        held = [known[file.id] for file in taken.claimed if file.id in known]
+        self._items.hold([item._replace(fetched_at=self._clock.time()) for item in held], self._clock.time())
+        gone = [known[file.id] for file in taken.gone if file.id in known]
+        self._items.change("release", [item._replace(id=new_id()) for item in gone])
+
+    def _give_back_fetching(self) -> None:
+        fetching = self._items.in_state(ItemState.FETCHING)
+        with self._ledger.transaction():
+            self._items.change("release", fetching)
+        self.summary["given back to sources"] += len(fetching)
+        wanted = {item.part_name for item in self._items.in_state(ItemState.DISCOVERED)}
+        for keeper in self._keepers.values():
+            _sweep_incoming(keeper.claims.incoming, wanted)
 
     def _judge(self, keeper: Keeper, file: InboxFile, found: os.stat_result, taken: Taken) -> None:
         """It is in work/. After a power cut its old name may still be there as well."""
@@ -122,13 +147,13 @@ class Recovery:
         disk.sync_file(work_fd, file.work_name)
         with contextlib.ExitStack() as stack:
             try:
-                inbound_fd = stack.enter_context(opened(keeper.inbound, file.folder))
+                inbound_fd = stack.enter_context(opened(*keeper.claims.place(file)))
             except OSError:  # the uploader has removed the folder, or closed it: nothing can be put back there
                 taken.claimed.append(as_found(file, found))
                 return
-            twin = look(inbound_fd, file.name)
+            twin = look(inbound_fd, lies_as(file))
             if twin and twin.st_ino == found.st_ino and found.st_nlink > 1:
-                os.unlink(file.name, dir_fd=inbound_fd)
+                os.unlink(lies_as(file), dir_fd=inbound_fd)
                 found = os.stat(file.work_name, dir_fd=work_fd, follow_symlinks=False)
             keeper.claims.judge(inbound_fd, file._replace(dev=found.st_dev), found, taken)
 
@@ -205,6 +230,31 @@ class Recovery:
             id=new_id(now), inbox=keeper.inbox, folder="", name=name, dev=found.st_dev, ino=found.st_ino,
             size=found.st_size, mtime_ns=found.st_mtime_ns, claimed_at=now, reason="adopted",
         )  # fmt: skip
+
+
+def _is_success_of_a_source(file: InboxFile) -> bool:
+    return file.source is not None and file.outcome is Outcome.PROCESSED
+
+
+def _finish_fetched(keeper: Keeper, file: InboxFile) -> os.stat_result | None:
+    """An item's bytes were here and verified before its row was announced: what was cut off is the rename alone."""
+    if file.source is None:
+        return None
+    with opened(keeper.claims.incoming) as incoming_fd:
+        found = look(incoming_fd, file.part_name)
+        if found is None or (found.st_ino, found.st_size) != (file.ino, file.size):
+            return None
+        disk.rename_new(incoming_fd, file.part_name, keeper.claims.work_fd, file.work_name)
+        os.fsync(incoming_fd)
+    return look(keeper.claims.work_fd, file.work_name)
+
+
+def _sweep_incoming(incoming: Path, wanted: Collection[str]) -> None:
+    """Listings, and parts of what is no item any more."""
+    with opened(incoming) as incoming_fd:
+        for name in os.listdir(incoming_fd):
+            if name.removesuffix(".from") not in wanted:
+                disk.drop(incoming_fd, name)
 
 
 def _sweep(work_fd: int) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest revision in migrations/versions.
-REVISION = "0002"
+REVISION = "0003"
 
 metadata = MetaData()
 
@@ -89,6 +89,37 @@ failures = Table(
     Column("charged", SmallInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+#: Items of remote sources; `id` is that of the file which an item becomes.
+items = Table(
+    "items",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("item", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("inbox", Text, nullable=False),
+    Column("id", String(32), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("size", BigInteger),
+    Column("digest", Text, nullable=False),
+    Column("ack", String(12), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),
+    Column("message", Text),
+    Column("discovered_at", Double, nullable=False),
+    Column("fetched_at", Double),
+    Column("acked_at", Double),
+    sqlite_with_rowid=False,
+)
+
+Index("items_file", items.c.id, unique=True)
+Index(
+    "items_open", items.c.source, items.c.state, items.c.not_before, items.c.id,
+    sqlite_where=text("state <> 'ACKED'"), postgresql_where=text("state <> 'ACKED'"),
+)  # fmt: skip
 
 #: Counts per inbox and outcome, so that status does not read ten million rows.
 totals = Table(

@@ -69,7 +69,7 @@ class Session:
         self._doubtful.files -= self._touched.files
         self._doubtful.failures -= self._touched.failures
 
-    def _writer(self) -> Connection:
+    def writer(self) -> Connection:
         """The connection of the open transaction: nothing is ever written outside one."""
         if not self._writing or self._connection is None:
             raise LedgerConflict("a change of the ledger was asked for outside a transaction")

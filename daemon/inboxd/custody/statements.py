@@ -72,14 +72,14 @@ class Statements:
     def __init__(self, dialect: Dialect) -> None:
         if not dialect.positional:
             dialect = _kind(dialect)(paramstyle="format")
-        self._insert = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
+        self.insert = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
         self._dialect = dialect
         self.change = {verb: self._compiled(_change(verb, again=False)) for verb in _WRITES}
         self.again = {verb: self._compiled(_change(verb, again=True)) for verb in _WRITES}
         self.redirect = self._compiled(_update(files.c.state == literal(State.DECIDED), ["destination"], {}))
         held = or_(files.c.state == literal(State.CLAIMED), files.c.state == literal(State.WAITING))
         self.identify = self._compiled(_update(held, ["dev", "ino"], {}))
-        announce = self._insert(files).values(
+        announce = self.insert(files).values(
             state=literal(State.CLAIMING), open=literal_column("1"), **_parameters(_ANNOUNCED)
         )
         self.announce = self._compiled(announce)
@@ -93,7 +93,7 @@ class Statements:
         return Statement(core, self._dialect)
 
     def _whole(self, table: Table) -> Any:
-        return self._insert(table).values(_parameters([column.name for column in table.columns]))
+        return self.insert(table).values(_parameters([column.name for column in table.columns]))
 
     def _add(self) -> Any:
         row = self._whole(totals)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from inboxd.model import Ending, Report
-from inboxd.wire import BrokenFrame, Mark, Order, OrderedFile
+from inboxd.wire import BrokenFrame, Errand, Mark, Order, OrderedFile, OrderedItem
 
 
 class Cause(StrEnum):
@@ -34,10 +34,11 @@ class Death:
 class Assignment:
     """One order in the hands of one child; every file of it is reported exactly once."""
 
-    def __init__(self, order: Order, whole: bool, since: float) -> None:
+    def __init__(self, order: Order | Errand, whole: bool, since: float) -> None:
         """`whole`: one call of the handler takes all files. `since`: monotonic seconds of the hand-over."""
         self.order = order
-        self.whole = whole and not order.hash
+        self._files: tuple[OrderedFile | OrderedItem, ...] = order.files
+        self.whole = whole
         self.since = since
         self._open = {file.id for file in order.files}
 
@@ -50,7 +51,7 @@ class Assignment:
             raise BrokenFrame(f"the last reports of batch {self.order.batch} leave files out")
         self._open -= ids
 
-    def current(self, mark: Mark | None) -> OrderedFile | None:
+    def current(self, mark: Mark | None) -> OrderedFile | OrderedItem | None:
         """The file in progress, by the mark; None before the first and after the last."""
         if mark is None or mark.batch != self.order.batch or not 0 <= mark.index < len(self.order.files):
             return None
@@ -71,10 +72,10 @@ class Assignment:
         self._open.clear()
         return reports
 
-    def _left(self) -> list[tuple[int, OrderedFile]]:
-        return [(index, file) for index, file in enumerate(self.order.files) if file.id in self._open]
+    def _left(self) -> list[tuple[int, OrderedFile | OrderedItem]]:
+        return [(index, file) for index, file in enumerate(self._files) if file.id in self._open]
 
-    def _one(self, distance: int, file: OrderedFile, death: Death, seconds: float) -> Report:
+    def _one(self, distance: int, file: OrderedFile | OrderedItem, death: Death, seconds: float) -> Report:
         """`distance` from the mark: below 0 the file was finished, above 0 the handler never heard of it."""
         if distance > 0:
             message = f"not begun: {death.text}"
@@ -83,7 +84,7 @@ class Assignment:
             return Report(file.id, Ending.RELEASED, message=f"report lost: {death.text}", pid=death.pid)
         return self._charge(file, death)._replace(seconds=seconds)
 
-    def _charge(self, file: OrderedFile, death: Death) -> Report:
+    def _charge(self, file: OrderedFile | OrderedItem, death: Death) -> Report:
         if death.cause is Cause.DIED:
             return Report(file.id, Ending.CRASHED, message=death.text, detail=death.detail, pid=death.pid)
         if death.cause is Cause.TIMED_OUT and death.file_id in (file.id, ""):
@@ -101,7 +102,7 @@ class Assignment:
         return [bisected._replace(file_id=file.id) for file in left]
 
 
-def released(order: Order, message: str) -> list[Report]:
+def released(order: Order | Errand, message: str) -> list[Report]:
     """Reports for an order that no child ever had."""
     return [Report(file.id, Ending.RELEASED, message=message, begun=False) for file in order.files]
 

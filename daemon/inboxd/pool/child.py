@@ -35,33 +35,33 @@ class Launch:
 
 
 class Child:
-    """A worker process, from start until reaped. Used by the supervisor's thread only; never blocks."""
+    """A child process, from start until reaped. Used by the supervisor's thread only; never blocks."""
 
-    def __init__(self, slot: int, launch: Launch) -> None:
+    def __init__(self, name: str, module: str, launch: Launch) -> None:
         """Start it. Raises OSError when the machine has no process, memory or descriptor left."""
-        self.token = f"{os.getpid()}.{slot}.{next(_serial)}"
+        self.token = f"{os.getpid()}.{name}.{next(_serial)}"
         self.eof = False
         self._frames = Frames()
         self._outgoing = bytearray()
         with ExitStack() as undo:
-            self.mark_fd = _fresh_mark(launch.marks / str(slot))
+            self.mark_fd = _fresh_mark(launch.marks / name)
             undo.callback(os.close, self.mark_fd)
             self.socket, theirs = socket.socketpair()
             undo.callback(self.socket.close)
             self.output_fd, writing = os.pipe2(os.O_CLOEXEC)
             undo.callback(os.close, self.output_fd)
             with theirs, os.fdopen(writing, "wb", buffering=0) as printed:
-                self._process = self._start(launch, theirs, printed.fileno())
+                self._process = self._start(module, launch, theirs, printed.fileno())
             self.pidfd = os.pidfd_open(self._process.pid)
             undo.pop_all()
         self.socket.setblocking(False)
         os.set_blocking(self.output_fd, False)
 
-    def _start(self, launch: Launch, theirs: socket.socket, printed: int) -> subprocess.Popen[bytes]:
+    def _start(self, module: str, launch: Launch, theirs: socket.socket, printed: int) -> subprocess.Popen[bytes]:
         spoken = (theirs.fileno(), self.mark_fd)
         environment = worker_environment(os.environ, launch.secrets)
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "inboxd.work.worker", *map(str, spoken)],
+            [sys.executable, "-P", "-m", module, *map(str, spoken)],
             stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
             pass_fds=(*spoken, launch.lock_fd), process_group=0,
             env={**environment, TOKEN: self.token, LOCK_FD: str(launch.lock_fd)},

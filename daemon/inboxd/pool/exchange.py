@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from inboxd.model import Report
 from inboxd.pool.assignment import released
-from inboxd.wire import Order
+from inboxd.wire import Errand, Order
 
 
 class Exchange:
@@ -21,7 +21,7 @@ class Exchange:
         self._lock = threading.Lock()
         self._ahead = ahead
         self._wake = wake
-        self._orders: deque[Order] = deque()
+        self._orders: deque[Order | Errand] = deque()
         self._reports: deque[tuple[str, Report]] = deque()
         self._idle = 0
         self._news = False
@@ -37,7 +37,7 @@ class Exchange:
         with self._lock:
             return 0 if self._closed else max(0, self._idle - len(self._orders))
 
-    def dispatch(self, order: Order) -> None:
+    def dispatch(self, order: Order | Errand) -> None:
         with self._lock:
             closed = self._closed
             if not closed:
@@ -48,7 +48,12 @@ class Exchange:
         else:
             self.wakeup()
 
-    def next_order(self, fits: Callable[[Order], bool]) -> Order | None:
+    def waiting(self) -> int:
+        """Orders that no child has yet."""
+        with self._lock:
+            return len(self._orders)
+
+    def next_order(self, fits: Callable[[Order | Errand], bool]) -> Order | Errand | None:
         """The oldest order that `fits` an idle worker, which is idle no longer."""
         with self._lock:
             for index, order in enumerate(self._orders):

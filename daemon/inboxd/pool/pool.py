@@ -14,6 +14,7 @@ from inboxd.config.models import Workers
 from inboxd.model import Report
 from inboxd.pool.child import Launch
 from inboxd.pool.exchange import Exchange
+from inboxd.pool.fetchers import Fetchers
 from inboxd.pool.generation import GenerationLock
 from inboxd.pool.slot import Slot
 from inboxd.pool.supervisor import Supervisor, Turn
@@ -43,6 +44,7 @@ class Pool:
         self._generation = GenerationLock(state_dir / "generation.lock")
         self._secrets = secrets
         self._exchange = Exchange(workers.count, wake)
+        self.fetchers = Fetchers(wake)
         self._supervisor: Supervisor | None = None
 
     def take_generation(self, timeout: float = 10.0) -> None:
@@ -57,7 +59,8 @@ class Pool:
         self.take_generation()
         self._marks.mkdir(mode=0o700, exist_ok=True)
         launch = Launch(self._marks, self._generation.fd, self._secrets)
-        self._supervisor = Supervisor(self._workers, self._setup, launch, self._exchange, self._clock)
+        self._supervisor = Supervisor(launch, self._clock, self.fetchers)
+        self._supervisor.employ(self._workers, self._setup, self._exchange)
         try:
             return self._supervisor.start()
         except BaseException:
@@ -116,11 +119,17 @@ class Pool:
         """Per worker: slot, state, pid, batch, inbox, file_id, file (its name), since (monotonic seconds), files_done,
         restarts, rss (bytes), cpu (seconds).
         """
-        return [self._describe(slot) for slot in list(self._supervisor.slots)] if self._supervisor else []
+        return [self._describe(slot) for slot in list(self._supervisor.crews[""].slots)] if self._supervisor else []
+
+    def errands(self) -> list[dict[str, Any]]:
+        """Likewise of each fetcher process, with source, verb, and bytes: how much of its item is here."""
+        crews = list(self._supervisor.crews.items()) if self._supervisor else []
+        fetchers = [(name, slot) for name, crew in crews if name for slot in list(crew.slots) if slot.child]
+        return [self._describe(slot) | slot.describe_errand() | {"source": name} for name, slot in fetchers]
 
     def _describe(self, slot: Slot) -> dict[str, Any]:
         assignment, facts = slot.assignment, slot.describe()
-        mark = _mark(self._marks / str(slot.number))
+        mark = _mark(self._marks / slot.mark_name)
         file = assignment.current(mark) if assignment else None
         facts["file_id"] = file.id if file else None
         facts["file"] = os.path.join(file.folder, file.name) if file else None

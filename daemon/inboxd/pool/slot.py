@@ -14,15 +14,15 @@ import psutil
 
 from inboxd import events
 from inboxd.clock import Clock
-from inboxd.config.models import Workers
 from inboxd.events import emit
 from inboxd.pool.assignment import Assignment, Cause, Death, how_it_ended
 from inboxd.pool.child import Child, Launch
 from inboxd.pool.exchange import Exchange
 from inboxd.pool.restarts import Restarts
 from inboxd.pool.states import ChildState, follow
+from inboxd.pool.terms import Terms
 from inboxd.pool.transcript import Transcript
-from inboxd.wire import BrokenFrame, Mark, Message, Note, Order, Ready, Reports, Setup
+from inboxd.wire import BrokenFrame, Errand, Mark, Message, Note, Order, Ready, Reports, Setup, SourceSetup
 
 START_TIMEOUT = 60.0  # seconds until Ready
 EXIT_TIMEOUT = 5.0  # from the request to stop, without a file in progress, to SIGKILL
@@ -38,9 +38,12 @@ _NOTES = {event.name: event for event in (events.DATABASE_OPENED, events.DATABAS
 
 @dataclass(slots=True)
 class Ground:
-    """What all slots stand on. `workers` is replaced by a reload."""
+    """What all slots of a crew stand on. `terms` are replaced by a reload."""
 
-    workers: Workers
+    title: str  # "worker", or "fetcher of acme"
+    module: str  # what a child runs
+    marks: str  # what the names of its mark files begin with
+    terms: Terms
     clock: Clock
     exchange: Exchange
     selector: selectors.BaseSelector
@@ -53,16 +56,20 @@ class Slot:
 
     def __init__(self, number: int, ground: Ground) -> None:
         self.number = number
+        self.title = f"{ground.title} {number}"
+        self.mark_name = f"{ground.marks}{number}"
         self.state = ChildState.EXITED
         self.due = -_NEVER  # monotonic seconds when `tend` (or the next start) is due
         self.child: Child | None = None
-        self.setup: Setup | None = None  # what the child was started with
+        self.setup: Setup | SourceSetup | None = None  # what the child was started with
         self.broken: dict[str, str] | None = None  # as Ready said it
         self.assignment: Assignment | None = None
         self.restarts = Restarts()
         self.starts = 0
         self.done = 0  # files of this child
         self.last_words = ""  # of the last child that died
+        self.idle_since = 0.0  # monotonic seconds
+        self.fetched = ("", 0)  # the item in progress, and how many bytes of it are here
         self._ground = ground
         self._transcript: Transcript | None = None
         self._verdict: Death | None = None  # why we kill, or are about to
@@ -74,22 +81,22 @@ class Slot:
 
     # Start
 
-    def spawn(self, setup: Setup) -> None:
+    def spawn(self, setup: Setup | SourceSetup) -> None:
         """Start a child, or wait longer when the machine can't."""
         try:
-            child = Child(self.number, self._ground.launch)
+            child = Child(self.mark_name, self._ground.module, self._ground.launch)
         except OSError as error:
             self._rest(self.restarts.died(early=True), f"it can't be started: {error}")
             return
         self._change("spawn")
         self._begin(child, setup)
         self._send(child, setup)
-        emit(events.CHILD_STARTED, slot=self.number, pid=child.pid)
+        emit(events.CHILD_STARTED, child=self.title, pid=child.pid)
 
-    def _begin(self, child: Child, setup: Setup) -> None:
+    def _begin(self, child: Child, setup: Setup | SourceSetup) -> None:
         self.child, self.setup, self.broken = child, setup, None
         self._verdict, self._asked, self._killed = None, False, False
-        self._transcript = Transcript(self.number, child)
+        self._transcript = Transcript(self.title, child)
         # Workers that were started together must not all be recycled together.
         self._spread = random.uniform(0.9, 1.1)
         self.done, self._rss = 0, 0
@@ -103,17 +110,17 @@ class Slot:
 
     # Work
 
-    def hand_over(self, order: Order) -> None:
+    def hand_over(self, order: Order | Errand) -> None:
         """IDLE: give the child its next order."""
         assert self.child is not None and self.setup is not None
         self._change("hand over")
-        handler = self.setup.handlers.get(order.inbox)
         now = self._now()
-        self.assignment = Assignment(order, handler is not None and handler.batch, now)
-        self.due = now + min(_LOOK, self._ground.workers.timeout)
+        self.assignment = Assignment(order, self.setup.runs_whole(order), now)
+        self.fetched = ("", 0)
+        self.due = now + min(_LOOK, self._ground.terms.timeout)
         self._send(self.child, order)
 
-    def _send(self, child: Child, message: Setup | Order) -> None:
+    def _send(self, child: Child, message: Setup | SourceSetup | Order | Errand) -> None:
         child.send(message)
         if child.wants_to_send and not child.eof:
             both = selectors.EVENT_READ | selectors.EVENT_WRITE
@@ -149,10 +156,12 @@ class Slot:
             self._on_reports(message)
         elif isinstance(message, Ready):
             self._on_ready(message)
+        elif isinstance(message, Note) and message.event == "fetching":
+            self.fetched = (str(message.fields.get("id")), int(message.fields.get("bytes", 0)))
         elif isinstance(message, Note) and message.event in _NOTES:
             emit(_NOTES[message.event], **message.fields)
         else:
-            raise BrokenFrame(f"a worker does not say {message.kind!r}")
+            raise BrokenFrame(f"a child does not say {message.kind!r}")
 
     def _on_ready(self, message: Ready) -> None:
         self.broken = message.broken
@@ -160,8 +169,8 @@ class Slot:
         if self.state is not ChildState.STARTING:
             return
         self._change("ready")
-        self.due = _NEVER
-        emit(events.CHILD_READY, slot=self.number, pid=message.pid, seconds=self._now() - self._started)
+        self.due, self.idle_since = _NEVER, self._now()
+        emit(events.CHILD_READY, child=self.title, pid=message.pid, seconds=self._now() - self._started)
 
     def _on_reports(self, message: Reports) -> None:
         assignment = self.assignment
@@ -185,12 +194,13 @@ class Slot:
         self.due = self._now() + EXIT_TIMEOUT if self._asked else _NEVER
         if self.state is ChildState.BUSY:
             self._change("finish")
+            self.idle_since = self._now()
 
     def _recycle(self) -> None:
-        workers = self._ground.workers
-        if self._rss > workers.max_memory:
-            self.stop(f"{self._rss >> 20} MiB of memory, {workers.max_memory >> 20} MiB allowed")
-        elif self.state is ChildState.IDLE and self.done >= workers.max_files * self._spread:
+        terms = self._ground.terms
+        if self._rss > terms.max_memory:
+            self.stop(f"{self._rss >> 20} MiB of memory, {terms.max_memory >> 20} MiB allowed")
+        elif self.state is ChildState.IDLE and self.done >= terms.max_files * self._spread:
             self.stop(f"{self.done} files")
 
     # Time
@@ -211,7 +221,7 @@ class Slot:
             self.kill(Death(Cause.STOPPED, f"asked to end, and still there after {EXIT_TIMEOUT:g} s"))
 
     def _check_run(self, child: Child, assignment: Assignment, now: float) -> None:
-        mark, timeout = child.mark(), self._ground.workers.timeout
+        mark, timeout = child.mark(), self._ground.terms.timeout
         deadline = assignment.deadline(mark, timeout)
         if now >= deadline:
             self._time_out(child, assignment, mark)
@@ -225,7 +235,7 @@ class Slot:
     def _time_out(self, child: Child, assignment: Assignment, mark: Mark | None) -> None:
         """First a traceback on standard error (the worker's faulthandler), a moment later SIGKILL."""
         file = assignment.current(mark)
-        text = f"ran longer than {self._ground.workers.timeout:g} s"
+        text = f"ran longer than {self._ground.terms.timeout:g} s"
         death = Death(Cause.TIMED_OUT, text, file_id=file.id if file else "")
         if self._verdict == death:
             self.kill(death)
@@ -236,8 +246,11 @@ class Slot:
 
     # End
 
-    def stop(self, reason: str) -> None:
-        """Let the child finish its file, give the rest back, and end. Harmless when it is ending already."""
+    def stop(self, reason: str = "") -> None:
+        """Let the child finish its file, give the rest back, and end. Harmless when it is ending already.
+
+        Without a `reason` it is not told: it is what becomes of every fetcher that has nothing to do.
+        """
         if self.state is ChildState.BACKOFF:
             self._change("exit")
         if self.child is None or self.state in (ChildState.STOPPING, ChildState.FATAL):
@@ -246,7 +259,8 @@ class Slot:
         self._asked = True
         self.child.signal(signal.SIGTERM)
         self.due = self._now() + (0.0 if self.assignment is not None else EXIT_TIMEOUT)
-        emit(events.CHILD_RECYCLED, slot=self.number, pid=self.child.pid, reason=reason)
+        if reason:
+            emit(events.CHILD_RECYCLED, child=self.title, pid=self.child.pid, reason=reason)
 
     def kill(self, death: Death) -> None:
         """SIGKILL for its process group. Harmless when that was done."""
@@ -260,14 +274,14 @@ class Slot:
         idle_at_the_end = death.cause is Cause.STOPPED and self.assignment is None and not self._asked
         self._asked = self._asked or death.cause is Cause.STOPPED
         if not idle_at_the_end:
-            emit(events.CHILD_KILLED, slot=self.number, pid=self.child.pid, reason=death.text)
+            emit(events.CHILD_KILLED, child=self.title, pid=self.child.pid, reason=death.text)
 
     def _abandon(self, child: Child) -> None:
         assert self._verdict is not None and self._transcript is not None
         self._change("abandon")
         self.due = _NEVER
         self._settle(child, self._verdict, self._transcript.tail())
-        emit(events.CHILD_STUCK, slot=self.number, pid=child.pid)
+        emit(events.CHILD_STUCK, child=self.title, pid=child.pid)
 
     def _on_exit(self, _mask: int) -> None:
         """The process has ended: take what it said last, report what it did not, reap it."""
@@ -308,11 +322,11 @@ class Slot:
         """Say how it ended, and decide when the next one starts."""
         self.due = -_NEVER
         if self._asked and not file:
-            emit(events.CHILD_STOPPED, slot=self.number, pid=pid)
+            emit(events.CHILD_STOPPED, child=self.title, pid=pid)
             return
         reason = self._verdict.text if self._verdict else how_it_ended(returncode)
         if not self._killed:
-            emit(events.CHILD_DIED, slot=self.number, pid=pid, reason=reason, file=file or "no file")
+            emit(events.CHILD_DIED, child=self.title, pid=pid, reason=reason, file=file or "no file")
         delay = self.restarts.died(early=self.broken is None)
         if delay:
             self._rest(delay, reason)
@@ -321,7 +335,7 @@ class Slot:
         if self.state is ChildState.EXITED:
             self._change("wait")
         self.due = self._now() + delay
-        emit(events.CHILD_BACKOFF, slot=self.number, delay=delay, reason=reason)
+        emit(events.CHILD_BACKOFF, child=self.title, delay=delay, reason=reason)
 
     def forsake(self) -> None:
         """The pool ends while the process does not: leave it to the kernel and to the next daemon's start."""
@@ -350,6 +364,17 @@ class Slot:
             "inbox": assignment.order.inbox if assignment else None,
             "files_done": self.done,
             "restarts": max(0, self.starts - 1),
+        }
+
+    def describe_errand(self) -> dict[str, Any]:
+        """Likewise, what a fetcher is doing."""
+        assignment, (file_id, size) = self.assignment, self.fetched
+        order = assignment.order if assignment else None
+        sizes = {file.id: file.size for file in order.files} if order else {}
+        return {
+            "verb": order.verb if isinstance(order, Errand) else None,
+            "bytes": size if file_id in sizes else 0,
+            "size": sizes.get(file_id),
         }
 
 

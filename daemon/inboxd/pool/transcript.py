@@ -16,10 +16,10 @@ from inboxd.work.seams import pieces
 class Transcript:
     """Reads the child's output pipe. The tail kept for the post-mortem is that of the file in progress."""
 
-    def __init__(self, slot: int, child: Child) -> None:
+    def __init__(self, title: str, child: Child) -> None:
         self._child = child
         self._output = Output()
-        self._nobody = {"file": f"worker {slot}", "pid": child.pid}
+        self._nobody = {"file": title, "pid": child.pid}
         self._about: dict[str, Any] = self._nobody
         self._at = ("", 0)  # batch, index
         self._known: Assignment | None = None  # the last one: its end may be heard of before its output

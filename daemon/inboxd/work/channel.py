@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -16,8 +17,8 @@ from inboxd.work.surroundings import watch_for_faults
 _READ = 256 * 1024
 
 
-class _Stop(Exception):
-    """SIGTERM came while there was nothing to do."""
+class Stopped(BaseException):
+    """SIGTERM came while there was nothing to do, or in the middle of what may be cut off."""
 
 
 class Channel:
@@ -29,7 +30,7 @@ class Channel:
         self._mark_fd = mark_fd
         self._speaking = threading.Lock()
         self._messages = self._receive()
-        self._waiting = False
+        self._waiting = False  # SIGTERM may cut off what is going on
         self._orders = 0
         self._daemon = os.getppid()
         signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -48,6 +49,17 @@ class Channel:
     def next(self) -> Message | None:
         """The next message; None when no more will come."""
         return next(self._messages, None)
+
+    @contextlib.contextmanager
+    def may_be_cut_off(self) -> Iterator[None]:
+        """SIGTERM raises Stopped in here."""
+        self._waiting = True
+        try:
+            if self.stopping:
+                raise Stopped
+            yield
+        finally:
+            self._waiting = False
 
     def begin(self) -> None:
         """What is marked from here on is of another order."""
@@ -71,7 +83,7 @@ class Channel:
         try:
             self._waiting = True
             return b"" if self.stopping else os.read(self._socket_fd, _READ)
-        except (_Stop, ConnectionResetError):
+        except (Stopped, ConnectionResetError):
             return b""
         finally:
             self._waiting = False
@@ -80,7 +92,7 @@ class Channel:
         self.stopping = True
         if self._waiting:
             self._waiting = False
-            raise _Stop
+            raise Stopped
 
 
 def main(serve: Callable[[Channel], None]) -> None:

@@ -1,0 +1,334 @@
+"""Between the pipeline and the fetchers: which errands go out, and what their reports change.
+
+As dispatch.py for the workers: reads of the ledger happen here, writes only through the records that `news` and `form`
+return, inside the pipeline's transactions.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from inboxd.clock import Clock
+from inboxd.custody.claim import Taken
+from inboxd.custody.failpoints import failpoint
+from inboxd.custody.items import Items
+from inboxd.items import SOURCE_FAULTS, Item, ItemState, Judged, judge_ack, judge_fetch
+from inboxd.lane import Lane
+from inboxd.model import Ending, InboxFile, Outcome, Report, new_id
+from inboxd.source import Source
+from inboxd.sourcestory import SourceStory
+from inboxd.wire import Errand, OrderedItem
+
+_ANSWERED = frozenset({Ending.DONE, Ending.FAILED, Ending.REJECTED})  # the source did, for better or worse
+_QUOTA_LOOK = 60.0  # seconds
+
+
+class FetchersFront(Protocol):
+    """What the pipeline knows of the fetchers."""
+
+    def free(self, source: str) -> int:
+        """How many errands it would take now."""
+
+    def dispatch(self, errand: Errand) -> list[tuple[str, Report]]:
+        """Have it done; what it returns can't be done any more."""
+
+    def reports(self) -> list[tuple[str, Report]]:
+        """What has been reported since the last call: (batch id, report)."""
+
+
+@dataclass(slots=True)
+class Going:
+    """An errand on its way to a fetcher. Of a fetch, `items` are the new records."""
+
+    source: Source
+    verb: str
+    files: tuple[OrderedItem, ...]
+    items: list[Item] = field(default_factory=list)
+
+    def write(self, ledger: Items) -> None:
+        """FETCHING, before the fetcher hears of it. To poll or to acknowledge once more changes nothing."""
+        if self.verb == "fetch":
+            ledger.change("fetch", self.items)
+
+
+@dataclass(slots=True)
+class Running:
+    """An errand that a fetcher has."""
+
+    source: Source
+    verb: str
+    left: set[str]
+
+
+@dataclass(slots=True)
+class News:
+    """What reports and listings change, before and after it is committed."""
+
+    reports: list[tuple[str, Report]]
+    judged: list[tuple[Source, Report, Judged]] = field(default_factory=list)
+    found: list[tuple[Source, list[Item]]] = field(default_factory=list)
+    new: dict[str, list[Item]] = field(default_factory=dict)  # by source: those that nobody knew
+
+    def write(self, ledger: Items) -> None:
+        """In the open transaction."""
+        for source, found in self.found:
+            self.new[source.name] = ledger.discover(found)
+        for verb in ("release", "abandon", "wait", "ack"):
+            ledger.change(verb, [judged.item for _source, _report, judged in self.judged if judged.verb == verb])
+
+    def brought(self) -> list[tuple[Lane, list[tuple[Item, Report]]]]:
+        """Items whose bytes are here, to be claimed."""
+        lanes = {source.lane.name: source.lane for source, _report, judged in self.judged if judged.verb == "hold"}
+        return [(lane, self._brought_to(lane)) for lane in lanes.values()]
+
+    def _brought_to(self, lane: Lane) -> list[tuple[Item, Report]]:
+        return [(one.item, report) for source, report, one in self.judged if one.verb == "hold" and source.lane is lane]
+
+
+class Errands:
+    """Forms errands, hands them to the fetchers, and judges what comes back."""
+
+    def __init__(self, fetchers: FetchersFront, items: Items, clock: Clock) -> None:
+        self.sources: dict[str, Source] = {}
+        self.items = items
+        self._fetchers = fetchers
+        self._clock = clock
+        self._reported: list[tuple[str, Report]] = []
+        self._running: dict[str, Running] = {}
+        self._story = SourceStory(clock)
+
+    def of(self, lane: Lane) -> list[Source]:
+        """The sources of an inbox."""
+        return [source for source in self.sources.values() if source.lane is lane]
+
+    def busy(self) -> bool:
+        """Something is out, or has come back and is not recorded."""
+        return bool(self._running or self._reported) or not all(source.is_quiet for source in self.sources.values())
+
+    def collect(self) -> None:
+        """A turn begins: take in what the fetchers have to report."""
+        self._reported += self._fetchers.reports()
+        if self._reported:
+            failpoint("fetch.reported")
+
+    # What reports and listings change
+
+    def news(self) -> News | None:
+        """Judge what has been reported, and read on in listings; changes nothing yet."""
+        now = self._clock.time()
+        news = News(list(self._reported))
+        for batch, report in self._reported:
+            running = self._running[batch]
+            source = running.source
+            if running.verb == "fetch":
+                news.judged.append((source, report, self._judge_fetch(source, report, now)))
+            elif running.verb == "ack":
+                judged = judge_ack(source.acking[report.file_id], report, source.limits, now)
+                news.judged.append((source, report, judged))
+        news.found = [(source, source.found(now)) for source in self.sources.values() if source.has_found]
+        return news if news.reports or news.found else None
+
+    def _judge_fetch(self, source: Source, report: Report, now: float) -> Judged:
+        item = source.fetching[report.file_id]
+        if report.ending is Ending.DONE and not os.path.exists(source.ordered(item).path):
+            report = report._replace(ending=Ending.FAILED, message="its part has gone from incoming/")
+        return judge_fetch(item, report, source.limits, now)
+
+    def apply(self, news: News) -> None:
+        """The commit is through: memory follows."""
+        for batch, report in news.reports:
+            self._note(batch, report)
+        del self._reported[: len(news.reports)]
+        for source, report, judged in news.judged:
+            self._follow(source, report, judged)
+        for source, _found in news.found:
+            source.took(len(news.new[source.name]))
+            self._story.found(source, news.new[source.name])
+
+    def _note(self, batch: str, report: Report) -> None:
+        """Take one report off the books; what it says of the source, its agenda has to know."""
+        running = self._running[batch]
+        running.left.discard(report.file_id)
+        if not running.left:
+            del self._running[batch]
+        source = running.source
+        if report.ending in SOURCE_FAULTS:
+            self._story.fault(source, report, source.agenda.failed(report))
+        elif report.begun and report.ending in _ANSWERED:
+            self._story.works(source, source.agenda.worked())
+        else:
+            source.agenda.released()
+        if running.verb == "poll":
+            self._note_poll(source, report)
+
+    def _note_poll(self, source: Source, report: Report) -> None:
+        if report.ending is Ending.DONE:
+            result = report.result or {}
+            source.polled(int(result.get("items", 0)), report.seconds, self._clock.time())
+            self._story.polled(source, report)
+            return
+        source.poll_failed()
+        source.agenda.poll_failed()
+        if report.begun and report.ending not in (*SOURCE_FAULTS, Ending.RELEASED):
+            self._story.poll_failed(source, report)
+
+    def _follow(self, source: Source, report: Report, judged: Judged) -> None:
+        """One item's new state, in memory."""
+        item = judged.item
+        if judged.verb in ("ack", "wait"):
+            del source.acking[item.id]
+            if judged.verb == "wait":
+                source.look(ItemState.ACK_DUE, item.not_before)
+        elif judged.verb == "hold":
+            source.fetching[item.id] = item
+        else:
+            del source.fetching[item.id]
+            source.look(ItemState.DISCOVERED, item.not_before)
+        self._story.judged(source, report, judged)
+
+    # Files that were items
+
+    def record(self, taken: Iterable[tuple[Lane, Taken]]) -> None:
+        """In the open transaction: HELD, together with CLAIMED; what could not be had is fetched again, as another."""
+        for _lane, one in taken:
+            self.items.hold([self._item(file) for file in one.claimed if file.source is not None], self._clock.time())
+            self.items.change("release", [_anew(self._item(file)) for file in one.gone if file.source is not None])
+
+    def _item(self, file: InboxFile) -> Item:
+        assert file.source is not None
+        return self.sources[file.source].fetching[file.id]
+
+    def recorded(self, taken: Taken) -> None:
+        """The commit is through."""
+        for file in (*taken.claimed, *taken.gone):
+            if file.source is not None:
+                source = self.sources[file.source]
+                item = source.fetching.pop(file.id)
+                source.look(ItemState.DISCOVERED)
+                source.look(ItemState.ACK_DUE)
+                self._story.held(source, item, file)
+
+    def delivered(self, files: Iterable[InboxFile]) -> None:
+        """In the open transaction: a source that waits for success is owed an acknowledgement."""
+        processed = [file for file in files if file.source is not None and file.outcome is Outcome.PROCESSED]
+        self.items.processed([file.id for file in processed])
+        for name in {file.source for file in processed}:
+            if name in self.sources:
+                self.sources[name].look(ItemState.ACK_DUE)
+
+    # Which errands go out
+
+    def form(self) -> list[Going]:
+        """For every source that has a fetcher free: acknowledge, poll, fetch, in this order."""
+        going: list[Going] = []
+        for source in self.sources.values():
+            room = min(self._fetchers.free(source.name), source.agenda.room())
+            if room > 0 and not source.lane.retiring:
+                going += self._for_one(source, room)
+        return going
+
+    def _for_one(self, source: Source, room: int) -> list[Going]:
+        going = self._acks(source, room)
+        if len(going) < room and not (source.polling or source.has_found) and source.agenda.poll_is_due():
+            going.append(Going(source, "poll", (source.new_poll(),)))
+        if len(going) < room and self._clock.time() >= source.looks[ItemState.DISCOVERED]:
+            if source.may_fetch(self._clock.monotonic()):
+                going += self._fetches(source, room - len(going))
+            elif source.is_backlogged:
+                self._story.backlog(source)
+        return going
+
+    def _acks(self, source: Source, room: int) -> list[Going]:
+        due = [item for item in self._due(source, ItemState.ACK_DUE, source.acking) if item.id not in source.acking]
+        errands = [Going(source, "ack", self._orders(source, some), some) for some in source.together(due)][:room]
+        source.acking |= {item.id: item for errand in errands for item in errand.items}
+        if sum(len(errand.items) for errand in errands) < len(due):
+            source.look(ItemState.ACK_DUE)
+        return errands
+
+    def _fetches(self, source: Source, room: int) -> list[Going]:
+        due = self._due(source, ItemState.DISCOVERED, {})[: self._quota(source)]
+        begun = [
+            item._replace(state=ItemState.FETCHING, attempts=item.attempts + 1, ack=source.ack, message=None)
+            for item in due
+        ]
+        errands = [Going(source, "fetch", self._orders(source, some), some) for some in source.together(begun)][:room]
+        source.fetching |= {item.id: item for errand in errands for item in errand.items}
+        if sum(len(errand.items) for errand in errands) < len(begun):
+            source.look(ItemState.DISCOVERED)
+        return errands
+
+    def _orders(self, source: Source, items: list[Item]) -> tuple[OrderedItem, ...]:
+        return tuple(source.ordered(item) for item in items)
+
+    def _due(self, source: Source, state: ItemState, out: dict[str, Item]) -> list[Item]:
+        """What the ledger has for it; asked only when there may be something."""
+        now = self._clock.time()
+        if now < source.looks[state]:
+            return []
+        limit = source.rules.parallel * 25 + len(out)
+        found = self.items.due(source.name, state, now, limit)
+        if len(found) < limit:
+            source.looks[state] = self.items.next_due(source.name, state, now) or math.inf
+        return found
+
+    def _quota(self, source: Source) -> int:
+        """How many more items it may send us now."""
+        quota = source.rules.quota
+        if quota is None:
+            return 1 << 31
+        items, size = self.items.taken_since(source.name, self._clock.time() - quota.per)
+        left = (quota.items or 1 << 31) - items - len(source.fetching)
+        if quota.bytes is not None and size >= quota.bytes:
+            left = 0
+        if left <= 0:
+            source.full = "its quota is used up"
+            source.looks[ItemState.DISCOVERED] = self._clock.time() + _QUOTA_LOOK
+            self._story.quota(source, items, size)
+        return max(0, left)
+
+    def unform(self, going: Iterable[Going]) -> None:
+        """The commit failed: nothing has gone out."""
+        for one in going:
+            if one.verb == "poll":
+                one.source.poll_failed()
+            for item in one.items:
+                one.source.fetching.pop(item.id, None)
+                one.source.acking.pop(item.id, None)
+            for state in one.source.looks:
+                one.source.look(state)
+
+    def dispatch(self, going: Going) -> None:
+        """To a fetcher, now that the ledger knows."""
+        source, batch = going.source, new_id()
+        self._running[batch] = Running(source, going.verb, {order.id for order in going.files})
+        source.agenda.began(going.verb)
+        errand = Errand(batch, source.lane.name, source.name, going.verb, going.files)
+        self._reported += self._fetchers.dispatch(errand)
+
+    def next_wake(self) -> float:
+        """Monotonic seconds when there may be something to do, other than reports."""
+        if self._reported or any(source.has_found for source in self.sources.values()):
+            return 0.0
+        return min((self._wake_of(source) for source in self.sources.values()), default=math.inf)
+
+    def _wake_of(self, source: Source) -> float:
+        if self._fetchers.free(source.name) <= 0 or source.lane.retiring:
+            return math.inf  # a report will wake us
+        now, wall = self._clock.monotonic(), self._clock.time()
+        looks = dict(source.looks)
+        if source.full:
+            looks[ItemState.DISCOVERED] = max(looks[ItemState.DISCOVERED], wall + 1.0)
+        moments = [now + max(0.0, look - wall) for look in looks.values()]
+        if not (source.polling or source.has_found):
+            moments.append(source.agenda.next_poll())
+        return max(source.agenda.rests_until(), min(moments))
+
+
+def _anew(item: Item) -> Item:
+    """Its file's row is spent: it becomes another file."""
+    return item._replace(state=ItemState.DISCOVERED, id=new_id(), message="its part could not be claimed")

@@ -1,0 +1,183 @@
+"""All that the pipeline knows of one source while it runs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from itertools import islice
+
+from inboxd.agenda import Agenda
+from inboxd.clock import Clock
+from inboxd.config.sources import Http
+from inboxd.config.sources import Source as Rules
+from inboxd.intake.match import Matcher
+from inboxd.items import Item, ItemState
+from inboxd.lane import Lane
+from inboxd.lifecycle import Limits
+from inboxd.listing import read_listing
+from inboxd.model import new_id
+from inboxd.wire import Listed, OrderedItem
+
+_SLICE = 500  # items of a listing taken in per turn
+_MOST_TOGETHER = 25  # items of one errand
+_LARGE = 16 << 20  # bytes of them, as announced
+
+
+class Source:
+    """When to ask it, what is on its way from it, and what it is to hear."""
+
+    def __init__(self, name: str, rules: Rules, lane: Lane, clock: Clock) -> None:
+        self.name = name
+        self.rules = rules
+        self.lane = lane
+        self.limits: Limits = rules.retry.limits
+        self.ack = _ack(rules)
+        self.agenda = Agenda(rules, clock)
+        self.polling = ""  # the path of the listing that is being written
+        self.fetching: dict[str, Item] = {}  # by file id; until their files are CLAIMED
+        self.acking: dict[str, Item] = {}
+        self.looks: dict[ItemState, float] = {ItemState.DISCOVERED: 0.0, ItemState.ACK_DUE: 0.0}
+        self.listed: int | None = None  # items of the last listing
+        self.new = 0  # of them
+        self.poll_seconds = 0.0
+        self.polled_at: float | None = None  # wall clock seconds
+        self.full = ""  # why nothing is fetched although something is there
+        self._incoming = lane.rules.folder("incoming")
+        self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
+        self._twice = rules.sftp is not None or rules.ftp is not None  # an upload there may still grow
+        self._sighted: dict[str, str] = {}  # item -> version, of the last listing
+        self._seen: dict[str, str] = {}  # likewise, of the one that is being taken in
+        self._listing: Iterator[Listed] | None = None
+        self._path = ""
+        self._slice: list[Item] | None = None
+
+    # Polling
+
+    def new_poll(self) -> OrderedItem:
+        """The order for a poll, which is under way from now on."""
+        self.polling = str(self._incoming / f"{new_id()}.listing")
+        return OrderedItem(new_id(), self.polling, name="its listing")
+
+    def poll_failed(self) -> None:
+        """There is no listing."""
+        _drop(self.polling)
+        self.polling = ""
+
+    def polled(self, count: int, seconds: float, now: float) -> None:
+        """The listing is written: it is taken in from now on, a slice a turn. `now`: wall clock, seconds."""
+        self._path, self.polling = self.polling, ""
+        self._listing, self._seen = read_listing(self._path), {}
+        self.listed, self.new, self.poll_seconds, self.polled_at = count, 0, seconds, now
+
+    @property
+    def has_listing(self) -> bool:
+        """Some of a listing is not taken in yet."""
+        return self._listing is not None
+
+    def found(self, now: float) -> list[Item]:
+        """The next slice of new items; the same again until `took` is called."""
+        if self._slice is None:
+            assert self._listing is not None
+            listed = list(islice(self._listing, _SLICE))
+            self._slice = [self._item(one, now) for one in listed if self._is_ready(one)]
+            if len(listed) < _SLICE:
+                self._listing = None
+                self._sighted, self._seen = self._seen, {}
+        return self._slice
+
+    def took(self, new: int) -> None:
+        """They are in the ledger, and so many of them are new."""
+        self._slice = None
+        self.new += new
+        self.look(ItemState.DISCOVERED)
+        if self._listing is None:
+            _drop(self._path)
+
+    @property
+    def has_found(self) -> bool:
+        """`found` has something to give."""
+        return self._listing is not None or self._slice is not None
+
+    def _is_ready(self, one: Listed) -> bool:
+        if not self._matcher.takes(one.name):
+            return False
+        if not self._twice:
+            return True
+        self._seen[one.item] = one.version
+        return self._sighted.get(one.item) == one.version
+
+    def _item(self, one: Listed, now: float) -> Item:
+        return Item(
+            source=self.name, item=one.item, version=one.version, inbox=self.lane.name, id=new_id(now), name=one.name,
+            url=one.url, size=one.size, digest=one.digest, ack=self.ack, discovered_at=now,
+        )  # fmt: skip
+
+    # Fetching and acknowledging
+
+    def may_fetch(self, now: float) -> bool:
+        """The inbox and the disk would take more. `now`: monotonic seconds."""
+        lane = self.lane
+        if not lane.may_claim(now):
+            self.full = (lane.paused and f"inbox {lane.name} is paused") or f"inbox {lane.name} takes nothing now"
+        elif self.is_backlogged:
+            self.full = f"{lane.unfinished()} files wait in inbox {lane.name} (backlog: {self.rules.backlog})"
+        elif not lane.has_space(now):
+            self.full = lane.space.low or ""
+        else:
+            self.full = ""
+        return not self.full
+
+    @property
+    def is_backlogged(self) -> bool:
+        """As many files wait in its inbox as it may cause to wait."""
+        return self.lane.unfinished() + len(self.fetching) >= self.rules.backlog
+
+    def look(self, state: ItemState, at: float = 0.0) -> None:
+        """The ledger may have some in this state that are due `at` (wall clock seconds)."""
+        self.looks[state] = min(self.looks[state], at)
+
+    def ordered(self, item: Item) -> OrderedItem:
+        """As a fetcher sees it."""
+        return OrderedItem(
+            item.id, str(self._incoming / item.part_name), item.item, item.name, item.url, item.size, item.digest,
+            item.version, item.attempts,
+        )  # fmt: skip
+
+    def together(self, items: list[Item]) -> list[list[Item]]:
+        """What one errand each brings: small ones share it, so that no fetcher waits for every answer of ours."""
+        most = max(1, min(_MOST_TOGETHER, math.ceil(len(items) / self.rules.parallel)))
+        errands: list[list[Item]] = []
+        room = 0
+        for item in items:
+            if not errands or len(errands[-1]) >= most or (item.size or 0) > room:
+                errands.append([])
+                room = _LARGE
+            errands[-1].append(item)
+            room -= item.size or 0
+        return errands
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is on its way from it, or to it."""
+        return not (self.polling or self.fetching or self.acking)
+
+    def close(self) -> None:
+        """It is not polled any more."""
+        _drop(self._path)
+
+
+def _ack(rules: Rules) -> str:
+    """When the source is to hear of an item: "held", "processed", or "" for never."""
+    place = getattr(rules, rules.kind)
+    if isinstance(place, Http):
+        return place.ack.when if place.ack is not None else ""
+    return "" if place.after == "leave" else str(place.when)
+
+
+def _drop(path: str) -> None:
+    if path:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
