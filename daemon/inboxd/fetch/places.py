@@ -1,0 +1,84 @@
+"""What folders on other machines have in common: paths, versions, and what happens to an item that we have. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+from inboxd.fetch.errors import Gone, Refused, RemoteError, Unfit
+from inboxd.fetch.part import Part
+from inboxd.wire import OrderedItem
+
+DEEPEST = 16  # folders below folders that are looked into
+_NUMBERS = 99
+
+
+def is_plain(name: str) -> bool:
+    """Whether it names something in its folder, and nothing elsewhere."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+def join(path: str, item: str) -> str:
+    """Where the item is. Raises Unfit for an item that would lead out of `path`."""
+    if not all(map(is_plain, item.split("/"))):
+        raise Unfit(f"{item!r} is no path below the source's folder")
+    return posixpath.join(path, item)
+
+
+def version_of(size: object, changed: object) -> str:
+    """Tells one content of a file from the next, where there is nothing better."""
+    return f"{size}-{changed}"
+
+
+def start(part: Part, version: str, size: int | None) -> int:
+    """Where to go on from: what an earlier try has of this version stays, anything else goes."""
+    if part.validator != version or (size is not None and part.size > size):
+        part.restart(version)
+    return part.size
+
+
+def check_version(found: str, item: OrderedItem) -> None:
+    """Raises Unfit when the item is not the one that was listed."""
+    if found != item.version:
+        raise Unfit(f"it has changed: version {item.version} was listed, {found} is there; the next poll lists it anew")
+
+
+def move_target(place: dict[str, Any]) -> str:
+    """The folder that items are moved to when we have them, "" for none. A relative one is below the source's."""
+    after = place["after"]
+    return posixpath.join(place["path"], after["move"]).rstrip("/") if isinstance(after, dict) else ""
+
+
+def free_names(item: OrderedItem) -> Iterator[str]:
+    """Names to move it under, until one is free: a.csv, a.1.csv … and at last one with the end of our id."""
+    name = posixpath.basename(item.item)
+    yield name
+    stem, dot, ending = name.rpartition(".")
+    stem, dot, ending = (stem, dot, ending) if stem else (name, "", "")
+    for number in range(1, _NUMBERS + 1):
+        yield f"{stem}.{number}{dot}{ending}"
+    yield f"{stem}.{item.id[-8:]}{dot}{ending}"
+
+
+def parents(folder: str) -> Iterator[str]:
+    """The folder and all above it but the root, the highest first."""
+    parts = [part for part in folder.split("/") if part]
+    lead = "/" if folder.startswith("/") else ""
+    for count in range(1, len(parts) + 1):
+        yield lead + "/".join(parts[:count])
+
+
+@contextlib.contextmanager
+def of_the_listing(where: str, what_to_do: str) -> Iterator[None]:
+    """What is wrong with a folder is wrong with the source: Gone and Unfit become Refused."""
+    try:
+        yield
+    except (Gone, Unfit) as error:
+        raise Refused(f"{where} can't be listed: {error}; {what_to_do}") from error
+
+
+def named(error: RemoteError, item: str) -> RemoteError:
+    """The same, with the item's name in front."""
+    return type(error)(f"{item}: {error}", after=error.after)

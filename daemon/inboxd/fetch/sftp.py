@@ -1,0 +1,133 @@
+"""Items in a folder of an SFTP server."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from inboxd.fetch import places
+from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, Unfit
+from inboxd.fetch.part import Part
+from inboxd.wire import Listed, OrderedItem, SourceSpec
+
+if TYPE_CHECKING:
+    from inboxd.fetch.sftp_session import Seen, Session
+
+
+class SftpSource:
+    """One folder, and with `recursive` those below it. Links are not followed."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        """Raises Refused when paramiko is missing."""
+        try:
+            from inboxd.fetch.ssh import Connection
+        except ModuleNotFoundError as error:
+            raise Refused(f"SFTP needs a library, {error.name}: pip install 'inboxd[sftp]'") from error
+        self._place = spec.place
+        self._total = spec.total
+        self._path = spec.place["path"].rstrip("/") or "/"
+        self._move = places.move_target(spec.place)
+        self._connection = Connection(spec)
+
+    def list(self) -> Iterator[Listed]:
+        """All regular files. Raises Away, Refused."""
+        waiting = deque([""])
+        while waiting:
+            below = waiting.popleft()
+            folder = places.join(self._path, below) if below else self._path
+            with self._connection.within(self._total) as session:
+                for seen in self._entries(session, folder, is_root=not below):
+                    item = f"{below}/{seen.name}" if below else seen.name
+                    if seen.is_file:
+                        yield Listed(item, seen.name, size=seen.size, version=seen.version)
+                    elif seen.is_folder and self._goes_into(item):
+                        waiting.append(item)
+
+    def _goes_into(self, item: str) -> bool:
+        within = item.count("/") < places.DEEPEST
+        return bool(self._place["recursive"]) and within and places.join(self._path, item) != self._move
+
+    def _entries(self, session: Session, folder: str, is_root: bool) -> Iterator[Seen]:
+        advice = f"check `path`, and the rights of user {self._place['user']} there"
+        with places.of_the_listing(f"{folder} on {self._connection.where}", advice):
+            try:
+                yield from (seen for seen in session.entries(folder) if places.is_plain(seen.name))
+            except Gone:
+                if is_root:
+                    raise  # a folder below it may go at any time
+
+    def fetch(self, item: OrderedItem, part: Part) -> None:
+        """Raises Away, Refused, Gone, Unfit, TooLarge; OSError of our own disk."""
+        path = places.join(self._path, item.item)
+        try:
+            with self._connection.within(part.deadline - time.monotonic()) as session:
+                size = _expected(session, path, item).size
+                for block in session.blocks(path, places.start(part, item.version, size), size):
+                    part.write(block)
+                _expected(session, path, item)
+        except (Gone, Unfit) as error:
+            raise places.named(error, item.item) from error
+        if part.size < size:
+            raise Away(f"{item.item}: {self._connection.where} ended it after {part.size} of {size} bytes")
+
+    def ack(self, item: OrderedItem) -> None:
+        """Leave, delete or move it. Raises Away, Refused, Gone, Unfit."""
+        if self._place["after"] == "leave":
+            return
+        path = places.join(self._path, item.item)
+        try:
+            with self._connection.within(self._total) as session:
+                _expected(session, path, item)
+                if self._move:
+                    self._move_away(session, path, item)
+                else:
+                    session.erase(path)
+        except (Gone, Unfit) as error:
+            raise places.named(error, item.item) from error
+
+    def _move_away(self, session: Session, path: str, item: OrderedItem) -> None:
+        self._make_target(session)
+        for name in places.free_names(item):
+            target = places.join(self._move, name)
+            if _is_there(session, target):
+                continue
+            try:
+                return session.shift(path, target)
+            except Unfit as error:
+                if not _is_there(session, target):
+                    raise Unfit(f"it can't be moved to {target}: {error}") from error
+        raise Unfit(f"it can't be moved to {self._move}: too many of that name are there; clear that folder")
+
+    def _make_target(self, session: Session) -> None:
+        if _is_there(session, self._move):
+            return
+        for folder in places.parents(self._move):
+            if not _is_there(session, folder):
+                try:
+                    session.make_folder(folder)
+                except RemoteError as error:
+                    if not _is_there(session, folder):
+                        raise Refused(f"the folder {folder} can't be made: {error}") from error
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+def _expected(session: Session, path: str, item: OrderedItem) -> Seen:
+    """What is there, if it is what was listed."""
+    seen = session.look(path)
+    if not seen.is_file:
+        raise Unfit("it is no regular file any more")
+    places.check_version(seen.version, item)
+    return seen
+
+
+def _is_there(session: Session, path: str) -> bool:
+    try:
+        session.look(path)
+    except Gone:
+        return False
+    return True
