@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from inboxd.fetch import places
@@ -37,8 +38,13 @@ class SftpSource:
         while waiting:
             below = waiting.popleft()
             folder = places.join(self._path, below) if below else self._path
-            with self._connection.within(self._total) as session:
-                for seen in self._entries(session, folder, is_root=not below):
+            with (
+                self._connection.within(self._total) as session,
+                contextlib.closing(self._entries(session, folder, is_root=not below)) as entries,
+            ):
+                for seen in entries:
+                    if not places.is_plain(seen.name):
+                        continue
                     item = f"{below}/{seen.name}" if below else seen.name
                     if seen.is_file:
                         yield Listed(item, seen.name, size=seen.size, version=seen.version)
@@ -49,11 +55,11 @@ class SftpSource:
         within = item.count("/") < places.DEEPEST
         return bool(self._place["recursive"]) and within and places.join(self._path, item) != self._move
 
-    def _entries(self, session: Session, folder: str, is_root: bool) -> Iterator[Seen]:
+    def _entries(self, session: Session, folder: str, is_root: bool) -> Generator[Seen, None, None]:
         advice = f"check `path`, and the rights of user {self._place['user']} there"
         with places.of_the_listing(f"{folder} on {self._connection.where}", advice):
             try:
-                yield from (seen for seen in session.entries(folder) if places.is_plain(seen.name))
+                yield from session.entries(folder)
             except Gone:
                 if is_root:
                     raise  # a folder below it may go at any time
@@ -64,8 +70,10 @@ class SftpSource:
         try:
             with self._connection.within(part.deadline - time.monotonic()) as session:
                 size = _expected(session, path, item).size
-                for block in session.blocks(path, places.start(part, item.version, size), size):
-                    part.write(block)
+                begin = places.start(part, item.version, size)
+                with contextlib.closing(session.blocks(path, begin, size)) as blocks:
+                    for block in blocks:
+                        part.write(block)
                 _expected(session, path, item)
         except (Gone, Unfit) as error:
             raise places.named(error, item.item) from error

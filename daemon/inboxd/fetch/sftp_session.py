@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import paramiko
@@ -115,7 +115,7 @@ class Session(paramiko.SFTPClient):
         with self._asking():
             super().mkdir(_bytes(path))
 
-    def entries(self, path: str) -> Iterator[Seen]:
+    def entries(self, path: str) -> Generator[Seen, None, None]:
         """All names in a folder but . and .., as the server gives them."""
         handle = self._handle(CMD_OPENDIR, path)
         try:
@@ -142,7 +142,7 @@ class Session(paramiko.SFTPClient):
             return super().lstat(_bytes(f"{path}/{name}"))
         return seen
 
-    def blocks(self, path: str, begin: int, end: int) -> Iterator[bytes]:
+    def blocks(self, path: str, begin: int, end: int) -> Generator[bytes, None, None]:
         """The bytes from `begin` to `end`, in order, or to where the file ends before."""
         with self._asking():
             file = super().open(_bytes(path), "r")

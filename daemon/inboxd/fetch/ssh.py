@@ -6,14 +6,14 @@ import contextlib
 import io
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import paramiko
 from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
-from inboxd.fetch.errors import Away, Refused, Unfit
+from inboxd.fetch.deadline import cut_after
+from inboxd.fetch.errors import Away, Refused
 from inboxd.fetch.sftp_session import Session
 from inboxd.wire import SourceSpec
 
@@ -42,7 +42,7 @@ class Connection:
         session = self._session if self._session and self._session.is_at_rest() else self._open()
         session.begin(min(self._spec.idle, max(seconds, 0.001)))
         try:
-            with self._cut_after(seconds, f"{self.where} took longer than {seconds:g} s (timeout.total)"):
+            with cut_after(seconds, self._hang_up, f"{self.where} took longer than {seconds:.0f} s (timeout.total)"):
                 yield session
         except BaseException:
             if not session.is_at_rest():
@@ -51,33 +51,13 @@ class Connection:
 
     def close(self) -> None:
         """Hang up. Never raises."""
-        transport, self._transport, self._session = self._transport, None, None
-        if transport is not None:
-            with contextlib.suppress(Exception):  # whatever state it is in
-                transport.close()
+        with contextlib.suppress(Exception):  # whatever state it is in
+            self._hang_up()
+        self._transport = self._session = None
 
-    @contextlib.contextmanager
-    def _cut_after(self, seconds: float, words: str) -> Iterator[None]:
-        """A peer that sends a byte now and then runs into no time-out of a socket: hang up when the time is over."""
-        transport = self._transport
-        assert transport is not None
-        over = threading.Event()
-
-        def cut() -> None:
-            over.set()
-            transport.close()
-
-        timer = threading.Timer(max(seconds, 0.0), cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except (Away, Refused, Unfit, paramiko.SSHException, EOFError, OSError) as error:
-            if over.is_set():
-                raise Away(words) from error
-            raise
-        finally:
-            timer.cancel()
+    def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
     def _open(self) -> Session:
         self.close()
@@ -86,7 +66,7 @@ class Connection:
         try:
             with self._reaching():
                 self._transport = self._handshake(known)
-                with self._cut_after(self._spec.connect, self._slow()):
+                with cut_after(self._spec.connect, self._hang_up, self._slow()):
                     self._session = self._enter(self._transport, known, key)
         except BaseException:
             self.close()

@@ -1,0 +1,300 @@
+"""FTP against a real server, with TLS and without, through a tunnel that can stall and break."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inboxd.fetch.errors import Away, Gone, Refused, TooLarge, Unfit
+from inboxd.fetch.ftp import FtpSource
+from inboxd.fetch.part import Bounds, Part
+from inboxd.wire import OrderedItem, SourceSpec
+from support.ftpd import Authority, Ftpd
+from support.tunnel import Tunnel
+
+CANARY = "canary-9d2e"
+OLD = ("MLSD", "MLST", "FEAT")  # what servers of the last century have not
+
+
+class Rig:
+    """A server of one folder, and sources of it."""
+
+    def __init__(self, tmp_path: Path, stack: ExitStack) -> None:
+        self.tmp_path, self._stack = tmp_path, stack
+        self.out = tmp_path / "home" / "out"
+        self.out.mkdir(parents=True)
+        self.authority = Authority(tmp_path)
+        self.port = 0
+
+    def serve(self, tls: bool = False, certified: str = "127.0.0.1", without: tuple[str, ...] = ()) -> Ftpd:
+        certificate = self.authority.issue(certified) if tls else None
+        made = self._stack.enter_context(closing(Ftpd(self.out.parent, CANARY, certificate, without)))
+        self.port = made.port
+        return made
+
+    def tunnel(self) -> Tunnel:
+        made = self._stack.enter_context(closing(Tunnel(self.port)))
+        self.port = made.port
+        return made
+
+    def source(self, **changes: Any) -> FtpSource:
+        spans = {name: changes.pop(name) for name in ("connect", "idle", "total") if name in changes}
+        place = {
+            "host": "127.0.0.1", "port": self.port, "user": Ftpd.user, "password": CANARY, "tls": "none",
+            "authority": str(self.authority.file), "cleartext": False, "path": "/out", "after": "leave", "when": "held",
+        }  # fmt: skip
+        spec = SourceSpec("ftp", {**place, **changes}, **{"connect": 10.0, "idle": 20.0, "total": 60.0, **spans})
+        return self._stack.enter_context(closing(FtpSource(spec)))
+
+    def part(self, **bounds: Any) -> Part:
+        made = Part(str(self.tmp_path / "one.part"), Bounds(**{"max_size": 1 << 30, "total": 60.0, **bounds}))
+        return self._stack.enter_context(closing(made))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with ExitStack() as stack:
+        yield Rig(tmp_path, stack)
+
+
+def only(source: FtpSource) -> OrderedItem:
+    (found,) = source.list()
+    return OrderedItem("0" * 24 + "1f0c97b2", item=found.item, size=found.size, version=found.version)
+
+
+def chain(error: BaseException | None) -> str:
+    """All that a traceback of it would say."""
+    said = ""
+    while error is not None:
+        said += f"{error!r} {error}\n"
+        error = error.__cause__ or error.__context__
+    return said
+
+
+KINDS = pytest.mark.parametrize(
+    ("tls", "without"), [(True, ()), (False, ()), (False, OLD), (False, (*OLD, "MDTM"))], ids=["tls", "plain", "old", "older"]
+)  # fmt: skip
+
+
+@KINDS
+def test_files_are_listed_and_come_whole(rig: Rig, tls: bool, without: tuple[str, ...]) -> None:
+    content = os.urandom(3_000_001)
+    (rig.out / "a b.bin").write_bytes(content)
+    (rig.out / "folder").mkdir()
+    rig.serve(tls, without=without)
+    source, part = rig.source(tls="explicit" if tls else "none"), rig.part()
+    item = only(source)
+    assert (item.item, item.size) == ("a b.bin", len(content))
+    source.fetch(item, part)
+    assert part.finish(item.size, "")["sha256"] == hashlib.sha256(content).hexdigest()
+    assert only(source) == item
+
+
+@KINDS
+def test_leave_delete_and_move(rig: Rig, tls: bool, without: tuple[str, ...]) -> None:
+    rig.serve(tls, without=without)
+    mode = "explicit" if tls else "none"
+    (rig.out / "a.csv").write_bytes(b"0")
+    leaver = rig.source(tls=mode)
+    leaver.ack(only(leaver))
+    assert (rig.out / "a.csv").exists()
+    remover = rig.source(tls=mode, after="delete")
+    item = only(remover)
+    remover.ack(item)
+    assert list(rig.out.iterdir()) == []
+    with pytest.raises(Gone, match=r"a\.csv"):
+        remover.ack(item)
+    mover = rig.source(tls=mode, after={"move": "done/of us"})
+    for content in (b"1", b"22", b"333"):
+        (rig.out / "a.csv").write_bytes(content)
+        mover.ack(only(mover))
+    assert {path.name: path.read_bytes() for path in (rig.out / "done" / "of us").iterdir()} == {
+        "a.csv": b"1", "a.1.csv": b"22", "a.2.csv": b"333",
+    }  # fmt: skip
+    with pytest.raises(Gone):
+        mover.ack(item)
+
+
+@KINDS
+def test_an_item_that_changed_is_not_taken(rig: Rig, tls: bool, without: tuple[str, ...]) -> None:
+    rig.serve(tls, without=without)
+    (rig.out / "a.csv").write_bytes(b"first")
+    source = rig.source(tls="explicit" if tls else "none", after="delete")
+    item = only(source)
+    (rig.out / "a.csv").write_bytes(b"second, and longer")
+    for attempt in (lambda: source.fetch(item, rig.part()), lambda: source.ack(item)):
+        with pytest.raises(Unfit, match=r"a\.csv: it has changed"):
+            attempt()
+    assert (rig.out / "a.csv").exists()
+
+
+@pytest.mark.parametrize("without", [(), OLD], ids=["facts", "old"])
+def test_an_empty_folder_is_no_failure_and_a_missing_one_is_refused(rig: Rig, without: tuple[str, ...]) -> None:
+    rig.serve(without=without)
+    assert list(rig.source().list()) == []
+    with pytest.raises(Refused, match="check `path`"):
+        list(rig.source(path="/missing").list())
+
+
+def test_a_name_that_is_not_utf8(rig: Rig) -> None:
+    rig.serve().handler.encoding = "latin-1"
+    (rig.out / "é.csv").write_bytes(b"four")
+    source, part = rig.source(after="delete"), rig.part()
+    item = only(source)
+    source.fetch(item, part)
+    source.ack(item)
+    assert (part.size, list(rig.out.iterdir())) == (4, [])
+
+
+@pytest.mark.parametrize("item", ["../secret", "/etc/passwd", "", "a\r\nDELE b", "a\nb"])
+def test_no_item_leads_out_of_the_folder_or_to_another_command(rig: Rig, item: str) -> None:
+    rig.serve()
+    source = rig.source(after="delete")
+    hostile = OrderedItem("id", item=item, version="1-1")
+    for attempt in (lambda: source.fetch(hostile, rig.part()), lambda: source.ack(hostile)):
+        with pytest.raises(Unfit):
+            attempt()
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_cut_transfer_is_away_and_the_next_try_goes_on(rig: Rig, tls: bool) -> None:
+    content = os.urandom(3_000_000)
+    (rig.out / "a.bin").write_bytes(content)
+    rig.serve(tls)
+    source = rig.source(tls="explicit" if tls else "none")
+    item = only(source)
+
+    class Breaking(Part):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            if self.size > 1_000_000:
+                raise Away("the connection broke")
+
+    part = Breaking(str(rig.tmp_path / "one.part"), Bounds(max_size=1 << 30, total=60.0))
+    with closing(part), pytest.raises(Away):
+        source.fetch(item, part)
+    again = rig.part()
+    source.fetch(item, again)
+    result = again.finish(item.size, "")
+    assert result["sha256"] == hashlib.sha256(content).hexdigest()
+    assert result["resumed"] > 1_000_000
+
+
+def test_a_server_without_rest_begins_again(rig: Rig) -> None:
+    (rig.out / "a.bin").write_bytes(b"0123456789")
+    rig.serve(without=("REST",))
+    source, part = rig.source(), rig.part()
+    item = only(source)
+    part.restart(item.version)
+    part.write(b"01234")
+    source.fetch(item, part)
+    assert part.finish(10, "")["sha256"] == hashlib.sha256(b"0123456789").hexdigest()
+
+
+def test_an_item_that_is_too_large_is_not_taken_and_the_source_goes_on(rig: Rig) -> None:
+    (rig.out / "a.bin").write_bytes(os.urandom(2_000_000))
+    rig.serve()
+    source = rig.source()
+    item = only(source)
+    with pytest.raises(TooLarge):
+        source.fetch(item, rig.part(max_size=1_000_000))
+    part = rig.part()
+    source.fetch(item, part)
+    assert part.size == 2_000_000
+
+
+def test_a_silent_server_is_away(rig: Rig) -> None:
+    rig.serve()
+    tunnel = rig.tunnel()
+    tunnel.stall_after = 0
+    began = time.monotonic()
+    with pytest.raises(Away, match=r"timeout\.connect"):
+        list(rig.source(connect=0.5).list())
+    tunnel.stall_after = None
+    source = rig.source(idle=0.5)
+    assert list(source.list()) == []
+    tunnel.stall_after = tunnel.passed + 10  # in the answer to the next command but one
+    with pytest.raises(Away, match=r"timeout\.idle"):
+        list(source.list())
+    assert time.monotonic() - began < 10
+
+
+def test_a_connection_that_was_closed_meanwhile_is_made_anew(rig: Rig) -> None:
+    rig.serve()
+    tunnel = rig.tunnel()
+    source = rig.source()
+    assert list(source.list()) == []
+    tunnel.cut()
+    assert list(source.list()) == []
+    tunnel.close()
+    with pytest.raises(Away, match="broke off"):
+        list(source.list())
+
+
+@pytest.mark.parametrize(("certified", "words"), [("other.example", "IP address mismatch"), ("127.0.0.1", "issuer")])
+def test_a_certificate_that_is_not_theirs_is_refused(rig: Rig, certified: str, words: str, tmp_path: Path) -> None:
+    rig.serve(tls=True, certified=certified)
+    stranger = Authority(tmp_path, "Stranger")
+    authority = rig.authority if certified == "other.example" else stranger
+    with pytest.raises(Refused, match=f"not to be trusted.*{words}") as caught:
+        list(rig.source(tls="explicit", authority=str(authority.file)).list())
+    assert CANARY not in chain(caught.value)
+
+
+def test_the_systems_authorities_are_asked_when_none_is_given(rig: Rig) -> None:
+    rig.serve(tls=True)
+    with pytest.raises(Refused, match="not to be trusted"):
+        list(rig.source(tls="explicit", authority=None).list())
+
+
+def test_a_server_without_tls_is_refused_before_the_password(rig: Rig) -> None:
+    server = rig.serve()
+    heard: list[str] = []
+    server.handler.pre_process_command = lambda self, line, cmd, arg: (  # type: ignore[method-assign]
+        heard.append(cmd),
+        super(server.handler, self).pre_process_command(line, cmd, arg),
+    )
+    with pytest.raises(Refused, match="offers no TLS"):
+        list(rig.source(tls="explicit").list())
+    assert heard == ["AUTH"]
+
+
+def test_clear_text_leaves_this_machine_only_when_allowed(rig: Rig) -> None:
+    for host in ("ftp.invalid", "192.0.2.1", "localhost.example"):
+        with pytest.raises(Refused, match="clear text"):
+            list(rig.source(host=host).list())
+    with pytest.raises(Away):
+        list(rig.source(host="ftp.invalid", cleartext=True).list())
+
+
+def test_a_wrong_password_is_refused_without_a_secret_in_the_words(rig: Rig) -> None:
+    rig.serve(tls=True)
+    for password in (f"{CANARY}-wrong", None, f"{CANARY}\r\nQUIT"):
+        with pytest.raises(Refused, match="user") as caught:
+            list(rig.source(tls="explicit", password=password).list())
+        assert CANARY not in chain(caught.value)
+
+
+def test_an_authority_that_can_t_be_read_is_refused(rig: Rig, tmp_path: Path) -> None:
+    rig.serve(tls=True)
+    (tmp_path / "junk.pem").write_text("junk")
+    for path in (tmp_path / "missing.pem", tmp_path / "junk.pem"):
+        with pytest.raises(Refused, match=f"authority {path}"):
+            list(rig.source(tls="explicit", authority=str(path)).list())
+
+
+def test_many_names(rig: Rig) -> None:
+    for number in range(2000):
+        (rig.out / f"{number:0100d}.csv").touch()
+    rig.serve()
+    source: Callable[[], Iterator[Any]] = rig.source().list
+    assert len({listed.item for listed in source()}) == 2000
+    next(source())
+    assert len(list(source())) == 2000
