@@ -17,12 +17,12 @@ def jmespath(text: str) -> str:
     return text
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> Any:
     from jmespath import compile as compile_path
     from jmespath.exceptions import JMESPathError
 
     try:
-        tree: dict[str, Any] = compile_path(text[:_LONGEST]).parsed
+        tree: Any = compile_path(text[:_LONGEST]).parsed
     except (JMESPathError, RecursionError) as error:
         place = f" at character {error.lex_position + 1}" if hasattr(error, "lex_position") else ""
         raise ValueError(f"this is no JMESPath expression{place}; see https://jmespath.org") from None
