@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -37,8 +38,8 @@ class Listing:
         """The URL of the first page."""
         return self._next.first(self._list)
 
-    def read(self, body: bytes, page: str) -> tuple[list[Listed], str | None]:
-        """The items of the page at the URL `page`, and the URL of the next one. Raises Refused."""
+    def read(self, body: bytes, page: str) -> tuple[Iterator[Listed], str | None]:
+        """The items of the page at the URL `page`, lazily, and the URL of the next one. Both raise Refused."""
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
@@ -49,8 +50,8 @@ class Listing:
                 f"`items` finds {_kind(found)} in the listing, and no list; check the expression, or whether the "
                 "listing is an error page"
             )
-        items = [self._item(number, one, page) for number, one in enumerate(found, 1)]
-        return items, self._next.after(document, page, body if items else b"")
+        items = (self._item(number, one, page) for number, one in enumerate(found, 1))
+        return items, self._next.after(document, page, body if found else b"")
 
     def _item(self, number: int, found: Any, page: str) -> Listed:
         if not isinstance(found, dict):

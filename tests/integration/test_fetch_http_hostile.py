@@ -1,0 +1,482 @@
+"""A partner that does not behave: slow, endless, lying, leading astray. Nothing of it costs more than was allowed."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inboxd.fetch.errors import Away, Refused, RemoteError, TooLarge, Unfit
+from inboxd.wire import Listed
+from support.http_rig import HttpRig, failure, ordered
+from support.partner import (
+    PASSWORD,
+    Handler,
+    Partner,
+    answer,
+    broken_off,
+    drip,
+    endless,
+    raw,
+    serve_file,
+    silent_port,
+)
+
+_HASTY = {"idle": 0.4, "total": 1.0}
+_MIB = 1 << 20
+
+
+@pytest.fixture
+def partner() -> Iterator[Partner]:
+    with Partner() as one:
+        yield one
+
+
+@pytest.fixture
+def stranger() -> Iterator[Partner]:
+    """Another origin, that takes note of what it gets."""
+    with Partner() as one:
+        one.guarded = False
+        one.add("a.csv", b"x")
+        yield one
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[HttpRig]:
+    one = HttpRig(tmp_path)
+    yield one
+    one.close()
+
+
+def _fetching(partner: Partner, rig: HttpRig, kind: type[RemoteError], words: str = ".", **bounds: Any) -> RemoteError:
+    """How the one item of `partner` fails, soon."""
+    source = rig.partner(partner.url, _HASTY)
+    (item,) = source.list()
+    began = time.monotonic()
+    error = failure(kind, lambda: rig.take(source, item, **{"total": 1.0, **bounds}), words)
+    assert time.monotonic() - began < 8
+    return error
+
+
+# Slow
+
+
+def _headers(*lines: str) -> bytes:
+    return "\r\n".join(("HTTP/1.1 200 OK", *lines, "", "")).encode()
+
+
+def _bytewise(data: bytes) -> Iterator[bytes]:
+    return (bytes([byte]) for byte in data)
+
+
+_SLOW = {
+    "status": lambda _: _bytewise(b"HTTP/1.1 200 " + b"O" * 1000),
+    "headers": lambda _: _bytewise(_headers("X: " + "x" * 1000)),
+    "continue": lambda _: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": lambda _: itertools.chain([_headers("Content-Length: 1000")], _bytewise(b"x" * 1000)),
+    "body without length": lambda _: itertools.chain([_headers()], _bytewise(b"x" * 1000)),
+    "chunks": lambda _: itertools.chain([_headers("Transfer-Encoding: chunked")], itertools.repeat(b"1\r\nx\r\n")),
+    "length of a chunk": lambda _: itertools.chain([_headers("Transfer-Encoding: chunked")], itertools.repeat(b"0")),
+    "trailers": lambda _: itertools.chain([_headers("Transfer-Encoding: chunked"), b"0\r\n"], itertools.repeat(b"a: b\r\n")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", _SLOW)
+def test_a_byte_now_and_then_is_not_enough(partner: Partner, rig: HttpRig, where: str) -> None:
+    partner.add("a.csv", b"x" * 1000, serve=raw(_SLOW[where], every=0.02))
+    began = time.monotonic()
+    _fetching(partner, rig, Away)
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("where", ["headers", "body", "length of a chunk"])
+def test_a_listing_has_a_deadline_too(partner: Partner, rig: HttpRig, where: str) -> None:
+    partner.listing = raw(_SLOW[where], every=0.02)
+    began = time.monotonic()
+    failure(Away, lambda: list(rig.partner(partner.url, _HASTY).list()))
+    assert time.monotonic() - began < 3
+
+
+def test_an_ack_has_a_deadline_too(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x")
+    source = rig.partner(partner.url, _HASTY)
+    (item,) = source.list()
+    partner.acking = raw(_SLOW["headers"], every=0.02)
+    began = time.monotonic()
+    failure(Away, lambda: source.ack(ordered(item)))
+    assert time.monotonic() - began < 3
+
+
+def test_a_slow_body_after_an_ack_changes_nothing(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x")
+    source = rig.partner(partner.url, _HASTY)
+    (item,) = source.list()
+    partner.acking = raw(_SLOW["body"], every=0.02)
+    source.ack(ordered(item))
+
+
+def test_a_drip_is_stopped_and_its_bytes_are_kept(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x" * 1000, serve=drip(0.02))
+    _fetching(partner, rig, Away)
+    assert 0 < rig.part().size < 1000
+
+
+def test_silence_is_not_waited_out(partner: Partner, rig: HttpRig) -> None:
+    def serve(handler: Handler, offer: Any) -> None:
+        handler.begin(200, {"Content-Length": "1000", "ETag": offer.etag})
+        handler.wfile.write(b"x" * 500)
+        handler.partner.ending.wait(30)
+
+    partner.add("a.csv", b"x" * 1000, serve=serve)
+    _fetching(partner, rig, Away, "stopped sending", total=20.0)
+    assert rig.part().size == 500
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_says_nothing_is_away(rig: HttpRig, scheme: str) -> None:
+    with silent_port() as port:
+        source = rig.source(f"{scheme}://127.0.0.1:{port}/", {"connect": 0.4, "idle": 0.4})
+        began = time.monotonic()
+        failure(Away, lambda: list(source.list()), "timeout")
+        assert time.monotonic() - began < 3
+
+
+def test_nobody_there_is_away(rig: HttpRig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    failure(Away, lambda: list(rig.source(f"http://127.0.0.1:{port}/").list()), "connection refused")
+    failure(Away, lambda: list(rig.source("http://nowhere.invalid/").list()), "can't be resolved")
+
+
+def test_a_dropped_connection_is_made_again_at_once(partner: Partner, rig: HttpRig) -> None:
+    tries = []
+
+    def serve(handler: Handler, offer: Any) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            handler.hang_up()
+        else:
+            serve_file(handler, offer)
+
+    partner.add("a.csv", b"x", serve=serve)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == b"x"
+    tries.clear()
+    partner.offers["a.csv"].serve = lambda handler, _: (tries.append(1), handler.hang_up())  # type: ignore[assignment, return-value]
+    failure(Away, lambda: rig.take(source, item))
+    assert len(tries) == 3, "few tries, then it is somebody else's turn"
+
+
+def test_an_ack_is_not_said_twice_by_the_connection(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x")
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    partner.acking = lambda handler, _: handler.hang_up()
+    failure(Away, lambda: source.ack(ordered(item)))
+    assert partner.acked() == ["a.csv"]
+
+
+# Endless
+
+
+def test_an_endless_body_ends_at_max_size(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x", serve=endless)
+    _fetching(partner, rig, TooLarge, total=20.0, max_size=5 * _MIB)
+    assert Path(rig.path()).stat().st_size <= 5 * _MIB
+
+
+def test_an_endless_listing_ends(partner: Partner, rig: HttpRig) -> None:
+    partner.listing = lambda handler: endless(handler, None)  # type: ignore[arg-type]
+    failure(Refused, lambda: list(rig.partner(partner.url).list()), "more than 67108864 bytes")
+
+
+def test_an_endless_redirect_is_not_read(partner: Partner, rig: HttpRig) -> None:
+    def serve(handler: Handler, *_: Any) -> None:
+        handler.begin(302, {"Location": "/files/b.csv", "Connection": "close"})
+        handler.close_connection = True
+        while not handler.partner.ending.is_set():
+            handler.wfile.write(b"x" * 65536)
+
+    partner.add("a.csv", b"x", serve=serve)
+    partner.add("b.csv", b"x")
+    for redirects, fits in (("none", False), ("same-origin", True)):
+        source = rig.partner(partner.url, _HASTY, redirects=redirects)
+        item = next(iter(source.list()))
+        if fits:
+            assert rig.take(source, item) == b"x"
+        else:
+            failure(Unfit, lambda source=source, item=item: rig.take(source, item), "302")
+
+
+def test_a_listing_of_a_million_items(partner: Partner, rig: HttpRig) -> None:
+    def serve(handler: Handler) -> None:
+        handler.begin(200, {"Connection": "close", "Content-Type": "application/json"})
+        handler.close_connection = True
+        handler.wfile.write(b'[{"id": 0}')
+        for first in range(1, 1_000_000, 10_000):
+            handler.wfile.write("".join(f',{{"id":{number}}}' for number in range(first, first + 10_000)).encode())
+        handler.wfile.write(b"]")
+
+    partner.listing = serve
+    source = rig.partner(partner.url, {"max_items": 1000}, items="@", url=f"{partner.url}/files/{{id}}", next=None)
+    items = list(source.list())
+    assert (len(items), items[-1].url) == (1001, f"{partner.url}/files/1000")
+
+
+def test_an_endless_index_is_left_early(partner: Partner, rig: HttpRig) -> None:
+    def serve(handler: Handler) -> None:
+        handler.begin(200, {"Connection": "close", "Content-Type": "text/html"})
+        handler.close_connection = True
+        for number in itertools.count():
+            if handler.partner.ending.is_set():
+                return
+            handler.wfile.write("".join(f'<a href="{number}-{one}">x</a>\n' for one in range(1000)).encode())
+
+    partner.listing = serve
+    source = rig.partner(partner.url, {"max_items": 5000}, items=None)
+    assert len(list(source.list())) == 5001
+
+
+# Lying
+
+
+def test_a_body_shorter_than_it_said_is_not_the_end(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x" * 100, headers={"Content-Length": "1000"}, serve=broken_off(1.0, reset=False),
+                listed={"size": None, "sha256": None})  # fmt: skip
+    _fetching(partner, rig, Away, "broke off after 100 of 1000")
+    assert rig.part().size == 100
+
+
+def test_a_broken_chunk_is_not_the_end(partner: Partner, rig: HttpRig) -> None:
+    pieces = [_headers("Transfer-Encoding: chunked"), b"5\r\nhello\r\n", b"5\r\nwo"]
+    partner.add("a.csv", b"hello", serve=raw(lambda _: iter(pieces)), listed={"size": None, "sha256": None})
+    _fetching(partner, rig, Away, "broke off after")
+
+
+def test_a_body_longer_than_it_said_is_cut_and_found_out(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x" * 1000, serve=raw(lambda _: iter([_headers("Content-Length: 10"), b"x" * 1000])))
+    _fetching(partner, rig, Unfit, "10 bytes came, 1000 were announced")
+
+
+def test_other_bytes_of_the_same_length_are_found_out(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"right", serve=answer(200, b"wrong"))
+    _fetching(partner, rig, Unfit, "sha256")
+    assert rig.part().size == 0
+
+
+def test_an_error_page_with_200_is_no_file(partner: Partner, rig: HttpRig) -> None:
+    page = answer(200, b"<h1>Sorry</h1>", Content_Type="text/html; charset=utf-8")
+    silent = {"size": None, "sha256": None}
+    partner.add("a.csv", b"x", serve=page, listed=silent)
+    partner.add("b.html", b"x", serve=page, listed=silent)
+    partner.add("c.csv", b"x", serve=page)
+    source = rig.partner(partner.url)
+    bare, right, announced = source.list()
+    failure(Unfit, lambda: rig.take(source, bare), "HTML page")
+    assert rig.take(source, right, "2") == b"<h1>Sorry</h1>"
+    failure(Unfit, lambda: rig.take(source, announced, "3"), "14 bytes came, 1 were announced")
+
+
+def test_an_item_that_changed_since_it_was_listed(partner: Partner, rig: HttpRig) -> None:
+    offer = partner.add("a.csv", b"old", listed={"size": None, "sha256": None})
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    offer.data = b"new"
+    failure(Unfit, lambda: rig.take(source, item), "changed")
+    offer.headers["ETag"] = f"W/{item.version}"
+    assert rig.take(source, item) == b"new", "compared weakly: the tag is the same"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"hello\r\n\r\n", b"HTTP/1.1 2000 OK\r\n\r\n", b"HTTP/1.1 200 " + b"x" * 70_000, b"", _headers(*["a: b"] * 200),
+     _headers("Content-Length: 1", "Content-Length: 2") + b"x", _headers("Transfer-Encoding: chunked") + b"no\r\n"],
+)  # fmt: skip
+def test_what_is_no_http_is_away(partner: Partner, rig: HttpRig, sent: bytes) -> None:
+    partner.add("a.csv", b"x", serve=raw(lambda _: iter([sent])))
+    _fetching(partner, rig, Away)
+
+
+# Encoded
+
+
+def _packed(size: int) -> bytes:
+    return gzip.compress(bytes(size), 9)
+
+
+def test_a_bomb_goes_off_within_max_size(partner: Partner, rig: HttpRig) -> None:
+    bomb = _packed(300 * _MIB)
+    partner.add("a.csv", b"", serve=answer(200, bomb, Content_Encoding="gzip"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _fetching(partner, rig, TooLarge, total=20.0, max_size=10 * _MIB)
+    assert Path(rig.path()).stat().st_size <= 10 * _MIB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+
+
+def test_a_bomb_for_a_listing(partner: Partner, rig: HttpRig) -> None:
+    partner.listing = answer(200, _packed(300 * _MIB), Content_Encoding="gzip")
+    failure(Refused, lambda: list(rig.partner(partner.url).list()), "67108864")
+
+
+def test_a_server_that_encodes_all_the_same(partner: Partner, rig: HttpRig) -> None:
+    data = b"hello world " * 1000
+    listed = {"size": len(data), "sha256": None}
+    partner.add(
+        "a.csv", b"", listed=listed, serve=answer(200, gzip.compress(data), Content_Encoding="gzip", ETag='"1"')
+    )
+    partner.offers["a.csv"].listed["etag"] = '"1"'
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == data
+    partner.offers["a.csv"].serve = broken_off(0.5)
+    partner.offers["a.csv"].data = gzip.compress(data)
+    partner.offers["a.csv"].headers = {"Content-Encoding": "gzip", "ETag": '"1"'}
+    failure(Away, lambda: rig.take(source, item, "2"))
+    assert rig.part("2").size == 0, "decoded bytes have no place in a range of encoded ones"
+
+
+def test_a_packed_file_stays_packed(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv.gz", _packed(100), headers={"Content-Encoding": "x-gzip"})
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == _packed(100)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("br", b"x"), ("gzip", b"no gzip"), ("gzip, gzip", b"x"), ("\x01", b"x")]
+)
+def test_other_encodings_are_unfit(partner: Partner, rig: HttpRig, encoding: str, body: bytes) -> None:
+    partner.add("a.csv", b"x", serve=answer(200, body, Content_Encoding=encoding))
+    _fetching(partner, rig, Unfit, "encod")
+
+
+# Leading astray
+
+
+@pytest.mark.parametrize("redirects", ["none", "same-origin"])
+def test_credentials_never_follow_a_redirect(partner: Partner, stranger: Partner, rig: HttpRig, redirects: str) -> None:
+    away = answer(302, Location=f"{stranger.url}/files/a.csv")
+    partner.add("a.csv", b"x", serve=away)
+    source = rig.partner(partner.url, redirects=redirects, headers={"X-Api-Key": PASSWORD}, origins=[stranger.url])
+    (item,) = source.list()
+    failure(Unfit, lambda: rig.take(source, item), "redirect")
+    partner.acking = away
+    failure(Unfit, lambda: source.ack(ordered(item)), "redirect")
+    partner.listing = away
+    failure(Refused, lambda: list(source.list()), "redirect")
+    assert stranger.log() == []
+
+
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[::1", "//127.0.0.1:1/", "http:\\\\x"]
+)
+def test_redirects_to_anything_else(partner: Partner, rig: HttpRig, target: str) -> None:
+    partner.listing = answer(301, Location=target)
+    failure(Refused, lambda: list(rig.partner(partner.url, redirects="same-origin").list()), "redirect|answered")
+
+
+def test_a_redirect_within_the_origin_when_allowed(partner: Partner, rig: HttpRig) -> None:
+    partner.add("b.csv", b"moved", listed={"links": {"self": "/files/old"}})
+    partner.add("old", b"", serve=answer(307, Location="b.csv"), listed={"id": None})
+    partner.listing = answer(200, json.dumps({"files": [{"id": "1", "links": {"self": "/files/old"}}]}).encode())
+    source = rig.partner(partner.url, redirects="same-origin")
+    (item,) = source.list()
+    assert rig.take(source, item) == b"moved"
+
+
+def test_redirects_in_a_circle(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x", serve=answer(302, Location="/files/b.csv"))
+    partner.add("b.csv", b"x", serve=answer(302, Location="/files/a.csv"))
+    source = rig.partner(partner.url, redirects="same-origin")
+    item = next(iter(source.list()))
+    failure(Unfit, lambda: rig.take(source, item), "more than 5 times")
+    assert len(partner.log("/files")) == 6
+
+
+def test_an_item_of_another_origin_is_fetched_as_a_stranger(partner: Partner, stranger: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x", listed={"links": {"self": f"{stranger.url}/files/a.csv"}})
+    headers = {"X-Api-Key": PASSWORD}
+    source = rig.partner(partner.url, headers=headers)
+    (item,) = source.list()
+    failure(Unfit, lambda: rig.take(source, item), "another origin.*origins")
+    assert stranger.log() == []
+    source = rig.partner(partner.url, headers=headers, origins=[stranger.url])
+    assert rig.take(source, item) == b"x"
+    assert PASSWORD not in str(stranger.log()) and "Authorization" not in stranger.log()[0].headers
+    stranger.guarded = True
+    failure(Unfit, lambda: rig.take(source, item, "2"), "401; it gets no credentials")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "http://acme:x@127.0.0.1/", "http://127.0.0.1\\@x/", "//127.0.0.1:1/x", "gopher://x/", "",
+     "http://127.0.0.1:99999/", "http://[::1", "http://127.0.0.1\t:1/", "javascript:1", "http://", "http://\u2100/"],
+)  # fmt: skip
+def test_item_urls_that_lead_elsewhere(rig: HttpRig, url: str) -> None:
+    source = rig.partner("http://127.0.0.1:1")
+    failure(Unfit, lambda: source.fetch(ordered(Listed("1", "a.csv", url)), rig.part()), "its url")
+
+
+def test_pages_that_lead_elsewhere_or_in_a_circle(partner: Partner, stranger: Partner, rig: HttpRig) -> None:
+    def refused(page: dict[str, Any], words: str, **place: Any) -> None:
+        partner.listing = answer(200, json.dumps(page).encode())
+        failure(Refused, lambda: list(rig.partner(partner.url, **place).list()), words)
+
+    item = {"id": "1", "links": {"self": "/files/1"}}
+    refused({"files": [item], "links": {"next": f"{stranger.url}/api/outbox"}}, "leads away")
+    refused({"files": [item], "links": {"next": "file:///etc/passwd"}}, "leads away")
+    refused({"files": [item], "links": {"next": "?page=2"}}, "circle")
+    refused({"files": [], "links": {"next": {"a": 1}}}, "next.link")
+    refused({"files": [item]}, "every page.*the same", next={"page": "page", "first": 0})
+    refused({"files": [item], "c": "x"}, "circle", next={"cursor": "c", "parameter": "after"})
+    assert stranger.log() == []
+
+
+def test_an_ack_stays_at_home(partner: Partner, stranger: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x", id="127.0.0.1:1/x?")
+    ack = {"method": "POST", "body": None, "when": "held", "gone": []}
+    for url in (f"{stranger.url}/api/outbox/{{id}}/ack", "http://{id}/ack", "{id}"):
+        source = rig.partner(partner.url, ack={**ack, "url": url})
+        (item,) = source.list()
+        failure(Refused, lambda source=source, item=item: source.ack(ordered(item)), "leads away")
+    assert stranger.log() == []
+
+
+def test_names_lead_nowhere(partner: Partner, rig: HttpRig, tmp_path: Path) -> None:
+    partner.add("../../../tmp/evil", b"x", headers={"Content-Disposition": 'attachment; filename="../../evil"'})
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == b"x"
+    source.ack(ordered(item))
+    assert [path.name for path in tmp_path.iterdir()] == ["1.part"]
+    assert partner.log()[-1].path == "/api/outbox/..%2F..%2F..%2Ftmp%2Fevil/ack"
+
+
+def test_cookies_are_not_kept(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"x", headers={"Set-Cookie": "session=1; Path=/"})
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    rig.take(source, item)
+    rig.take(source, item, "2")
+    assert "Cookie" not in partner.log()[-1].headers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[" * 100_000, b'{"files": [' + b"9" * 5000 + b"]}", b"\xff\xfe\x00", b'{"files": 1}', b'{"files": ["x"]}',
+     b'{"files": [{"id": {"x": 1}, "links": {"self": "x"}}]}', b'{"files": [{"id": "1", "size": -1, "links": {"self": "x"}}]}',
+     b'{"files": [{"id": "1", "sha256": "abc", "links": {"self": "x"}}]}', b'{"files": [{"id": true, "links": {"self": "x"}}]}',
+     b'{"files": [{"id": "' + b"x" * 2000 + b'", "links": {"self": "x"}}]}'],
+)  # fmt: skip
+def test_listings_that_are_none(partner: Partner, rig: HttpRig, body: bytes) -> None:
+    partner.listing = answer(200, body, Content_Type="application/json")
+    failure(Refused, lambda: list(rig.partner(partner.url).list()), "listing")
