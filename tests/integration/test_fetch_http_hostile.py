@@ -7,6 +7,7 @@ import itertools
 import json
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from inboxd.fetch.errors import Away, Refused, RemoteError, TooLarge, Unfit
 from inboxd.wire import Listed
+from support.certificates import Authority
 from support.http_rig import HttpRig, failure, ordered
 from support.partner import (
     PASSWORD,
@@ -95,6 +97,21 @@ def test_a_byte_now_and_then_is_not_enough(partner: Partner, rig: HttpRig, where
     began = time.monotonic()
     _fetching(partner, rig, Away)
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("where", ["headers", "body", "length of a chunk"])
+def test_a_byte_now_and_then_is_not_enough_with_tls(rig: HttpRig, tmp_path: Path, where: str) -> None:
+    authority = Authority(tmp_path, "ca")
+    authority.certify("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    with Partner(tls=context) as partner:
+        partner.add("a.csv", b"x" * 1000, serve=raw(_SLOW[where], every=0.02))
+        source = rig.partner(partner.url, _HASTY, authority=str(authority.file))
+        (item,) = source.list()
+        began = time.monotonic()
+        failure(Away, lambda: rig.take(source, item, total=1.0))
+        assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize("where", ["headers", "body", "length of a chunk"])

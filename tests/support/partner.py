@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -65,7 +66,7 @@ class Offer:
 class Partner:
     """The server, in a thread. All that it offers may be changed while it runs."""
 
-    def __init__(self, port: int = 0, log: Path | None = None) -> None:
+    def __init__(self, port: int = 0, log: Path | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.offers: dict[str, Offer] = {}
         self.password = PASSWORD
         self.page_size = 0  # items; 0: all in one page, with no next link
@@ -79,6 +80,9 @@ class Partner:
         self.ending = threading.Event()
         self._server = _Server(("127.0.0.1", port), Handler)
         self._server.partner = self
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Partner:
@@ -94,7 +98,7 @@ class Partner:
     @property
     def url(self) -> str:
         """Without a slash at its end."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def add(self, name: str, data: bytes, id: str = "", **values: Any) -> Offer:
         """Offer one more; its id is its name if not said otherwise."""
