@@ -261,7 +261,7 @@ class App:
         while not self._stopping.wait(_PRUNE_EVERY):
             try:
                 operator.prune()
-            except InboxdError as error:
+            except (InboxdError, OSError) as error:  # an inbox's disk may be away
                 emit(events.LIBRARY, logger="retention", message=f"put off: {error}")
 
     def _turn(self) -> float | None:

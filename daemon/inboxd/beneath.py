@@ -6,12 +6,32 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Identity(NamedTuple):
+    """What tells one folder from another that has taken its path."""
+
+    dev: int
+    ino: int
+    mount: int
+
+
+def identity_of(fd: int) -> Identity:
+    """Of an open folder."""
+    found = os.fstat(fd)
+    return Identity(found.st_dev, found.st_ino, mount_id(fd))
+
+
+def mount_id(fd: int) -> int:
+    """The mount that an open folder is on; bind mounts of one file system differ (proc_pid_fdinfo(5), mnt_id)."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("mnt_id"))
 
 
 def look(folder_fd: int, name: str) -> os.stat_result | None:

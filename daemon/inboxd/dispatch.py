@@ -99,6 +99,12 @@ class Dispatcher:
         """Something is out, or has come back and is not judged."""
         return bool(self._running or self.reported)
 
+    def has(self, lane: Lane) -> bool:
+        """Something of this inbox is out, or has come back and is not judged."""
+        return any(lane is running.lane for running in self._running.values()) or any(
+            lane is one for one, _file in self._hashed
+        )
+
     def collect(self) -> None:
         """A turn begins: take in what the pool has to report."""
         self._turn += 1
@@ -180,8 +186,9 @@ class Dispatcher:
     def conclude(self, ledger: Ledger, now: float) -> Conclusions:
         """Judge what has been reported; changes nothing yet. `now`: wall clock, seconds."""
         conclusions = Conclusions(list(self.reported), list(self._hashed), [], [])
-        for batch, report in self.reported:
+        for batch, told in self.reported:
             running = self._running[batch]
+            report = _unblamed(running.lane, told)
             if running.purpose == "run":
                 file = running.files[report.file_id]
                 one = conclude(file, report, running.lane.limits, running.lane.rules.layout, now)
@@ -263,6 +270,13 @@ class Dispatcher:
             lane.pause(f"its handler can't be run: {report.message}")
         elif report.ending is Ending.UNAVAILABLE and lane.may_run(self._clock.monotonic()):
             lane.rest(self._clock.monotonic())
+
+
+def _unblamed(lane: Lane, report: Report) -> Report:
+    """A worker calls an input changed that is not there any more; but it may be the disk that has gone."""
+    if report.ending is not Ending.INPUT_CHANGED or lane.claims.work.is_home():
+        return report
+    return report._replace(ending=Ending.UNAVAILABLE, message="its disk went away while it ran")
 
 
 def _ordered(work: str, file: InboxFile) -> wire.OrderedFile:

@@ -181,7 +181,7 @@ FILE_CLAIMED = Event(
     "file.claimed", "DEBUG", "{inbox}/{file} claimed", "It lies in work/ and has its row: it is ours from here on."
 )
 FILE_ABANDONED = Event(
-    "file.abandoned", "INFO", "{inbox}/{file} went away before it was ours: {reason}",
+    "file.abandoned", "INFO", "{inbox}/{file} was not taken: {reason}",
     "Its uploader took, replaced or changed it first, or it can't be moved. It was never ours.",
     "Nothing, unless the reason says that it can't be moved: then look at the folder's owner and mode.",
 )  # fmt: skip

@@ -65,6 +65,7 @@ class Lane:
         self._due: set[str] = set()  # ids in `held` that the ledger still calls WAITING
         self.next_waiting = math.inf  # wall clock seconds
         self.paused: str | None = None
+        self.away = ""  # why its work/ can't be reached by its path
         self.retiring = False  # takes nothing new: the configuration has changed
         self.must_be_empty = False  # before it ends: its successor has another work/
         self.space = space
@@ -74,6 +75,11 @@ class Lane:
     @property
     def work(self) -> Path:
         return self.rules.folder("work")
+
+    @property
+    def condition(self) -> str:
+        """How inbound/ is looked at; or that the inbox is away, and why."""
+        return f"away: {self.work}: {self.away}" if self.away else self.view.condition
 
     def keeper(self) -> Keeper:
         """What recovery needs of this inbox."""
@@ -91,7 +97,7 @@ class Lane:
 
     def may_run(self, now: float) -> bool:
         """Held files may be dispatched."""
-        return self.paused is None and now >= self._rest_until
+        return self.paused is None and not self.away and now >= self._rest_until
 
     def may_claim(self, now: float) -> bool:
         """New files may be taken."""
@@ -132,8 +138,14 @@ class Lane:
             self._due.difference_update(file.id for file in files)
 
     def note_gone(self, files: list[InboxFile], some_came: bool, now: float) -> None:
-        """Announced files that could not be had. Those that can't be moved wait apart; if none came, all of us do."""
+        """Announced files that could not be had. Those that can't be moved wait apart; if none came, all of us do.
+
+        Unless it is the folders that have gone: then nothing is wrong with the files.
+        """
         stuck = [file for file in files if file.source is None and "can't be" in (file.reason or "")]
+        if stuck and not self.claims.work.is_home():
+            self.away = "its disk has gone"  # for the moment: homes.py has a closer look
+            return
         for file in stuck:
             self.view.set_aside(file)
         if stuck and not some_came:
@@ -178,6 +190,8 @@ class Lane:
 
     def next_wake(self, now: float, wall: float, room: int, *, draining: bool) -> float:
         """Monotonic seconds when there may be something to do here, other than reports."""
+        if self.away:
+            return now  # it has just been noticed
         if draining or self.paused is not None:
             return math.inf
         if now < self._rest_until:

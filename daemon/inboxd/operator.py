@@ -212,8 +212,8 @@ class Operator(Records):
             for which in FOLDERS:
                 if not lane.rules.folder(which).is_dir():
                     problems.append(f"inbox {lane.name}: {lane.rules.folder(which)} ({which}) is missing")
-            if lane.view.condition.startswith("away"):
-                problems.append(f"inbox {lane.name}: {lane.view.condition}")
+            if lane.condition.startswith("away"):
+                problems.append(f"inbox {lane.name}: {lane.condition}")
             if lane.paused:
                 problems.append(f"inbox {lane.name} is paused: {lane.paused}")
             problems += self._ask(partial(_strays, lane, self._pipeline))

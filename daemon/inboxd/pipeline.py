@@ -28,7 +28,9 @@ from inboxd.dispatch import Dispatcher, Outgoing
 from inboxd.errands import Errands, Going, News
 from inboxd.errors import LedgerUnavailable
 from inboxd.events import emit
+from inboxd.homes import Homes
 from inboxd.lane import Lane
+from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Sighting
 from inboxd.outage import Outages
 from inboxd.story import Story
@@ -53,6 +55,7 @@ class Pipeline:
         self.draining = False
         self.turns = 0
         self._clock = clock
+        self._homes = Homes(self.outages, clock)
         self._durable = durable
         self._story = Story(clock)
         self._wake = threading.Event()
@@ -82,6 +85,7 @@ class Pipeline:
         try:
             if self.outages.is_away("ledger"):
                 self.ledger.identity()  # it must answer before we say that it is back
+            self._homes.look(self.lanes.values(), self._holds_nothing)
             self._refill()
             sightings = self._detect()  # detect, settle
             self._intend(sightings)  # decide; announce what will be claimed, sighted or fetched: commit
@@ -129,6 +133,12 @@ class Pipeline:
         return not (
             self.dispatcher.busy() or self.errands.busy() or self._announced or self._taken or self._moved or to_deliver
         )
+
+    def _holds_nothing(self, lane: Lane) -> bool:
+        """No file of this inbox is, or has been, on its way through work/."""
+        here = any(lane is one for one, _ in (*self._announced, *self._taken, *self._moved))
+        rows = self.ledger.counts().get(lane.name, {})
+        return not (here or self.dispatcher.has(lane) or any(rows.get(state) for state in OPEN))
 
     def _answer(self) -> None:
         while not self._asked.empty():

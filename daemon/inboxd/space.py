@@ -22,6 +22,7 @@ class Space:
         self._min_bytes = min_bytes
         self._min_inodes = min_inodes
         self._asked = -math.inf
+        self._told = False
         self.low: str | None = None
 
     def enough(self, now: float) -> bool:
@@ -41,18 +42,23 @@ class Space:
         return -math.inf if self.low is None else self._asked + _EVERY
 
     def _look(self) -> None:
-        before, self.low = self.low, None
+        self.low, room = None, {}
         for folder in self._folders:
-            free, inodes = disk.free_space(folder)
+            try:
+                free, inodes = room[folder] = disk.free_space(folder)
+            except OSError as error:  # its disk is away, which is told by whoever looks after that
+                self.low = f"{folder} can't be looked at: {error.strerror}"
+                return
             if free < self._min_bytes:
-                self._tell(before, folder, show_size(free), show_size(self._min_bytes))
+                self._tell(folder, show_size(free), show_size(self._min_bytes))
             elif inodes < self._min_inodes:
-                self._tell(before, folder, f"{inodes} inodes", f"{self._min_inodes} inodes")
-        if before is not None and self.low is None:
-            free, _ = disk.free_space(self._folders[0])
-            emit(events.SPACE_BACK, inbox=self._inbox, free=show_size(free), folder=str(self._folders[0]))
+                self._tell(folder, f"{inodes} inodes", f"{self._min_inodes} inodes")
+        if self._told and self.low is None:
+            self._told, first = False, self._folders[0]
+            emit(events.SPACE_BACK, inbox=self._inbox, free=show_size(room[first][0]), folder=str(first))
 
-    def _tell(self, before: str | None, folder: Path, free: str, needed: str) -> None:
+    def _tell(self, folder: Path, free: str, needed: str) -> None:
         self.low = f"only {free} free on {folder}, {needed} wanted"
-        if before is None:
+        if not self._told:
+            self._told = True
             emit(events.SPACE_LOW, inbox=self._inbox, free=free, folder=str(folder), needed=needed)

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Protocol
 
 from inboxd import __version__, events
@@ -96,7 +97,7 @@ class Bulletin:
     def _tell_resources(self) -> None:
         sample = self._sampler.sample([worker["pid"] for worker in self._app.pool.snapshot() if worker["pid"]])
         queue = sum(lane.unfinished() for lane in list(self._app.pipeline.lanes.values()))
-        free, _ = disk.free_space(self._app.config.state)
+        free = _free(self._app.config.state) or 0
         sample = {**sample, "queue": queue, "disk_free": free}
         emit(events.RESOURCES, summary=self._sampler.text(sample), **sample)
 
@@ -133,7 +134,7 @@ class Bulletin:
                 for lane in list(app.pipeline.lanes.values())
             ],
             "workers": workers,
-            "resources": {**resources, "disk_free": disk.free_space(app.config.state)[0]},
+            "resources": {**resources, "disk_free": _free(app.config.state)},
         }
 
     def _look(self, now: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -143,6 +144,14 @@ class Bulletin:
             sample = self._onlooker.sample([worker["pid"] for worker in workers if worker["pid"]])
         shares = {used["pid"]: used["cpu"] for used in sample.pop("workers")}
         return [_worker(worker, shares.get(worker["pid"], 0.0), now) for worker in workers], sample
+
+
+def _free(folder: Path) -> int | None:
+    """Free bytes there; None while it can't be looked at, as when its disk is away."""
+    try:
+        return disk.free_space(folder)[0]
+    except OSError:
+        return None
 
 
 def _worker(facts: dict[str, Any], cpu: float, now: float) -> dict[str, Any]:
@@ -168,7 +177,7 @@ def _inbox(lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[Stat
     figures = {outcome: totals.get(outcome, (0, 0)) for outcome in Outcome}
     return {
         "inbox": lane.name,
-        "condition": lane.view.condition,
+        "condition": lane.condition,
         "paused": lane.paused,
         "space": lane.space.low,
         "backlog": lane.view.backlog,
@@ -179,7 +188,7 @@ def _inbox(lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[Stat
         "errors": figures[Outcome.ERROR][0],
         "quarantined": figures[Outcome.QUARANTINE][0],
         "bytes": sum(size for _count, size in figures.values()),
-        "disk_free": disk.free_space(lane.work)[0],
+        "disk_free": _free(lane.work),
         **lane.progress.figures(waiting, now),
         **({"eta": None} if lane.paused else {}),
     }

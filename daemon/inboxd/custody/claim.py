@@ -25,6 +25,7 @@ from inboxd.beneath import look, opened
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
+from inboxd.custody.workfolder import hold
 from inboxd.events import emit
 from inboxd.items import Item
 from inboxd.model import InboxFile, Outcome, Report, Sighting, State, new_id
@@ -52,11 +53,12 @@ class Claims:
         self._inbound = inbound
         self.incoming = incoming
         self._ledger = ledger
-        self.work_fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.work = hold(work)
+        self.work_fd = self.work.fd  # the same for life, wherever work/ has to be opened anew
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self.work_fd)
+        """Give the work folder back."""
+        self.work.release()
 
     def announce(self, sightings: Iterable[Sighting], now: float) -> list[InboxFile]:
         """Write down, in the open transaction, what we are about to take. `now`: wall clock, seconds."""

@@ -94,6 +94,10 @@ class InboxView:
         """Look through everything again, soon."""
         self._again.add("")
 
+    def look_anew(self) -> None:
+        """The folder may be another one than a moment ago, or be looked at through another mount."""
+        self._next_scan = 0.0
+
     def look(self, budget: int) -> None:
         """Take in hints, and go on with a pass over at most `budget` entries."""
         now = self._clock.monotonic()

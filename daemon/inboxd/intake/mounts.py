@@ -6,9 +6,8 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from inboxd.beneath import opened
+from inboxd.beneath import Identity, identity_of, mount_id, opened
 
 #: File systems that tell this machine nothing of what others do to their files.
 _NETWORK = frozenset(
@@ -78,25 +77,10 @@ def mount_of(path: Path) -> Mount | None:
     return next((mount for mount in mounts() if mount.id == number), None)
 
 
-def mount_id(fd: int) -> int:
-    """The mount that an open folder is on; bind mounts of one file system differ (proc_pid_fdinfo(5), mnt_id)."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("mnt_id"))
-
-
-class Identity(NamedTuple):
-    """What tells one folder from another that has taken its path."""
-
-    dev: int
-    ino: int
-    mount: int
-
-
 def identify(root: Path) -> Identity:
     """Raises OSError when there is no folder, or a link to one."""
     with opened(root) as fd:
-        found = os.fstat(fd)
-        return Identity(found.st_dev, found.st_ino, mount_id(fd))
+        return identity_of(fd)
 
 
 def why_away(root: Path, known: Identity | None) -> str:

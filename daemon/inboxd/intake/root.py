@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inboxd import events
+from inboxd.beneath import Identity
 from inboxd.config.models import Inbox, Quiet
 from inboxd.config.units import show_duration
 from inboxd.events import emit
@@ -30,7 +31,7 @@ class Root:
         self._choice = rules.watch
         self._rescan = rescan
         self._anew = anew
-        self._identity: mounts.Identity | None = None
+        self._identity: Identity | None = None
         by_time = isinstance(rules.settle, Quiet)  # then a file is of interest from its creation on
         self._watch = Watch(self.path, rules.recursive, by_time, hints, wake)
 

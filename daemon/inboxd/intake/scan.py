@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-from inboxd.beneath import open_folder
-from inboxd.intake.mounts import mount_id
+from inboxd.beneath import mount_id, open_folder
 
 
 class Scan:
