@@ -5,7 +5,8 @@
         ...                               # a source reads partner.url + "/api/outbox", as `acme` with partner.password
         assert partner.acked() == ["a.csv"]
 
-By itself: `python tests/support/partner.py --port 0 --folder DIR [--log FILE]` serves the files of DIR and prints its URL.
+By itself: `python tests/support/partner.py --port 0 --folder DIR [--log FILE]` serves the files of DIR, those that come later, too, and
+prints its URL.
 Everything it is asked stands in `log()`, with the time, so that tests can prove an order.
 """
 
@@ -342,17 +343,21 @@ def silent_port() -> Iterator[int]:
 
 
 def main() -> None:
-    """Serve a folder until killed."""
+    """Serve what lies in a folder, and what is put there later, until killed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--password", default=PASSWORD)
     chosen = parser.parse_args()
     with Partner(chosen.port, chosen.log) as partner:
-        for path in sorted(chosen.folder.iterdir()):
-            partner.add(path.name, path.read_bytes())
+        partner.password = chosen.password
         print(partner.url, flush=True)
-        threading.Event().wait()
+        while True:
+            for path in sorted(chosen.folder.iterdir()):
+                if path.name not in partner.offers and not path.name.startswith("."):
+                    partner.add(path.name, path.read_bytes())
+            time.sleep(0.5)
 
 
 if __name__ == "__main__":
