@@ -41,6 +41,23 @@ def _lone(site: Site) -> bool:
     return not list(holders(site.state / "generation.lock"))
 
 
+def test_what_never_began_costs_no_attempt(site: Site) -> None:
+    """A worker notices that its daemon is gone, and gives the rest of its batch back: nobody hears of it but its mark."""
+    site.workers(processes=1)
+    site.put((f"sleep-0_2-{number:02d}.dat".encode(), b"%d" % number) for number in range(12))
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: site.witnessed("start"), "a start")
+        daemon.kill()
+        wait_until(lambda: _lone(site), "the end of the orphaned worker")
+    begun = {line["name"] for line in site.witnessed("start")}
+    assert 1 <= len(begun) < 12
+    with run_daemon(site.config):
+        wait_finished(site, 12)
+    last = {line["name"]: line["attempt"] for line in site.witnessed("start")}
+    assert last == {name: 2 if name in begun else 1 for name in last}
+    assert_sound(site, finished=True)
+
+
 def test_workers_are_killed_under_load(site: Site) -> None:
     """Each kill costs at most the file in progress one failure."""
     site.inbox("main", retry={"max_failures": 10, "max_attempts": 50, "first": "1ms", "longest": "10ms"})

@@ -58,27 +58,29 @@ class Worker:
         self._telling.begin(order.batch)
         self._channel.begin()
         if order.hash:
-            self._each(order, lambda file: hash_file(file, order.hash))
+            finished = self._each(order, lambda file: hash_file(file, order.hash))
         elif order.inbox in self._batches:
-            self._together(order)
+            finished = self._together(order)
         else:
-            self._each(order, lambda file: self._handlers.run(order.inbox, file))
-        if order.files:
+            finished = self._each(order, lambda file: self._handlers.run(order.inbox, file))
+        if order.files and finished:  # else the mark stays at the last file that began, as recovery must know
             self._mark(order, len(order.files))
         self._collect_if_grown()
         self._telling.tell(last=True)
 
-    def _each(self, order: Order, run: Callable[[OrderedFile], Report]) -> None:
+    def _each(self, order: Order, run: Callable[[OrderedFile], Report]) -> bool:
+        """False when we had to end before the last one."""
         one_by_one = len(order.files) <= _FEW
         for index, file in enumerate(order.files):
             if self._channel.is_over():
                 self._give_back(order.files[index:])
-                return
+                return False
             self._mark(order, index)
             self._telling.add(run(file))
             self._tidy()
             if index + 1 < len(order.files):
                 self._between(one_by_one)
+        return True
 
     def _between(self, one_by_one: bool) -> None:
         if time.monotonic() - self._looked >= _LOOK_AFTER:
@@ -86,14 +88,15 @@ class Worker:
         if one_by_one:
             self._telling.tell(last=False)
 
-    def _together(self, order: Order) -> None:
-        if self._channel.stopping:
+    def _together(self, order: Order) -> bool:
+        if self._channel.is_over():
             self._give_back(order.files)
-            return
+            return False
         begin = partial(self._mark, order)
         for report in self._handlers.run_batch(order.inbox, order.files, begin):
             self._telling.add(report)
         self._tidy()
+        return True
 
     def _give_back(self, files: Sequence[OrderedFile]) -> None:
         message = "not begun: its worker was asked to end"
