@@ -44,6 +44,7 @@ from inboxd.service import Service
 from inboxd.source import Source
 from inboxd.space import Space
 from inboxd.status import Bulletin
+from inboxd.story import Story
 
 _PROBE_TIMEOUT = 120.0  # seconds to load all handlers
 _PRUNE_EVERY = 3600.0  # seconds between two looks for files that are older than their inbox keeps them
@@ -170,7 +171,7 @@ class App:
         began = time.monotonic()
         marks = read_marks(self.config.state / "marks")
         keepers = {lane.name: lane.keeper() for lane in lanes}
-        recovery = Recovery(self.ledger, keepers, marks, self.clock, self.service.alive)
+        recovery = Recovery(self.ledger, keepers, marks, Story(self.clock), self.clock, self.service.alive)
         recovery.run()
         summary = ", ".join(f"{count} {what}" for what, count in recovery.summary.items() if count) or "nothing to do"
         emit(events.RECOVERED, seconds=time.monotonic() - began, summary=summary)

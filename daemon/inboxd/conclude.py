@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from inboxd.custody.deliver import destination
 from inboxd.lifecycle import Decision, Limits, decide
-from inboxd.model import Ending, Failure, InboxFile, Outcome, Report, State
-
-
-class Concluded(NamedTuple):
-    """A file after its report: the new record, and the verb that writes it."""
-
-    file: InboxFile
-    verb: str  # "decide", "wait" or "release"
-    failure: Failure | None = None
-    delay: float = 0.0  # seconds; for "wait"
+from inboxd.model import Concluded, Ending, Failure, InboxFile, Outcome, Report, State
 
 
 def conclude(file: InboxFile, report: Report, limits: Limits, layout: str, now: float) -> Concluded:

@@ -12,12 +12,12 @@ from typing import Protocol
 
 from inboxd import events, wire
 from inboxd.clock import Clock
-from inboxd.conclude import Concluded, conclude, ended
+from inboxd.conclude import ended
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.events import emit
 from inboxd.lane import Lane
-from inboxd.model import Ending, InboxFile, Outcome, Report, Sighting, State, new_id
+from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, Sighting, State, new_id
 
 
 class PoolFront(Protocol):
@@ -191,7 +191,7 @@ class Dispatcher:
             report = _unblamed(running.lane, told)
             if running.purpose == "run":
                 file = running.files[report.file_id]
-                one = conclude(file, report, running.lane.limits, running.lane.rules.layout, now)
+                one = running.lane.judge(file, report, now)
                 conclusions.concluded.append((running.lane, report, one))
             elif running.purpose == "hash" and report.ending is Ending.FAILED:
                 conclusions.concluded.append((running.lane, report, _unreadable(running, report, now)))

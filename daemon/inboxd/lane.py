@@ -10,6 +10,7 @@ from pathlib import Path
 from inboxd import events
 from inboxd.batching import cut
 from inboxd.clock import Clock
+from inboxd.conclude import conclude
 from inboxd.config.models import Checksum, Inbox
 from inboxd.custody.claim import Claims
 from inboxd.custody.deliver import Deliveries
@@ -18,7 +19,7 @@ from inboxd.custody.recovery import Keeper
 from inboxd.events import emit
 from inboxd.intake.inbox import InboxView
 from inboxd.lifecycle import Limits
-from inboxd.model import Ending, InboxFile, Outcome
+from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report
 from inboxd.progress import Progress
 from inboxd.space import Space
 
@@ -83,7 +84,11 @@ class Lane:
 
     def keeper(self) -> Keeper:
         """What recovery needs of this inbox."""
-        return Keeper(self.name, self.rules.folder("inbound"), self.claims, self.deliveries)
+        return Keeper(self.name, self.rules.folder("inbound"), self.claims, self.deliveries, self.judge)
+
+    def judge(self, file: InboxFile, report: Report, now: float) -> Concluded:
+        """What follows from a report, by the rules of this inbox. `now`: wall clock, seconds."""
+        return conclude(file, report, self.limits, self.rules.layout, now)
 
     def unfinished(self) -> int:
         """Files that are known here and have not come to an end."""

@@ -17,7 +17,7 @@ from inboxd.model import Ending, InboxFile, Outcome, Report, State
 #: CLAIMED    In work/, ours, accepted: from here on the file is never lost. Taken by dispatch, or decided without
 #:            a run.
 #: RUNNING    A worker has it, or a dead worker had it. The attempt is counted already. Taken by its report, which
-#:            decides, or lets it wait, or gives it back; by recovery, which gives it back.
+#:            decides, or lets it wait, or gives it back; by recovery, likewise.
 #: WAITING    In work/, to be run again, not before `not_before`. Taken by dispatch, or decided without a run.
 #: DECIDED    Outcome and destination are recorded, the file may still be in work/. Taken by deliver.
 #: DONE       At its destination. Final.

@@ -187,3 +187,12 @@ class Report(NamedTuple):
     results: bool = False  # something stands in its results folder
     pid: int = 0
     bisect: bool = False  # its whole batch died in one call: run it again in two halves
+
+
+class Concluded(NamedTuple):
+    """A file after its report: the new record, and the verb that writes it."""
+
+    file: InboxFile
+    verb: str  # "decide", "wait" or "release"
+    failure: Failure | None = None
+    delay: float = 0.0  # seconds; for "wait"

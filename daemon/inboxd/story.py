@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from inboxd import events
 from inboxd.clock import Clock
-from inboxd.conclude import Concluded
 from inboxd.custody.claim import Taken
 from inboxd.events import emit
-from inboxd.model import InboxFile, Outcome
+from inboxd.model import Concluded, InboxFile, Outcome
 from inboxd.progress import LineBudget
 
 

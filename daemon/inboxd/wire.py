@@ -330,6 +330,7 @@ _MARKS = 64  # batches kept: far more than a worker can finish before the ledger
 def write_mark(fd: int, mark: Mark, order: int) -> None:
     """Say "I begin file `index`, which is `file_id`", in this worker's `order`th order.
 
+    Where one call takes many files, `file_id` is the last of them: all begin together.
     An index equal to the length of the batch says "I have finished it"; `file_id` is then the last one's. The marks
     of earlier batches stay for a while: their reports may not have reached the ledger yet.
     """

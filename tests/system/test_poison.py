@@ -10,6 +10,7 @@ from support.daemon import inboxd_json, run_daemon
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
+from support.wait import wait_until
 
 
 def _with_companions(site: Site, name: bytes, count: int = 29) -> None:
@@ -153,3 +154,30 @@ def test_a_death_in_a_batch_handler_is_bisected(site: Site) -> None:
         wait_finished(site, 20, timeout=60)
     assert site.listed("errors") == ["kill-me.dat"]
     assert len(site.listed("processed")) == 19
+
+
+@pytest.mark.parametrize("handler", ["handle", "handle_batch"])
+def test_a_file_whose_runs_end_with_the_daemon_comes_to_an_end(site: Site, handler: str) -> None:
+    """Its attempts run out at recovery, as they do at a stop; each cut is told."""
+    site.inbox(
+        "main",
+        handler={"python": f"witness:{handler}", "batch": handler != "handle"},
+        retry={"max_failures": 2, "max_attempts": 2},
+    )
+    site.workers(processes=1)
+    site.put([(b"first.dat", b"1"), (b"hang-on.dat", b"2")])
+    for number in (1, 2):
+        with run_daemon(site.config) as daemon:
+            wait_until(lambda: len(site.witnessed("start", "hang-on.dat")) == number, f"run {number}")  # noqa: B023
+            if number == 2:
+                released = daemon.wait_event("file.released", file="hang-on.dat")
+                assert (released["attempt"], released["inbox"]) == (1, "main")
+                assert "the daemon died" in released["error"]
+            daemon.kill()
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: "hang-on.dat" in site.listed("errors"), "its end")
+        assert daemon.wait_event("file.error", file="hang-on.dat")["reason"] == "too many attempts"
+    assert [line["attempt"] for line in site.witnessed("start", "hang-on.dat")] == [1, 2]
+    story = site.sidecar("hang-on.dat")
+    assert (story["reason"], [one["attempt"] for one in story["attempts"]]) == ("too many attempts", [1, 2])
+    assert_sound(site)

@@ -3,8 +3,9 @@
 Each step may be cut off and done again (docs/recovery.md has the table of crash points). Order:
 
 1. CLAIMING rows: in work/ they are ours now; elsewhere the scan will find them again.
-2. DECIDED rows are delivered.
-3. RUNNING rows: given back. What never began is not counted; nobody is blamed for the death of the daemon.
+2. RUNNING rows: given back, or decided when their attempts are used up, by the policy that judges every report. What
+   never began is not counted; nobody is blamed for the death of the daemon.
+3. DECIDED rows are delivered.
 4. FETCHING items: given back; what has come of them stays, and is gone on from. incoming/ is swept of all else.
 5. work/ against the rows, in both directions: unknown files are adopted, missing ones are LOST.
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from inboxd import events
 from inboxd.beneath import look, opened
@@ -32,7 +34,7 @@ from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.events import emit
 from inboxd.items import ItemState
-from inboxd.model import Ending, Failure, InboxFile, Outcome, State, new_id
+from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, State, new_id
 from inboxd.wire import Mark
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -47,13 +49,24 @@ class Keeper:
     inbound: Path
     claims: Claims
     deliveries: Deliveries
+    judge: Callable[[InboxFile, Report, float], Concluded]  # what follows from a report; wall clock, seconds
+
+
+class Teller(Protocol):
+    """Who tells the journal what became of the files."""
+
+    def concluded(self, concluded: Iterable[Concluded]) -> None:
+        """These were judged."""
+
+    def delivered(self, inbox: str, files: Sequence[InboxFile]) -> None:
+        """These lie at their destinations."""
 
 
 class Recovery:
     """One pass over everything a dead daemon may have left. Needs the whole state to itself."""
 
     def __init__(
-        self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], clock: Clock,
+        self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], story: Teller, clock: Clock,
         alive: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """`alive` is called at every step, so that a long recovery is not taken for a hanging one."""
@@ -61,6 +74,7 @@ class Recovery:
         self._items = Items(ledger)
         self._alive = alive
         self._keepers = keepers
+        self._story = story
         self._begun_up_to: dict[str, str] = {}
         for mark in marks:
             self._begun_up_to[mark.batch] = max(mark.file_id, self._begun_up_to.get(mark.batch, ""))
@@ -72,10 +86,10 @@ class Recovery:
         failpoint("recover.begun")
         self._resolve_claiming()
         failpoint("recover.claiming")
+        self._conclude_running()
+        failpoint("recover.running")
         self._deliver_decided()
         failpoint("recover.decided")
-        self._give_back_running()
-        failpoint("recover.running")
         self._give_back_fetching()
         failpoint("recover.items")
         for keeper in self._keepers.values():
@@ -100,6 +114,7 @@ class Recovery:
                 if moved.outage is not None:
                     raise moved.outage
                 self.summary["delivered"] += len(moved.delivered)
+                self._story.delivered(keeper.inbox, moved.delivered)
 
     def _any_decided(self) -> bool:
         counts = self._ledger.counts()
@@ -157,24 +172,27 @@ class Recovery:
                 found = os.stat(file.work_name, dir_fd=work_fd, follow_symlinks=False)
             keeper.claims.judge(inbound_fd, file._replace(dev=found.st_dev), found, taken)
 
-    def _give_back_running(self) -> None:
-        for _keeper, files in self._pages(State.RUNNING):
+    def _conclude_running(self) -> None:
+        """The report that the dead daemon did not record: cut off, or not begun."""
+        for keeper, files in self._pages(State.RUNNING):
+            now = self._clock.time()
+            concluded = [keeper.judge(file, self._cut_off(keeper, file), now) for file in files]
             with self._ledger.transaction():
-                self._ledger.release([self._given_back(file) for file in files])
-                self._ledger.failed([self._cut_off(file) for file in files if self._begun(file)])
-            self.summary["given back"] += len(files)
+                self._ledger.decide([one.file for one in concluded if one.verb == "decide"])
+                self._ledger.release([one.file for one in concluded if one.verb == "release"])
+                self._ledger.failed([one.failure for one in concluded if one.failure])
+            self.summary["given back"] += sum(one.verb == "release" for one in concluded)
+            self._story.concluded(concluded)
+
+    def _cut_off(self, keeper: Keeper, file: InboxFile) -> Report:
+        message = "cut off: the daemon died while it ran, or before its report was recorded"
+        # What is not in work/ must come to `_reconcile`, which calls it lost.
+        begun = self._begun(file) and look(keeper.claims.work_fd, file.work_name) is not None
+        return Report(file.id, Ending.RELEASED, message=message, begun=begun)
 
     def _begun(self, file: InboxFile) -> bool:
         """A batch is in the order of its ids, so what its mark names and all before it have begun."""
         return file.id <= self._begun_up_to.get(file.batch or "", "")
-
-    def _given_back(self, file: InboxFile) -> InboxFile:
-        return file if self._begun(file) else file._replace(attempts=max(file.attempts - 1, 0))
-
-    def _cut_off(self, file: InboxFile) -> Failure:
-        now = self._clock.time()
-        message = "cut off: the daemon died while it ran, or before its report was recorded"
-        return Failure(file.id, file.attempts, now, 0.0, Ending.RELEASED, message=message, charged=False)
 
     def _reconcile(self, keeper: Keeper) -> None:
         """Entries of work/ and open rows must be the same set."""

@@ -65,9 +65,10 @@ class Channel:
         """What is marked from here on is of another order."""
         self._orders += 1
 
-    def mark(self, order: Order | Errand, index: int) -> Mark:
-        """The mark that says "I begin its file `index`"; it counts once it is written."""
-        return Mark(order.batch, index, time.monotonic(), order.files[min(index, len(order.files) - 1)].id)
+    def mark(self, order: Order | Errand, index: int, through: int | None = None) -> Mark:
+        """The mark that says "I begin its file `index`", and all up to `through` with it; it counts once written."""
+        last = index if through is None else through
+        return Mark(order.batch, index, time.monotonic(), order.files[min(last, len(order.files) - 1)].id)
 
     def write(self, mark: Mark) -> None:
         """Say where we are, in a way that outlives us."""

@@ -92,7 +92,7 @@ class Worker:
         if self._channel.is_over():
             self._give_back(order.files)
             return False
-        begin = partial(self._mark, order)
+        begin = partial(self._mark, order, through=len(order.files) - 1)
         for report in self._handlers.run_batch(order.inbox, order.files, begin):
             self._telling.add(report)
         self._tidy()
@@ -103,8 +103,8 @@ class Worker:
         for file in files:
             self._telling.add(Report(file.id, Ending.RELEASED, message=message, begun=False))
 
-    def _mark(self, order: Order, index: int) -> None:
-        mark = self._channel.mark(order, index)
+    def _mark(self, order: Order, index: int, through: int | None = None) -> None:
+        mark = self._channel.mark(order, index, through)
         self._seams.sew(mark)
         self._channel.write(mark)
 
