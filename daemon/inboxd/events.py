@@ -191,7 +191,7 @@ FILE_PROCESSED = Event(
 )  # fmt: skip
 FILES_PROCESSED = Event(
     "batch.processed", "INFO", "{count} files of {inbox} processed in {seconds:.3f} s",
-    "Many files succeeded together; above 20 a second they share a line. `inboxd files` has each of them.",
+    "Many files succeeded together; above 20 a second they share a line. It has INBOXD_FILE_ID once for each of them.",
 )  # fmt: skip
 FILE_WAITING = Event(
     "file.waiting", "WARNING", "{inbox}/{file} {ending} in attempt {attempt}: {message}; again in {delay:.1f} s",

@@ -191,15 +191,24 @@ def _dropped_fields(count: int) -> list[str]:
 
 
 def fields_of(event: Event, message: str, fields: dict[str, Any]) -> list[str]:
-    """A record for the journal: what every event has, and one INBOXD_ field for each of its own that has a value."""
+    """A record for the journal: what every event has, and one INBOXD_ field for each of its own that has a value.
+
+    A list of texts is one field many times over: journald finds the record by each of them.
+    """
     return [
         f"MESSAGE={message}",
         f"MESSAGE_ID={event.message_id}",
         f"PRIORITY={_PRIORITY[event.level]}",
         "SYSLOG_IDENTIFIER=inboxd",
         f"INBOXD_EVENT={event.name}",
-        *(f"INBOXD_{key.upper()}={_field(value)}" for key, value in fields.items() if value not in (None, "")),
+        *(f"INBOXD_{key.upper()}={_field(one)}" for key, value in fields.items() for one in _values(value)),
     ]
+
+
+def _values(value: Any) -> list[Any]:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return value
+    return [] if value in (None, "") else [value]
 
 
 def _field(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from inboxd import events
 from inboxd.clock import Clock
@@ -11,6 +11,8 @@ from inboxd.custody.claim import Taken
 from inboxd.events import emit
 from inboxd.model import Concluded, InboxFile, Outcome
 from inboxd.progress import LineBudget
+
+_MOST_TOLD = 400  # files in one line; journald drops a record of more than 1024 fields (ENTRY_FIELD_COUNT_MAX)
 
 
 class Story:
@@ -54,16 +56,26 @@ class Story:
                 )  # fmt: skip
             elif file.outcome is Outcome.QUARANTINE:
                 emit(events.FILE_QUARANTINED, **_ended(file), reason=file.reason)
-        if self._lines.take(len(processed), self._clock.monotonic()):
-            for file in processed:
-                emit(events.FILE_PROCESSED, **_ended(file), reason=file.reason, result=file.result)
-        elif processed:
-            seconds = max(map(_seconds, processed))
-            size = sum(file.size for file in processed)
-            emit(
-                events.FILES_PROCESSED, inbox=inbox, count=len(processed), seconds=seconds, bytes=size,
-                outcome=Outcome.PROCESSED, batch=processed[0].batch,
-            )  # fmt: skip
+        together = not self._lines.take(len(processed), self._clock.monotonic())
+        for group in _parts(processed, _MOST_TOLD if together else 1):
+            _tell_processed(inbox, group)
+
+
+def _tell_processed(inbox: str, files: Sequence[InboxFile]) -> None:
+    """One line. For many it has the id of each, so that the journal finds it by any of them."""
+    if len(files) == 1:
+        emit(events.FILE_PROCESSED, **_ended(files[0]), reason=files[0].reason, result=files[0].result)
+        return
+    emit(
+        events.FILES_PROCESSED, inbox=inbox, count=len(files), seconds=max(map(_seconds, files)),
+        bytes=sum(file.size for file in files), outcome=Outcome.PROCESSED,
+        batch=sorted({file.batch for file in files if file.batch}), file_id=[file.id for file in files],
+    )  # fmt: skip
+
+
+def _parts(files: Sequence[InboxFile], most: int) -> Iterator[Sequence[InboxFile]]:
+    """In their order, at most so many at a time."""
+    return (files[start : start + most] for start in range(0, len(files), most))
 
 
 def _fields(file: InboxFile) -> dict[str, object]:
