@@ -262,6 +262,7 @@ class Dispatcher:
             if report.results or report.ending is not Ending.PROCESSED:  # a run that died may have left some
                 lane.with_results.add(one.file.id)
         elif one.verb == "wait":
+            lane.retrying += 1
             lane.next_waiting = min(lane.next_waiting, one.file.not_before)
         elif not report.bisect:
             lane.held.append(one.file)

@@ -19,7 +19,7 @@ from inboxd.custody.recovery import Keeper
 from inboxd.events import emit
 from inboxd.intake.inbox import InboxView
 from inboxd.lifecycle import Limits
-from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report
+from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, State
 from inboxd.progress import Progress
 from inboxd.space import Space
 
@@ -63,6 +63,7 @@ class Lane:
         self.twins = Twins()
         self.running = 0  # batches
         self.running_files = 0
+        self.retrying = 0  # files that wait in the ledger for their next attempt
         self._due: set[str] = set()  # ids in `held` that the ledger still calls WAITING
         self.next_waiting = math.inf  # wall clock seconds
         self.paused: str | None = None
@@ -91,8 +92,11 @@ class Lane:
         return conclude(file, report, self.limits, self.rules.layout, now)
 
     def unfinished(self) -> int:
-        """Files that are known here and have not come to an end."""
-        return self.view.backlog + len(self.held) + self.running_files
+        """Files that are known here and have not come to an end. Any thread."""
+        halves = sum(map(len, self.halves))
+        parked = sum(map(len, self.twins.parked.values()))
+        under_way = len(self.held) + halves + parked + self.running_files + len(self.decided)
+        return self.view.backlog + under_way + self.retrying
 
     def drained(self) -> bool:
         """Nothing of this inbox is under way; what is held by a pause waits for its successor in the ledger."""
@@ -121,6 +125,7 @@ class Lane:
     def load(self, ledger: Ledger) -> None:
         """At start: take up what recovery left."""
         self.held.extend(ledger.claimed(self.name, _ALL))
+        self.retrying = ledger.counts().get(self.name, {}).get(State.WAITING, 0)
         self.next_waiting = ledger.next_waiting(0.0).get(self.name, math.inf)
 
     def refill(self, ledger: Ledger, room: int, now: float) -> int:
@@ -130,6 +135,7 @@ class Lane:
         rows = ledger.waiting(self.name, now, room + len(self._due))
         due = [file for file in rows if file.id not in self._due]
         self.held.extend(due)
+        self.retrying -= len(due)
         self._due.update(file.id for file in due)
         if len(rows) < room:
             self.next_waiting = ledger.next_waiting(now).get(self.name, math.inf)

@@ -98,7 +98,7 @@ def test_explain_through_a_link(site: Site, configured: str) -> None:
 
 
 def test_explain_tells_what_holds_a_claimed_file(site: Site) -> None:
-    site.inbox("main", retry={"first": "1h", "longest": "1h"})
+    site.inbox("main", retry={"first": "24h", "longest": "24h"})
     with run_daemon(site.config) as daemon:
         site.drop("fail-1.dat", b"1")
         daemon.wait_event("file.waiting")
@@ -203,7 +203,7 @@ def test_an_error_tells_its_story(site: Site) -> None:
 
 
 def test_explain_follows_a_file(site: Site) -> None:
-    site.inbox("main", retry={"first": "1h", "longest": "1h"})
+    site.inbox("main", retry={"first": "24h", "longest": "24h"})
     with run_daemon(site.config) as daemon:
         inbound = site.root() / "inbound"
         site.drop("ok-1.dat", b"1")
@@ -277,3 +277,31 @@ def test_check_schema_and_init(site: Site) -> None:
         raise AssertionError(done.stderr)
     assert done.returncode == 0
     assert inboxd(fresh / "config.yaml", "check").returncode == 0
+
+
+def test_files_that_wait_for_another_attempt_are_not_finished(site: Site) -> None:
+    """Also after a restart; one that is done again completes the heap, and is no heap of its own."""
+    site.inbox("main", retry={"first": "24h", "longest": "24h"})
+    with run_daemon(site.config) as daemon:
+        site.drop("fail-1-x.dat", b"x")
+        daemon.wait_event("file.waiting")
+        site.drop_all(files(5))
+        wait_finished(site, 5)
+        heap = wait_until(lambda: _heap(site) if _heap(site)["done"] == 5 else None, "five ends")
+        assert (heap["total"], heap["waiting"]) == (6, 1)
+        daemon.kill()
+    with run_daemon(site.config) as daemon:
+        assert _heap(site)["total"] == 1
+        daemon.kill()
+    site.inbox("main", retry={"first": "1s", "longest": "1s"})
+    with run_daemon(site.config):
+        site.drop("fail-1-y.dat", b"y")
+        site.drop_all(files(5, seed=2, prefix="more"))
+        wait_until(lambda: "fail-1-y.dat" in site.listed("processed"), "the late end")
+        heap = wait_until(lambda: _heap(site) if _heap(site)["done"] == 6 else None, "six ends")
+        assert heap["total"] == 7
+
+
+def _heap(site: Site) -> dict[str, object]:
+    (inbox,) = inboxd_json(site.config, "status")["inboxes"]
+    return dict(inbox)
