@@ -370,14 +370,17 @@ class App:
         for lane in self.pipeline.lanes.values():
             lane.space.require(new.min_free_space, new.min_free_inodes)
         self._recall_pauses()
-        self.pool.renew(setup_for(new), new.workers)
+        broken = [lane for lane in self.pipeline.lanes.values() if lane.broken]
+        self.pool.renew(setup_for(new), new.workers, anew=frozenset(lane.name for lane in broken))
+        for lane in broken:  # by workers that are started from now on
+            lane.resume()
         emit(events.RELOADED, changes="; ".join(changes))
 
     # Pauses outlive the daemon
 
     def remember_pauses(self) -> None:
         """Write down which inboxes an operator has paused."""
-        paused = {name: lane.paused for name, lane in self.pipeline.lanes.items() if lane.paused}
+        paused = {name: lane.paused for name, lane in self.pipeline.lanes.items() if lane.paused and not lane.broken}
         draft = self.config.state / "paused.part"
         draft.write_text("".join(f"{name}\n" for name in paused))
         draft.replace(self.config.state / "paused")

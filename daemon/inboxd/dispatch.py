@@ -268,7 +268,8 @@ class Dispatcher:
             lane.held.append(one.file)
         if report.ending is Ending.BROKEN and lane.paused is None:
             emit(events.HANDLER_BROKEN, inbox=lane.name, message=report.message)
-            lane.pause(f"its handler can't be run: {report.message}")
+            remedy = "mend that, then `inboxd reload`"
+            lane.pause(f"its handler can't be run: {report.message}; {remedy}", broken=True)
         elif report.ending is Ending.UNAVAILABLE and lane.may_run(self._clock.monotonic()):
             lane.rest(self._clock.monotonic())
 

@@ -163,9 +163,9 @@ INBOX_BACK = Event(
 INBOX_PAUSED = Event(
     "inbox.paused", "WARNING", "inbox {inbox} paused: {reason}",
     "Nothing of this inbox is taken or run; uploads wait in inbound/.",
-    "`inboxd resume INBOX` when the reason is gone.",
+    "`inboxd resume INBOX` when the reason is gone; if its handler can't be run, mend that, then `inboxd reload`.",
 )  # fmt: skip
-INBOX_RESUMED = Event("inbox.resumed", "INFO", "inbox {inbox} resumed", "An operator let it go on.")
+INBOX_RESUMED = Event("inbox.resumed", "INFO", "inbox {inbox} resumed", "An operator or a reload let it go on.")
 SPACE_LOW = Event(
     "disk.low", "ERROR", "inbox {inbox}: {free} free on {folder}, {needed} wanted; claiming stops until there is more",
     "Claiming stops below min_free_space or min_free_inodes. Uploaded files wait untouched.",
@@ -366,9 +366,10 @@ ORPHAN_KILLED = Event(
     "Let the handler wait for what it starts, or run long-lived services elsewhere.",
 )  # fmt: skip
 HANDLER_BROKEN = Event(
-    "handler.broken", "ERROR", "inbox {inbox}: the handler can't be run ({message}); no file is blamed",
+    "handler.broken", "ERROR",
+    "inbox {inbox}: the handler can't be run ({message}); no file is blamed; mend that, then `inboxd reload`",
     "The handler's module, function or program can't be loaded or started. That is a fault of the set-up.",
-    "Mend it, then `inboxd resume INBOX` or `inboxd reload`.",
+    "Mend it, then `inboxd reload`: fresh workers load it, and the inbox goes on by itself.",
 )  # fmt: skip
 DATABASE_OPENED = Event(
     "database.opened", "INFO", "database {database} opened and tested in {seconds:.2f} s (pid {pid})",

@@ -68,6 +68,7 @@ class Lane:
         self.next_waiting = math.inf  # wall clock seconds
         self.paused: str | None = None
         self.away = ""  # why its work/ can't be reached by its path
+        self.broken = False  # paused by itself, since its handler can't be run; a reload lifts that
         self.retiring = False  # takes nothing new: the configuration has changed
         self.must_be_empty = False  # before it ends: its successor has another work/
         self.space = space
@@ -229,14 +230,14 @@ class Lane:
         """A run has come through: forget earlier outages."""
         self._rest = 0.0
 
-    def pause(self, reason: str) -> None:
-        """Take and run nothing until `resume`."""
-        self.paused = reason
+    def pause(self, reason: str, *, broken: bool = False) -> None:
+        """Take and run nothing until `resume`, or, where the handler is `broken`, until a reload."""
+        self.paused, self.broken = reason, broken
         emit(events.INBOX_PAUSED, inbox=self.name, reason=reason)
 
     def resume(self) -> None:
         """Go on after a pause."""
-        self.paused = None
+        self.paused, self.broken = None, False
         self._rest_until = 0.0
         emit(events.INBOX_RESUMED, inbox=self.name)
 

@@ -112,7 +112,8 @@ class Operator(Records):
         """Why nothing of this inbox goes on. In the pipeline's thread."""
         reasons = []
         if lane.paused is not None:
-            reasons.append(f"inbox {lane.name} is paused: {lane.paused}; `inboxd resume {lane.name}` lets it go on")
+            remedy = "" if lane.broken else f"; `inboxd resume {lane.name}` lets it go on"
+            reasons.append(f"inbox {lane.name} is paused: {lane.paused}{remedy}")
         if resting := lane.resting(self._clock.monotonic()):
             reasons.append(f"inbox {lane.name} rests: {resting}")
         if self._pipeline.draining:

@@ -170,3 +170,31 @@ def test_an_idle_inbox_may_move(site: Site) -> None:
         wait_until((moved / "inbound").is_dir, "its folders")
         (moved / "inbound" / "late.dat").write_bytes(b"x")
         wait_until((moved / "processed" / "late.dat").exists, "a file in its new place")
+
+
+_NAMES_NO_DATABASE = """
+def handle(file):
+    with file.transaction("werehouse"):
+        pass
+"""
+
+
+def test_a_handler_that_could_not_be_run_is_mended_by_a_reload(site: Site) -> None:
+    """No worker with the old code gets the file again; what an operator has paused stays so, also beyond a restart."""
+    handlers = site.base / "mended.py"
+    handlers.write_text(_NAMES_NO_DATABASE)
+    site.inbox("main", handler={"python": "mended:handle"})
+    site.inbox("other")
+    with run_daemon(site.config) as daemon:
+        site.drop("a.dat", b"x")
+        paused = daemon.wait_event("inbox.paused", inbox="main")
+        assert "werehouse" in paused["message"] and "`inboxd reload`" in paused["message"]
+        assert inboxd(site.config, "pause", "other").returncode == 0
+        handlers.write_text("def handle(file):\n    return None\n")
+        assert inboxd(site.config, "reload").returncode == 0
+        wait_until(lambda: site.listed("processed") == ["a.dat"], "its end, without `resume`")
+        assert len(daemon.events("inbox.paused", inbox="main")) == 1
+        daemon.kill()
+    with run_daemon(site.config):
+        inboxes = inboxd_json(site.config, "status")["inboxes"]
+        assert {inbox["inbox"]: bool(inbox["paused"]) for inbox in inboxes} == {"main": False, "other": True}

@@ -32,12 +32,17 @@ class Crew:
         self.setup = setup
         self.exchange: Exchange = ground.exchange
         self.draining = False
+        self._anew: frozenset[str] = frozenset()
         self._ground = ground
         self._on_demand = on_demand
         self.slots = [Slot(number, ground) for number in range(ground.terms.count)]
 
-    def renew(self, setup: Setup | SourceSetup, terms: Terms) -> None:
-        """Any thread: start children with these from now on; those that run are recycled one by one."""
+    def renew(self, setup: Setup | SourceSetup, terms: Terms, anew: frozenset[str] = frozenset()) -> None:
+        """Any thread: start children with these from now on; those that run are recycled one by one.
+
+        Those that have an earlier set-up can't serve the inboxes in `anew`.
+        """
+        self._anew |= anew  # before the set-up: what an older worker could not run, it never can
         self.setup, self._ground.terms = setup, terms
 
     def drain(self, reason: str) -> None:
@@ -125,4 +130,6 @@ class Crew:
 
     def _fits(self, slot: Slot, order: Order | Errand) -> bool:
         """After a reload, a child with the old set-up may go on with what has not changed."""
-        return slot.setup is self.setup or slot.setup is None or slot.setup.may_run(order, self.setup)
+        if slot.setup is self.setup or slot.setup is None:
+            return True
+        return order.inbox not in self._anew and slot.setup.may_run(order, self.setup)
