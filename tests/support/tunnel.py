@@ -56,11 +56,11 @@ class Tunnel:
                     if not data:
                         return
                     time.sleep(self.delay)
-                    key.data.sendall(data)
                     if key.fileobj is far:
-                        self.passed += len(data)
-                        if self.cut_after is not None and self.passed >= self.cut_after:
-                            return
+                        self.passed += len(data)  # before they are seen: who has seen them may ask how many there were
+                    key.data.sendall(data)
+                    if key.fileobj is far and self.cut_after is not None and self.passed >= self.cut_after:
+                        return
 
     def cut(self) -> None:
         """Close all that is open now."""

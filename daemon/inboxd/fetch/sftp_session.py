@@ -85,15 +85,19 @@ class Session(paramiko.SFTPClient):
         except PermissionError as error:
             raise Unfit("permission denied") from error
         except TimeoutError as error:
-            self.close()
+            self._end()
             raise Away(f"{self._where} gave no answer for {self._idle:g} s (timeout.idle)") from error
         except (paramiko.SSHException, SFTPError, EOFError) as error:
-            self.close()
+            self._end()
             raise Away(f"{self._where} broke off: {error or type(error).__name__}") from error
         except OSError as error:
             if self._channel.closed:
                 raise Away(f"{self._where} broke off: {error}") from error
             raise Unfit(f"the server says: {error}") from error
+
+    def _end(self) -> None:
+        with contextlib.suppress(Exception):  # to say goodbye over a broken connection fails, too
+            self.close()
 
     def look(self, path: str) -> Seen:
         """What is there now; a link is a link."""
