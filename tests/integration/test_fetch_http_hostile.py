@@ -106,7 +106,7 @@ def test_a_byte_now_and_then_is_not_enough_with_tls(rig: HttpRig, tmp_path: Path
 def test_a_listing_has_a_deadline_too(partner: Partner, rig: HttpRig, where: str) -> None:
     partner.listing = raw(_SLOW[where], every=0.02)
     began = time.monotonic()
-    failure(Away, lambda: list(rig.partner(partner.url, _HASTY).list()))
+    failure(Away, lambda: list(rig.partner(partner.url, _HASTY).list()), "in time|too slow")
     assert time.monotonic() - began < 3
 
 
@@ -143,6 +143,21 @@ def test_silence_is_not_waited_out(partner: Partner, rig: HttpRig) -> None:
     partner.add("a.csv", b"x" * 1000, serve=serve)
     _fetching(partner, rig, Away, "stopped sending", total=20.0)
     assert rig.part().size == 500
+
+
+def test_a_silence_at_the_end_is_not_waited_out_either(partner: Partner, rig: HttpRig) -> None:
+    pieces = itertools.chain([_headers("Content-Length: 1000")], [b"x"] * 60)
+
+    def serve(handler: Handler, *_: Any) -> None:
+        raw(pieces, every=0.02)(handler)
+        handler.partner.ending.wait(30)
+
+    partner.add("a.csv", b"x" * 1000, serve=serve)
+    source = rig.partner(partner.url, {"idle": 20.0, "total": 20.0})
+    (item,) = source.list()
+    began = time.monotonic()
+    failure(Away, lambda: rig.take(source, item, total=1.6), "too slow")
+    assert time.monotonic() - began < 2.5, "1.2 s of drops, then no more than what is left of 1.6 s"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
