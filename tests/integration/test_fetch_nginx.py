@@ -200,6 +200,15 @@ def test_who_it_is_not(nginx: _Nginx, rig: HttpRig) -> None:
     assert "localhost" not in log
 
 
+def test_an_authority_takes_the_place_of_all_others(
+    nginx: _Nginx, rig: HttpRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", nginx.authority)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", nginx.authority)
+    other = str(nginx.folder / "other.pem")
+    failure(Refused, lambda: list(_secure(nginx, rig, authority=other).list()), "not who it should be")
+
+
 def test_a_client_certificate_is_shown_at_home_alone(nginx: _Nginx, rig: HttpRig) -> None:
     home = f"https://127.0.0.1:{nginx.mutual}/out/"
     files = {name: {"file": str(nginx.folder / f"{name}.pem"), "key": str(nginx.folder / f"{name}.key")}
