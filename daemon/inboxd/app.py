@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ class App:
         self._pipeline_thread = threading.Thread(target=self._run_pipeline, name="pipeline")
         self._reloading = threading.Lock()
         self._lock_fd = -1
+        self._work = ExitStack()  # work folders that are locked, and not yet held by a lane
 
     # Start and stop
 
@@ -148,6 +150,7 @@ class App:
             ) from None
         os.ftruncate(self._lock_fd, 0)
         os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
+        self._work = folders.hold(self.config)
         folders.check(self.config)
 
     def _recover(self) -> None:
@@ -164,6 +167,7 @@ class App:
         folders.refuse_moved(self.config, self.history.counts())
         folders.remember(self.config)
         lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
+        self._work.close()  # the lanes hold them now
         dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
         errands = Errands(self.pool.fetchers, Items(self.ledger), self.clock)
         durable = self.config.durability == "full"
@@ -314,22 +318,29 @@ class App:
             return self._reload()
 
     def _reload(self) -> list[str]:
+        with ExitStack() as work:
+            new = self._read_anew(work)
+            changes = [*describe(self.config, new), "workers load their handlers anew"]
+            self.pipeline.ask(lambda: self._change_to(new, changes, work.pop_all())).result()
+        return changes
+
+    def _read_anew(self, work: ExitStack) -> Config:
+        """The configuration as it is now; `work` holds its work folders from here on."""
         self.service.reloading()
         try:
             new = load(self.config.file)
             _refuse_fixed(self.config, new)
             folders.refuse_moved(new, self.history.counts())
             folders.make(new)
+            work.enter_context(folders.hold(new))
             folders.check(new)
             probe(new)
+            return new
         except InboxdError as error:
             emit(events.RELOAD_REFUSED, message=str(error))
             raise
         finally:
             self.service.ready()
-        changes = [*describe(self.config, new), "workers load their handlers anew"]
-        self.pipeline.ask(lambda: self._change_to(new, changes)).result()
-        return changes
 
     def _reload_quietly(self) -> None:
         try:
@@ -337,8 +348,10 @@ class App:
         except InboxdError:
             return  # told as RELOAD_REFUSED; the old configuration keeps running
 
-    def _change_to(self, new: Config, changes: list[str]) -> None:
+    def _change_to(self, new: Config, changes: list[str], work: ExitStack) -> None:
         """In the pipeline's thread: changed inboxes drain, then all changes take effect at once."""
+        self._work.close()  # an earlier change that has not taken effect is given up for this one
+        self._work = work
         changed = {
             name for name, inbox in self.config.inboxes.items()
             if new.inboxes.get(name) != inbox or new.rescan != self.config.rescan
@@ -359,6 +372,7 @@ class App:
                 lane.close()
             raise
         self.config = new
+        self._work.close()
         folders.remember(new)
         for name in set(self.pipeline.lanes) - staying:
             self.pipeline.lanes.pop(name).close()

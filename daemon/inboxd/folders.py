@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Collection, Iterator
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from inboxd.beneath import opened
 from inboxd.config.models import FOLDERS, Config, FolderName, Inbox
-from inboxd.custody import disk
-from inboxd.errors import PreconditionError
+from inboxd.custody import disk, workfolder
+from inboxd.errors import DiskError, PreconditionError
 from inboxd.intake import mounts
 from inboxd.model import new_id
 
@@ -28,6 +29,18 @@ def make(config: Config) -> None:
         for which in FOLDERS:
             private = which in ("work", "incoming")
             disk.make_folder(inbox.folder(which), 0o700 if private else None)
+
+
+def hold(config: Config) -> contextlib.ExitStack:
+    """Every work/ locked, until the lanes hold theirs and this is closed. Raises AlreadyRunning, DiskError."""
+    with contextlib.ExitStack() as held:
+        for inbox in config.inboxes.values():
+            work = inbox.folder("work")
+            try:
+                held.callback(workfolder.hold(work).release)
+            except OSError as error:
+                raise DiskError(f"{work}: {error.strerror}", errno=error.errno or 0, path=str(work)) from error
+        return held.pop_all()
 
 
 def check(config: Config) -> None:
@@ -114,6 +127,8 @@ def _probe(name: str, inbound: Path, work: Path) -> str:
             disk.rename_new(inbound_fd, probe, work_fd, probe)
             disk.rename_new(work_fd, probe, inbound_fd, probe)
         except OSError as error:
+            if error.errno == errno.EROFS:
+                return f"inbox {name}: {inbound} and {work}: {error.strerror} ({disk.READ_ONLY})"
             return (
                 f"inbox {name}: a file can't be renamed between {inbound} and {work}: {error.strerror}; "
                 "inboxd needs write access to both, and no sticky bit on inbound"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import stat
 from pathlib import Path
@@ -21,6 +22,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = _libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _RENAME_NOREPLACE = 1  # linux/fs.h
+#: What to do where nothing may be written.
+READ_ONLY = (
+    "mount it writable; or, under systemd, name it in ReadWritePaths= (examples/more-inboxes.conf) and run "
+    "`systemctl daemon-reload` and `systemctl restart inboxd`"
+)
 _NAME_MAX = 255  # bytes, limits.h
 
 
@@ -116,6 +122,8 @@ def make_folder(path: Path, mode: int | None = None) -> None:
             hint=f"make it by hand and give it to uid {os.geteuid()}",
         ) from error
     except OSError as error:
+        if error.errno == errno.EROFS:
+            raise PreconditionError(f"{path}: {error.strerror}", hint=READ_ONLY) from error
         raise DiskError(f"{path}: {error.strerror}", errno=error.errno or 0, path=str(path)) from error
     if stat.S_ISLNK(os.lstat(path).st_mode):
         raise PreconditionError(f"{path} is a symbolic link", hint="name the real folder in the configuration")
