@@ -237,6 +237,10 @@ FILE_TAKEN = Event(
 FILE_RETRIED = Event(
     "file.retried", "INFO", "{inbox}/{file} taken back from errors/ by {user}", "An operator lets an error run again."
 )
+FILE_FORGOTTEN = Event(
+    "file.forgotten", "INFO", "{inbox}/{file}, an error whose file is gone, forgotten by {user}",
+    "An operator let go of it: its row and its sidecar are removed, and it is no longer counted.",
+)  # fmt: skip
 FILE_ADOPTED = Event(
     "file.adopted", "WARNING", "{inbox}/{file} lay in work/ without a row; adopted",
     "The ledger does not know it: perhaps it is older than the file, after a restore. It is run like any other.",

@@ -84,6 +84,12 @@ class Lane:
         """How inbound/ is looked at; or that the inbox is away, and why."""
         return f"away: {self.work}: {self.away}" if self.away else self.view.condition
 
+    def trouble(self) -> str:
+        """Why it takes nothing, where an operator has not said so: in words, with what to look at; "" when it does."""
+        if self.condition.startswith("away"):
+            return self.condition
+        return f"low on disk: {self.space.low}" if self.space.low is not None else ""
+
     def keeper(self) -> Keeper:
         """What recovery needs of this inbox."""
         return Keeper(self.name, self.rules.folder("inbound"), self.claims, self.deliveries, self.judge)

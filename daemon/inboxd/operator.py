@@ -17,7 +17,7 @@ from inboxd.clock import Clock
 from inboxd.config.models import FOLDERS
 from inboxd.custody.history import History
 from inboxd.custody.retention import prune
-from inboxd.custody.takeback import take_back
+from inboxd.custody.takeback import let_go, take_back
 from inboxd.errors import InboxdError, UsageError
 from inboxd.events import emit
 from inboxd.lane import Lane
@@ -159,6 +159,32 @@ class Operator(Records):
         emit(events.FILE_RETRIED, inbox=lane.name, file_id=file.id, file=file.name, user="an operator")
         return back.id
 
+    def forget(self, ids: Sequence[str]) -> Row:
+        """Let go of errors whose files are gone."""
+        forgotten: list[str] = []
+        refused: dict[str, str] = {}
+        for file_id in ids:
+            try:
+                forgotten.append(self._ask(partial(self._forget_one, file_id)))
+            except InboxdError as error:
+                refused[file_id] = str(error)
+        return {"forgotten": forgotten, "refused": refused}
+
+    def _forget_one(self, file_id: str) -> str:
+        """In the pipeline's thread. A file on a disk that is away is not gone."""
+        file = self._one(file_id)
+        lane = self._lane(file.inbox)
+        try:
+            reason = lane.condition if lane.condition.startswith("away") else ""
+            if not reason:
+                let_go(file, lane.rules.folder("errors"), self._pipeline.ledger)
+        except OSError as error:
+            reason = f"{lane.rules.folder('errors')}: {error.strerror}"
+        if reason:
+            raise InboxdError(f"{file.id}: whether its file is gone can't be seen: inbox {lane.name}: {reason}")
+        emit(events.FILE_FORGOTTEN, inbox=lane.name, file_id=file.id, file=file.name, user="an operator")
+        return file.id
+
     def pause(self, inbox: str) -> Row:
         """Take and run nothing of this inbox until `resume`."""
         lane = self._lane(inbox)
@@ -213,8 +239,8 @@ class Operator(Records):
             for which in FOLDERS:
                 if not lane.rules.folder(which).is_dir():
                     problems.append(f"inbox {lane.name}: {lane.rules.folder(which)} ({which}) is missing")
-            if lane.condition.startswith("away"):
-                problems.append(f"inbox {lane.name}: {lane.condition}")
+            if trouble := lane.trouble():
+                problems.append(f"inbox {lane.name}: {trouble}")
             if lane.paused:
                 problems.append(f"inbox {lane.name} is paused: {lane.paused}")
             problems += self._ask(partial(_strays, lane, self._pipeline))

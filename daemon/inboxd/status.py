@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,9 +91,12 @@ class Bulletin:
             if figures != self._told.get(lane.name, (0, 0)):
                 self._told[lane.name] = figures
                 emit(events.PROGRESS, inbox=lane.name, summary=text)
+        told = [self._state(), *_troubles(list(self._app.pipeline.lanes.values())), ", ".join(texts) or "nothing waits"]
+        self._app.service.status("; ".join(told))
+
+    def _state(self) -> str:
         reasons = self._app.pipeline.outages.reasons()
-        state = "degraded: " + "; ".join(reasons) if reasons else self._app.state.lower()
-        self._app.service.status(f"{state}; {', '.join(texts) or 'nothing waits'}")
+        return "degraded: " + "; ".join(reasons) if reasons else self._app.state.lower()
 
     def _tell_resources(self) -> None:
         sample = self._sampler.sample([worker["pid"] for worker in self._app.pool.snapshot() if worker["pid"]])
@@ -152,6 +156,16 @@ def _free(folder: Path) -> int | None:
         return disk.free_space(folder)[0]
     except OSError:
         return None
+
+
+def _troubles(lanes: Sequence[Lane]) -> Iterator[str]:
+    """Which inboxes take nothing: a word for each kind of trouble, and their names."""
+    kinds = {
+        "away": [lane.name for lane in lanes if lane.condition.startswith("away")],
+        "low on disk": [lane.name for lane in lanes if lane.space.low is not None],
+        "paused": [lane.name for lane in lanes if lane.paused is not None],
+    }
+    return (f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
 
 
 def _worker(facts: dict[str, Any], cpu: float, now: float) -> dict[str, Any]:

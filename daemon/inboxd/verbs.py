@@ -39,6 +39,9 @@ class Answers(Protocol):
     ) -> Row:  # fmt: skip
         """Run errors again: those named, or all that the rest describes."""
 
+    def forget(self, ids: Sequence[str]) -> Row:
+        """Let go of errors whose files are gone."""
+
     def pause(self, inbox: str) -> Row:
         """Take and run nothing of an inbox."""
 
@@ -76,6 +79,7 @@ VERBS = {
     "show": Verb({"id": "text"}, "id"),
     "explain": Verb({"path": "text"}, "path"),
     "retry": Verb(_RETRY, restricted=True),
+    "forget": Verb({"ids": "texts"}, "ids", restricted=True),
     "pause": Verb({"inbox": "text"}, "inbox", restricted=True),
     "resume": Verb({"inbox": "text"}, "inbox", restricted=True),
     "drain": Verb(restricted=True),

@@ -43,6 +43,8 @@ def inboxd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("show " + ID[:12], ("show", {"id": ID[:12]}), 0, "KeyError"),
         ("show ffff", ("show", {"id": "ffff"}), 64, ""),
         ("retry " + ID, ("retry", {"ids": [ID], "errors": False}), 0, "1 file"),
+        ("forget " + ID, ("forget", {"ids": [ID]}), 0, "forgotten: 1 error"),
+        ("forget 0123", ("forget", {"ids": ["0123"]}), 1, "its file is there"),
         ("retry 0123", ("retry", {"ids": ["0123"], "errors": False}), 1, "it is not in errors/"),
         (
             "retry --errors --inbox orders --since 2h",
@@ -75,6 +77,7 @@ def test_a_verb(tmp_path: Path, daemon: Answering, line: str, asked: Any, code: 
         ("show " + ID, {"id", "history", "path", "state", "outcome"}),
         ("explain x", {"path", "inbox", "why", "file"}),
         ("retry " + ID, {"retried", "refused"}),
+        ("forget " + ID, {"forgotten", "refused"}),
         ("pause orders", {"inbox", "paused"}),
         ("drain --no-wait", {"draining"}),
         ("prune", {"removed"}),

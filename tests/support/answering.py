@@ -12,7 +12,7 @@ from inboxd.errors import ConfigError, UsageError
 
 HOSTILE = "ev\x1b]0;owned\x07il\n\udcff\u202e.csv"
 ID = "01a20a5172737753878492203e6560fd"
-COMMANDS = ("run", "check", "schema", "init", "status", "files", "show", "explain", "retry", "pause", "resume", "drain",
+COMMANDS = ("run", "check", "schema", "init", "status", "files", "show", "explain", "retry", "forget", "pause", "resume", "drain",
             "reload", "prune", "doctor")  # fmt: skip
 
 
@@ -100,6 +100,11 @@ class Answering:
         wanted = ids or [ID]
         return {"retried": [one for one in wanted if one == ID],
                 "refused": {one: "it is not in errors/" for one in wanted if one != ID}}  # fmt: skip
+
+    def forget(self, ids: Any) -> dict[str, Any]:
+        self._note("forget", ids=ids)
+        return {"forgotten": [one for one in ids if one == ID],
+                "refused": {one: "its file is there" for one in ids if one != ID}}  # fmt: skip
 
     def pause(self, inbox: str) -> dict[str, Any]:
         self._note("pause", inbox=inbox)

@@ -153,6 +153,11 @@ def test_low_disk_pauses_and_resumes(site: Site) -> None:
         daemon.wait_event("disk.low")
         assert site.count("inbound") == 10
         assert "disk low" in _why(site, site.root() / "inbound" / "ok-00000.dat")
+        wait_until(lambda: inboxd_json(site.config, "status")["inboxes"][0]["backlog"] == 10, "they are counted")
+        found = inboxd(site.config, "doctor")
+        assert found.returncode == 1
+        assert "inbox main: low on disk: only" in found.stdout
+        wait_until(lambda: "low on disk: main" in daemon.status(), "STATUS says so")
         site.write(min_free_space="1MiB")
         assert inboxd(site.config, "reload").returncode == 0
         wait_finished(site, 10)

@@ -305,3 +305,33 @@ def test_files_that_wait_for_another_attempt_are_not_finished(site: Site) -> Non
 def _heap(site: Site) -> dict[str, object]:
     (inbox,) = inboxd_json(site.config, "status")["inboxes"]
     return dict(inbox)
+
+
+def test_an_error_whose_file_was_removed(site: Site) -> None:
+    """It is refused by every retry, until it is forgotten; one whose file is there is not."""
+    with run_daemon(site.config) as daemon:
+        site.drop("reject-gone.dat", b"1")
+        site.drop("reject-there.dat", b"2")
+        wait_finished(site, 2)
+        (gone,), (there,) = _ids(site, name="reject-gone.dat"), _ids(site, name="reject-there.dat")
+        errors = site.root() / "errors"
+        (errors / "reject-gone.dat").unlink()
+        refused = inboxd(site.config, "retry", gone)
+        assert refused.returncode == 1
+        assert f"inboxd forget {gone}" in refused.stdout
+        both = inboxd(site.config, "forget", gone, there)
+        assert both.returncode == 1
+        assert "forgotten: 1 error" in both.stdout
+        assert f"`inboxd retry {there}`" in both.stdout
+        daemon.wait_event("file.forgotten", file_id=gone)
+        assert sorted(path.name for path in errors.iterdir()) == ["reject-there.dat", "reject-there.dat.error.json"]
+        assert _ids(site) == [there]
+        assert inboxd_json(site.config, "status")["inboxes"][0]["errors"] == 1
+        assert inboxd(site.config, "forget", gone).returncode == 1
+        aside = errors.rename(site.base / "aside")
+        away = inboxd(site.config, "forget", there)
+        assert away.returncode == 1
+        assert "can't be seen" in away.stdout
+        aside.rename(errors)
+        assert inboxd(site.config, "retry", "--errors").returncode == 0
+        assert daemon.stop() == 0

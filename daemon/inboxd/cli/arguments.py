@@ -133,6 +133,8 @@ def _add_changing(verbs: _Verbs) -> None:
     retry.add_argument("--errors", action="store_true", help="all errors, or those the next options describe")
     retry.add_argument("--inbox", metavar="INBOX", help="with --errors: of this inbox")
     retry.add_argument("--since", type=_span, metavar="SPAN", help="with --errors: claimed within this span")
+    forget = verbs.asking("forget", "changing", "let go of errors whose files were removed from errors/")
+    forget.add_argument("ids", nargs="+", metavar="ID", help="the id of such an error")
     for name, text in (("pause", "take and run nothing of an inbox"), ("resume", "let a paused inbox go on")):
         verbs.asking(name, "changing", text).add_argument(
             "inbox", metavar="INBOX", help="its name in the configuration"

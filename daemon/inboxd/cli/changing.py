@@ -1,4 +1,4 @@
-"""retry, pause, resume, drain, reload, prune, doctor."""
+"""retry, forget, pause, resume, drain, reload, prune, doctor."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ def retry(options: Namespace) -> int:
         since=options.since,
     )  # fmt: skip
     give(options, answer, pages.retried(answer))
+    return EXIT_FOUND if answer["refused"] else 0
+
+
+def forget(options: Namespace) -> int:
+    """Errors whose files are gone are let go of; 1 when some were refused."""
+    answer = ask(options, "forget", _LONG, ids=options.ids)
+    give(options, answer, pages.forgotten(answer))
     return EXIT_FOUND if answer["refused"] else 0
 
 

@@ -152,9 +152,17 @@ def explanation(answer: Row) -> Page:
 
 def retried(answer: Row) -> Page:
     """Who runs again, and who can't."""
-    page: Page = [Text(f"to run again: {_many(len(answer['retried']), 'file')}")]
+    return [Text(f"to run again: {_many(len(answer['retried']), 'file')}"), *_refused(answer)]
+
+
+def forgotten(answer: Row) -> Page:
+    """What is no longer known, and what stays."""
+    return [Text(f"forgotten: {_many(len(answer['forgotten']), 'error')}"), *_refused(answer)]
+
+
+def _refused(answer: Row) -> Page:
     refused = answer["refused"].items()
-    return [*page, *(Text(f"refused: {why if id in why else f'{id}: {why}'}", "bad") for id, why in refused)]
+    return [Text(f"refused: {why if id in why else f'{id}: {why}'}", "bad") for id, why in refused]
 
 
 def pruned(answer: Row, dry_run: bool) -> Page:

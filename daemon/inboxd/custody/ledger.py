@@ -135,6 +135,11 @@ class Ledger(Reads):
         """INSERT as this kind of database has it, with ON CONFLICT."""
         return self._statements.insert(table)
 
+    def dismiss(self, ids: Sequence[str]) -> None:
+        """Remove DONE rows as an operator says; they leave the totals as well."""
+        self._uncount(ids, State.DONE)
+        self.forget(ids)
+
     # How
 
     def _change(self, verb: str, changed: Sequence[InboxFile]) -> None:

@@ -265,6 +265,7 @@ class InboxView:
                 self._settling.note(sighting, now)
             else:
                 self._strangers.note(sighting, now)
+        self.backlog = max(self.backlog, len(self._settling))
 
     def set_aside(self, file: InboxFile) -> None:
         """It could not be taken, for the reason that it bears."""
