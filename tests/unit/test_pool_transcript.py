@@ -105,3 +105,29 @@ def test_a_dead_child_without_output_has_no_tail_of_an_earlier_file(child, trans
     transcript.read(assignment("b1"), 0.0)
     child.place = at("b1", 1)
     assert transcript.finish(assignment("b1"), 0.0) == ""
+
+
+def test_lines_left_out_are_of_the_file_that_printed_them(child, transcript, told):
+    """Told a second later, when another file prints; of several files they are nobody's."""
+    child.place, child.printed = at("b1", 0), b"of a\n" * 101
+    transcript.read(assignment("b1"), 10.0)
+    child.place, child.printed = at("b1", 1), b"of b\n"
+    transcript.read(assignment("b1"), 11.0)
+    assert told[100:] == [("b1-a", "(1 line left out)"), ("b1-b", "of b")]
+    child.printed = b"of b\n" * 102
+    transcript.read(assignment("b1"), 11.5)
+    child.place, child.printed = at("b1", 2), b"of c\n"
+    transcript.read(assignment("b1"), 11.6)
+    del told[:]
+    transcript.finish(None, 12.0)
+    assert told == [("worker 3", "(4 lines left out)")]
+
+
+def test_lines_left_out_are_counted_in_a_field(child, transcript):
+    fields: list[dict[str, object]] = []
+    events.send_to(lambda event, told: fields.append(told))
+    child.place, child.printed = at("b1", 0), b"line\n" * 103
+    transcript.finish(assignment("b1"), 10.0)
+    events.send_to(events.nowhere)
+    assert [told["count"] for told in fields if "count" in told] == [3]
+    assert fields[-1]["file_id"] == "b1a"

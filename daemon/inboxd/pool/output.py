@@ -8,7 +8,10 @@ RATE = 100  # lines per child and second
 
 
 class Output:
-    """The output of one child. Foreign bytes come in; harmless str goes out; memory stays bounded."""
+    """The output of one child. Foreign bytes come in; harmless str goes out; memory stays bounded.
+
+    Among the lines a number says how many were left out.
+    """
 
     def __init__(self, rate: int = RATE) -> None:
         self._rate = rate
@@ -17,21 +20,21 @@ class Output:
         self._tail = bytearray()
         self._second = 0.0  # monotonic seconds when the present second of the rate began
         self._said = 0
-        self._dropped = 0
+        self.dropped = 0  # lines that were left out, and not told yet
 
-    def feed(self, data: bytes, now: float) -> list[str]:
+    def feed(self, data: bytes, now: float) -> list[str | int]:
         """The lines that `data` completes, as many as the rate allows."""
         self._tail += data[-TAIL:]
         del self._tail[:-TAIL]
         *whole, rest = data.split(b"\n")
-        lines = []
+        lines: list[str | int] = []
         for part in whole:
             self._append(part)
             lines += self._finish(now)
         self._append(rest)
         return lines
 
-    def close(self, now: float) -> list[str]:
+    def close(self, now: float) -> list[str | int]:
         """The unfinished line, and how many were left out."""
         lines = self._finish(now) if self._line else []
         return lines + self._left_out()
@@ -40,7 +43,7 @@ class Output:
         """The last of the output."""
         return self._tail.decode("utf-8", "replace")
 
-    def turn(self, now: float) -> list[str]:
+    def turn(self, now: float) -> list[str | int]:
         """What comes now is of another file: forget the tail; the unfinished line is none of its."""
         self._tail.clear()
         return self._finish(now) if self._line else []
@@ -50,7 +53,7 @@ class Output:
         self._line += part[:room]
         self._cut += max(0, len(part) - room)
 
-    def _finish(self, now: float) -> list[str]:
+    def _finish(self, now: float) -> list[str | int]:
         text = self._line.decode("utf-8", "replace")
         if self._cut:
             text += f" … ({self._cut} bytes more)"
@@ -58,17 +61,17 @@ class Output:
         self._cut = 0
         return self._limited(text, now)
 
-    def _limited(self, text: str, now: float) -> list[str]:
-        lines: list[str] = []
+    def _limited(self, text: str, now: float) -> list[str | int]:
+        lines: list[str | int] = []
         if now - self._second >= 1.0:
             lines = self._left_out()
             self._second, self._said = now, 0
         if self._said >= self._rate:
-            self._dropped += 1
+            self.dropped += 1
             return lines
         self._said += 1
         return [*lines, text]
 
-    def _left_out(self) -> list[str]:
-        dropped, self._dropped = self._dropped, 0
-        return [f"({dropped} lines left out)"] if dropped else []
+    def _left_out(self) -> list[str | int]:
+        dropped, self.dropped = self.dropped, 0
+        return [dropped] if dropped else []

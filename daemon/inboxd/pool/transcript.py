@@ -21,6 +21,8 @@ class Transcript:
         self._output = Output()
         self._nobody = {"file": title, "pid": child.pid}
         self._about: dict[str, Any] = self._nobody
+        self._left_out = 0  # lines that are not told yet, as far as we know whose they are
+        self._whose_left_out: dict[str, Any] | None = None
         self._at = ("", 0)  # batch, index
         self._known: Assignment | None = None  # the last one: its end may be heard of before its output
 
@@ -47,6 +49,7 @@ class Transcript:
         for place, text in pieces(data, mark):
             if place is not None and (place.batch, place.index) != self._at:
                 self._say(self._output.turn(now))
+                self._note_left_out(self._output.dropped)
                 self._at, self._about = (place.batch, place.index), self._whose(place)
             self._say(self._output.feed(text, now))
 
@@ -61,6 +64,21 @@ class Transcript:
             return {**about, "file": f"a batch of {many} files"}
         return {**about, "file": file.name, "file_id": file.id}
 
-    def _say(self, lines: list[str]) -> None:
+    def _say(self, lines: list[str | int]) -> None:
         for line in lines:
-            emit(events.HANDLER_OUTPUT, line=line, **self._about)
+            if isinstance(line, str):
+                emit(events.HANDLER_OUTPUT, line=line, **self._about)
+            else:
+                self._say_left_out(line)
+
+    def _note_left_out(self, count: int) -> None:
+        """What has come to `count` is of the file in hand, or of several, and then of none."""
+        if count > self._left_out:
+            alone = self._whose_left_out in (None, self._about)
+            self._left_out, self._whose_left_out = count, self._about if alone else self._nobody
+
+    def _say_left_out(self, count: int) -> None:
+        self._note_left_out(count)
+        line = f"({count} {'line' if count == 1 else 'lines'} left out)"
+        emit(events.HANDLER_OUTPUT, line=line, count=count, **(self._whose_left_out or self._nobody))
+        self._left_out, self._whose_left_out = 0, None
