@@ -41,7 +41,7 @@ def page() -> str:
 
 
 def _row(event: Event) -> str:
-    text = re.sub(r":[^}]*\}", "}", event.text).replace("`", "'")
+    text = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", event.text).replace("`", "'")
     return f"| {event.name} | {event.level} | `{text}` | {event.meaning} | {event.remedy} |\n"
 
 

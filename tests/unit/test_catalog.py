@@ -30,3 +30,11 @@ def test_every_event_can_be_explained(event: Event) -> None:
 def test_names_and_numbers_are_their_own() -> None:
     events = all_events()
     assert len({event.name for event in events}) == len({event.message_id for event in events}) == len(events)
+
+
+@pytest.mark.parametrize("event", all_events(), ids=lambda event: event.name)
+def test_a_text_is_shown_whole(event: Event) -> None:
+    """Every field with its braces, without its format; every word between them."""
+    row = next(line for line in _MADE["page"]().splitlines() if line.startswith(f"| {event.name} |"))
+    parts = list(string.Formatter().parse(event.text.replace("`", "'")))
+    assert row.split("`")[1] == "".join(text + (f"{{{name}}}" if name else "") for text, name, _form, _way in parts)
