@@ -60,12 +60,21 @@ def test_a_timeout_is_laid_to_the_file_that_took_too_long():
     ]
 
 
-def test_a_stop_charges_nobody():
+@pytest.mark.parametrize(("whole", "begun"), [(False, [True, False, False, False]), (True, [True] * 4)])
+def test_a_stop_charges_nobody(whole, begun):
+    """A call for all of them has begun with each."""
     stop = Death(Cause.STOPPED, "the daemon stops")
-    for whole in (False, True):
-        reports = made(whole=whole).remains(Mark("batch", 0, 0.0), stop)
-        assert {r.ending for r in reports} == {Ending.RELEASED}
-        assert [r.begun for r in reports] == [True, False, False, False]
+    reports = made(whole=whole).remains(Mark("batch", 0, 0.0), stop)
+    assert {r.ending for r in reports} == {Ending.RELEASED}
+    assert [r.begun for r in reports] == begun
+
+
+def test_only_the_file_in_hand_is_told_to_have_been_in_the_middle():
+    assert [r.message for r in made("a").remains(Mark("batch", 2, 0.0), DIED)] == [
+        "finished, but its report was lost: its worker ended after it (killed by signal 11)",
+        "killed by signal 11 in the middle of the file",
+        "not begun: its worker ended before (killed by signal 11)",
+    ]
 
 
 def test_a_whole_batch_is_bisected_unless_it_is_one_file():
@@ -102,7 +111,7 @@ def test_the_deadline_follows_the_mark():
 
 def test_how_a_process_ended_in_words():
     assert how_it_ended(3) == "exit status 3"
-    assert how_it_ended(-9) == "killed by signal 9 (often the kernel out of memory)"
+    assert how_it_ended(-9) == "killed by signal 9 (often: the kernel was out of memory)"
     assert how_it_ended(-15) == "killed by signal 15"
 
 

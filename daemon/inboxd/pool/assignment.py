@@ -65,10 +65,11 @@ class Assignment:
     def remains(self, mark: Mark | None, death: Death) -> list[Report]:
         """Reports for all that the dead child did not report, by where its mark stands."""
         at = -1 if mark is None or mark.batch != self.order.batch else mark.index
-        if self.whole and 0 <= at < len(self.order.files) and death.cause is not Cause.STOPPED:
+        in_one_call = self.whole and 0 <= at < len(self.order.files)
+        if in_one_call and death.cause is not Cause.STOPPED:
             return self._bisect(death)
         seconds = max(0.0, death.at - mark.since) if mark is not None and death.at else 0.0
-        reports = [self._one(index - at, file, death, seconds) for index, file in self._left()]
+        reports = [self._one(0 if in_one_call else index - at, file, death, seconds) for index, file in self._left()]
         self._open.clear()
         return reports
 
@@ -78,15 +79,17 @@ class Assignment:
     def _one(self, distance: int, file: OrderedFile | OrderedItem, death: Death, seconds: float) -> Report:
         """`distance` from the mark: below 0 the file was finished, above 0 the handler never heard of it."""
         if distance > 0:
-            message = f"not begun: {death.text}"
+            message = f"not begun: its worker ended before ({death.text})"
             return Report(file.id, Ending.RELEASED, message=message, begun=False, pid=death.pid)
         if distance < 0:
-            return Report(file.id, Ending.RELEASED, message=f"report lost: {death.text}", pid=death.pid)
+            message = f"finished, but its report was lost: its worker ended after it ({death.text})"
+            return Report(file.id, Ending.RELEASED, message=message, pid=death.pid)
         return self._charge(file, death)._replace(seconds=seconds)
 
     def _charge(self, file: OrderedFile | OrderedItem, death: Death) -> Report:
         if death.cause is Cause.DIED:
-            return Report(file.id, Ending.CRASHED, message=death.text, detail=death.detail, pid=death.pid)
+            message = f"{death.text} in the middle of the file"
+            return Report(file.id, Ending.CRASHED, message=message, detail=death.detail, pid=death.pid)
         if death.cause is Cause.TIMED_OUT and death.file_id in (file.id, ""):
             return Report(file.id, Ending.TIMED_OUT, message=death.text, detail=death.detail, pid=death.pid)
         return Report(file.id, Ending.RELEASED, message=f"cut off: {death.text}", pid=death.pid)
@@ -107,7 +110,7 @@ def released(order: Order | Errand, message: str) -> list[Report]:
     return [Report(file.id, Ending.RELEASED, message=message, begun=False) for file in order.files]
 
 
-_HINTS = {signal.SIGKILL: " (often the kernel out of memory)", signal.SIGSEGV: " (a crash in native code)"}
+_HINTS = {signal.SIGKILL: " (often: the kernel was out of memory)", signal.SIGSEGV: " (a crash in native code)"}
 
 
 def how_it_ended(returncode: int) -> str:

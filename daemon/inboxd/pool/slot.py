@@ -296,8 +296,7 @@ class Slot:
         file = self.assignment.current(mark) if self.assignment else None
         if mark is not None and mark.index > 0:  # reports of quick files may have died with it
             self.restarts.finished()
-        text = how_it_ended(returncode) + (" in the middle of the file" if file else "")
-        self._settle(child, self._verdict or Death(Cause.DIED, text), self.last_words)
+        self._settle(child, self._verdict or Death(Cause.DIED, how_it_ended(returncode)), self.last_words)
         self._leave(child)
         self._bury(child.pid, returncode, file.name if file else "")
 
