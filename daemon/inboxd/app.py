@@ -83,7 +83,7 @@ def fetchers_of(config: Config) -> dict[str, tuple[wire.SourceSetup, FetchTerms]
 
 def probe(config: Config) -> None:
     """Load every handler in a process of its own. Raises ConfigError naming those that can't be."""
-    command = [sys.executable, "-P", "-m", "inboxd.work.probe"]
+    command = [sys.executable, "-P", "-B", "-m", "inboxd.work.probe"]
     try:
         answer = subprocess.run(
             command,

@@ -6,6 +6,8 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from support.daemon import inboxd, run_daemon
 from support.site import Site, entries_below
 from support.sound import assert_sound, wait_finished
@@ -171,3 +173,15 @@ def test_the_control_socket_is_private(site: Site) -> None:
             assert b'"ok": false' in rude.recv(65536) or rude.recv(65536) == b""
         site.drop("after.dat", b"x")
         wait_finished(site, 1)
+
+
+def test_nothing_is_written_beside_the_configuration(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bytecode either: a package's purge must find the folder as it was."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    before = {path.name for path in site.base.iterdir()}
+    assert inboxd(site.config, "check").returncode == 0
+    assert {path.name for path in site.base.iterdir()} == before | {"witness.log"}  # the handler's own
+    with run_daemon(site.config):
+        site.drop("a.dat", b"x")
+        wait_finished(site, 1)
+    assert not list(site.base.rglob("__pycache__"))

@@ -61,7 +61,8 @@ class Child:
         spoken = (theirs.fileno(), self.mark_fd)
         environment = worker_environment(os.environ, launch.secrets)
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *map(str, spoken)],
+            # -B: no __pycache__ of the handlers beside the configuration, which is no place for a daemon to write to.
+            [sys.executable, "-P", "-B", "-m", module, *map(str, spoken)],
             stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
             pass_fds=(*spoken, launch.lock_fd), process_group=0,
             env={**environment, TOKEN: self.token, LOCK_FD: str(launch.lock_fd)},
