@@ -337,7 +337,8 @@ class App:
             probe(new)
             return new
         except InboxdError as error:
-            emit(events.RELOAD_REFUSED, message=str(error))
+            for problem in getattr(error, "problems", [str(error)]):
+                emit(events.RELOAD_REFUSED, message=problem)
             raise
         finally:
             self.service.ready()

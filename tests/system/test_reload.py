@@ -26,10 +26,12 @@ def test_a_new_inbox(site: Site) -> None:
 def test_a_bad_file_changes_nothing_and_says_why(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         good = site.config.read_text()
-        site.config.write_text(good + "colour: blue\n")
+        site.config.write_text(good + "colour: blue\nshape: round\n")
         daemon.signal(signal.SIGHUP)
-        refused = daemon.wait_event("daemon.reload-refused")
-        assert "colour" in str(refused)
+        daemon.wait_event("daemon.reload-refused")
+        refused = wait_until(lambda: daemon.events("daemon.reload-refused")[1:2], "a record for each problem")
+        assert "colour" in daemon.events("daemon.reload-refused")[0]["error"]
+        assert "shape" in refused[0]["error"] and "colour" not in refused[0]["error"]
         by_verb = inboxd(site.config, "reload")
         assert by_verb.returncode == 78
         assert "colour" in by_verb.stderr
