@@ -353,6 +353,10 @@ CHILD_RECYCLED = Event(
     "child.recycled", "INFO", "{child} (pid {pid}) recycled: {reason}",
     "A healthy worker makes room for a fresh one, for its age, its memory or a reload.",
 )  # fmt: skip
+CHILD_ASKED = Event(
+    "child.asked", "INFO", "{child} (pid {pid}) asked to end: {reason}",
+    "It finishes its file, gives the rest back, and ends; no other takes its place.",
+)  # fmt: skip
 CHILD_STOPPED = Event("child.stopped", "DEBUG", "{child} (pid {pid}) stopped", "It ended when asked to.")
 CHILD_BACKOFF = Event(
     "child.backoff", "WARNING", "{child} is started again in {delay:.1f} s: {reason}",

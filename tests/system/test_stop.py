@@ -79,6 +79,8 @@ def test_the_verb_drain_stops_it(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         assert inboxd(site.config, "drain").returncode == 0
         assert daemon.wait() == 0
+        assert {told["reason"] for told in daemon.events("child.asked")} == {"the daemon stops"}
+        assert not daemon.events("child.recycled")
     assert_sound(site, calm=True)
 
 

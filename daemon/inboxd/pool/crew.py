@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
+from inboxd import events
 from inboxd.pool.assignment import Cause, Death
 from inboxd.pool.exchange import Exchange
 from inboxd.pool.slot import Ground, Slot
@@ -50,7 +51,7 @@ class Crew:
         self.draining = True
         self.exchange.close()
         for slot in self.slots:
-            slot.stop(reason)
+            slot.stop(reason, events.CHILD_ASKED)
 
     def kill(self) -> None:
         """The grace is over."""
@@ -96,7 +97,7 @@ class Crew:
         if len(self.slots) < count and not self.draining:
             self.slots += [Slot(number, self._ground) for number in range(len(self.slots), count)]
         for slot in self.slots[count:]:
-            slot.stop("fewer are wanted")
+            slot.stop("fewer are wanted", events.CHILD_ASKED)
         while len(self.slots) > count and self.slots[-1].state is ChildState.EXITED:
             self.slots.pop()
 

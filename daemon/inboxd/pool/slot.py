@@ -14,7 +14,7 @@ import psutil
 
 from inboxd import events
 from inboxd.clock import Clock
-from inboxd.events import emit
+from inboxd.events import Event, emit
 from inboxd.pool.assignment import Assignment, Cause, Death, how_it_ended
 from inboxd.pool.child import Child, Launch
 from inboxd.pool.exchange import Exchange
@@ -246,7 +246,7 @@ class Slot:
 
     # End
 
-    def stop(self, reason: str = "") -> None:
+    def stop(self, reason: str = "", told: Event = events.CHILD_RECYCLED) -> None:
         """Let the child finish its file, give the rest back, and end. Harmless when it is ending already.
 
         Without a `reason` it is not told: it is what becomes of every fetcher that has nothing to do.
@@ -260,7 +260,7 @@ class Slot:
         self.child.signal(signal.SIGTERM)
         self.due = self._now() + (0.0 if self.assignment is not None else EXIT_TIMEOUT)
         if reason:
-            emit(events.CHILD_RECYCLED, child=self.title, pid=self.child.pid, reason=reason)
+            emit(told, child=self.title, pid=self.child.pid, reason=reason)
 
     def kill(self, death: Death) -> None:
         """SIGKILL for its process group. Harmless when that was done."""
