@@ -200,3 +200,21 @@ def test_a_handler_that_could_not_be_run_is_mended_by_a_reload(site: Site) -> No
     with run_daemon(site.config):
         inboxes = inboxd_json(site.config, "status")["inboxes"]
         assert {inbox["inbox"]: bool(inbox["paused"]) for inbox in inboxes} == {"main": False, "other": True}
+
+
+def test_a_file_that_is_no_yaml_is_refused_by_the_daemon_which_still_answers(site: Site) -> None:
+    """Whoever asks finds the daemon by what can be read of the file; its journal says why nothing has changed."""
+    with run_daemon(site.config) as daemon:
+        good = site.config.read_text()
+        site.config.write_text(good + "inboxes: {broken: [\n")
+        by_verb = inboxd(site.config, "reload")
+        assert by_verb.returncode == 78
+        refused = daemon.wait_event("daemon.reload-refused")
+        assert refused["error"] in by_verb.stderr
+        assert inboxd_json(site.config, "status")["state"] == "RUNNING"
+        assert inboxd(site.config, "files").returncode == 0
+        site.config.write_text(good.replace("state: state", "state: [") + "inboxes: {broken: [\n")
+        lost = inboxd(site.config, "status")
+        assert lost.returncode == 78
+        assert "--state-dir" in lost.stderr
+        assert inboxd(site.config, "status", "--state-dir", str(site.state)).returncode == 0

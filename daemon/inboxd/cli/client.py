@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 from argparse import Namespace
@@ -36,25 +37,39 @@ class Refused(InboxdError):
 
 
 def state_folder(options: Namespace) -> Path:
-    """As --state-dir says, or as `state:` in the configuration, whose rest is not checked: that would be slow."""
+    """As --state-dir says, or as `state:` in the configuration.
+
+    The rest of the file is not checked: that would be slow, and the daemon that runs may not have read it yet.
+    """
     if options.state_dir is not None:
         return Path(os.path.abspath(options.state_dir))
-    import yaml
-
     path = Path(os.path.abspath(options.config))
     try:
-        values = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        state = _state(path.read_bytes())
     except OSError as error:
         remedy = "name another with --config, or the state folder with --state-dir"
         raise ConfigError([f"{path}: can't be read: {error.strerror}; {remedy}"]) from None
-    except (yaml.YAMLError, ValueError):
-        values = None  # `load` has better words for what is wrong
-    state = values.get("state", "var/state") if isinstance(values, dict) else None
     if isinstance(state, str):
         return Path(os.path.normpath(path.parent / state))
-    from inboxd.config.load import load
+    from inboxd.config.load import load  # has better words for what is wrong
 
-    return load(path).state
+    try:
+        return load(path).state
+    except ConfigError as error:
+        remedy = f"{path}: a daemon that runs is found by `state` alone; name its state folder with --state-dir"
+        raise ConfigError([*error.problems, remedy]) from None
+
+
+def _state(text: bytes) -> Any:
+    """What stands at `state`, also where the file is broken elsewhere; None where that can't be told."""
+    import yaml
+
+    line = re.search(rb"^state[ \t]*:.*", text, re.MULTILINE)
+    for part in (text, line[0] if line else b"{}"):
+        with contextlib.suppress(yaml.YAMLError, ValueError):
+            values = yaml.load(part, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return values.get("state", "var/state") if isinstance(values, dict) else None
+    return None
 
 
 def ask(options: Namespace, verb: str, timeout: float = _PATIENCE, **arguments: Any) -> Any:
