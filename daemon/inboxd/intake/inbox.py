@@ -307,16 +307,16 @@ class InboxView:
             return f"the inbox is {self.condition}"
         if folder and not self._rules.recursive:
             return "it lies in a folder below inbound/, and the inbox is not recursive"
-        why_not = self._matcher.why_not(self._subject(name))
-        if why_not:
-            return why_not
         try:
             with opened(self._path, folder) as fd:
                 found = look(fd, name)
         except OSError as error:
             return f"its folder can't be looked at: {error.strerror}"
+        why_not = self._matcher.why_not(self._subject(name))
         if found is None:
-            return "it is not there"
+            return f"it is not there, and would not be taken: {why_not}" if why_not else "it is not there"
+        if why_not:
+            return why_not
         return self._explain_found(folder, name, found)
 
     def _explain_found(self, folder: str, name: str, found: os.stat_result) -> str | None:
