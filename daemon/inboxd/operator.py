@@ -67,6 +67,7 @@ class Operator(Records):
         file = self._file_at(lane, path, folder, name, where)
         if file is not None:
             why = [self._tell(file), *(self._ask(lambda: self._holds(lane)) if file.state in _HELD else ())]
+            why += self._queue(lane, file) if file.state is State.RUNNING else []
         elif where == "inbound":
             why = self._ask(lambda: self._reasons(lane, folder, name))
         else:
@@ -119,6 +120,16 @@ class Operator(Records):
         if self._pipeline.draining:
             reasons.append("the daemon is stopping")
         return reasons + [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
+
+    def _queue(self, lane: Lane, file: InboxFile) -> list[str]:
+        """What a file of a batch waits for: they are run in the order of their ids, unless one call takes all."""
+        if lane.rules.handler.batch:
+            return []
+        worker = next((worker for worker in self._daemon.status()["workers"] if worker["batch"] == file.batch), None)
+        if worker is None:
+            return ["its batch waits for a worker"]
+        waits = (worker["file_id"] or file.id) < file.id
+        return [f"it waits behind {worker['file']} in a worker's batch"] if waits else []
 
     def retry(
         self,

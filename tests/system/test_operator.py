@@ -335,3 +335,26 @@ def test_an_error_whose_file_was_removed(site: Site) -> None:
         aside.rename(errors)
         assert inboxd(site.config, "retry", "--errors").returncode == 0
         assert daemon.stop() == 0
+
+
+def test_what_is_not_there_is_not_called_ignored(site: Site) -> None:
+    with run_daemon(site.config):
+        for name in ("absent.part", "absent.dat"):
+            (why,) = inboxd_json(site.config, "explain", str(site.root() / "inbound" / name))["why"]
+            assert why.startswith("it is not there")
+            assert ("ignored" in why) is name.endswith(".part")
+
+
+def test_a_file_behind_another_in_its_batch_is_told_so(site: Site) -> None:
+    site.workers(processes=1)
+    site.put([(b"sleep-30-a.dat", b"a"), (b"z-behind.dat", b"z")])
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: site.witnessed("start", "sleep-30-a.dat"), "a start")
+        first, second = (
+            " ".join(inboxd_json(site.config, "explain", str(site.root() / "inbound" / name))["why"])
+            for name in ("sleep-30-a.dat", "z-behind.dat")
+        )
+        assert "it waits behind sleep-30-a.dat" in second
+        assert "waits" not in first
+        assert re.search(r"waiting +in batches +retrying.*\nmain +0 +2 +0 ", inboxd(site.config, "status").stdout)
+        daemon.kill()

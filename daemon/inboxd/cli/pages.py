@@ -51,7 +51,7 @@ def _left(row: Row) -> str:
 
 
 def _inboxes(inboxes: Sequence[Row]) -> Table:
-    numbers = ("waiting", "running", "retrying", "processed", "errors", "quarantined")
+    numbers = ("waiting", "in batches", "retrying", "processed", "errors", "quarantined")
     rows = [
         (
             row["inbox"], row["backlog"] + row["claimed"], row["running"], row["waiting"], row["processed"],
