@@ -74,7 +74,7 @@ DAEMON_REFUSED = Event(
     "Do what the message says; `inboxd check` tells whether it is right. Then `systemctl restart inboxd`.",
 )  # fmt: skip
 DAEMON_READY = Event(
-    "daemon.ready", "INFO", "ready: {inboxes} inboxes, {workers} workers, durability {durability}",
+    "daemon.ready", "INFO", "ready; inboxes: {inboxes}, workers: {workers}, durability: {durability}",
     "Recovery is done, every inbox has been looked at once, and files are being taken.",
 )  # fmt: skip
 DAEMON_DRAINING = Event(
@@ -113,6 +113,11 @@ CONTROL_FAILED = Event(
     "control.failed", "ERROR", "`{verb}` could not be answered: {error_class}: {message}",
     "An operator's request met a fault of inboxd. The daemon goes on.",
     "Report it, with the traceback in INBOXD_DETAIL.",
+)  # fmt: skip
+WORKERS_AWAITED = Event(
+    "daemon.waiting", "WARNING", "workers of an earlier inboxd (pid {pids}) still run; waiting up to {timeout:.0f} s",
+    "The last daemon has died, and its workers finish the file in progress. No file is run twice at the same time.",
+    "Nothing; or end them with `kill -KILL`, which costs their files an attempt and no failure.",
 )  # fmt: skip
 RECOVERED = Event(
     "daemon.recovered", "INFO", "recovered in {seconds:.2f} s: {summary}",
@@ -252,7 +257,7 @@ FILE_PUT_BACK = Event(
     "If it is frequent, lengthen the inbox's `settle: {quiet: …}`, or let the uploader rename when it has finished.",
 )  # fmt: skip
 FILES_PRUNED = Event(
-    "files.pruned", "INFO", "{count} files of {inbox} older than {age} removed from {folder}",
+    "files.pruned", "INFO", "{inbox}: files older than {age} removed from {folder}: {count}",
     "The inbox's `retention` says so.",
 )  # fmt: skip
 HANDLER_OUTPUT = Event(

@@ -97,6 +97,7 @@ def test_a_new_daemon_never_runs_beside_workers_of_the_old(site: Site) -> None:
         refused = inboxd(site.config, "run")
         assert refused.returncode == 75
         assert any(str(pid) in refused.stderr for pid in orphans)
+        assert "waiting up to" in refused.stderr
         assert len(site.witnessed("start")) == 1
     wait_until(lambda: _lone(site), "the end of orphaned workers")
     assert_sound(site)

@@ -44,6 +44,12 @@ def test_what_makes_no_sense_is_64(line: str, capsys: pytest.CaptureFixture[str]
     assert told.err.startswith("usage: inboxd")
 
 
+def test_who_names_no_verb_is_told_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 64
+    told = capsys.readouterr().err
+    assert all(verb in told for verb in COMMANDS)
+
+
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0

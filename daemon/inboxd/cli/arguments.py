@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +17,8 @@ _CONFIGS = ("config.yaml", "/etc/inboxd/config.yaml")
 
 
 class _Parser(argparse.ArgumentParser):
+    verbs: Collection[str] = ()
+
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
 
@@ -29,7 +31,11 @@ class _Verbs:
     """Adds verbs to a parser."""
 
     def __init__(self, parser: _Parser) -> None:
-        self._verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
+        self._verbs: Any = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=_Parser)
+
+    def names(self) -> Collection[str]:
+        """All of them."""
+        return tuple(self._verbs.choices)
 
     def serving(self, name: str, text: str) -> argparse.ArgumentParser:
         """A verb that runs here."""
@@ -42,7 +48,7 @@ class _Verbs:
         return made
 
     def _add(self, name: str, module: str, text: str) -> argparse.ArgumentParser:
-        made = self._verbs.add_parser(name, help=text, description=text)
+        made: argparse.ArgumentParser = self._verbs.add_parser(name, help=text, description=text)
         _add_places(made, default=argparse.SUPPRESS)  # what stood before the verb holds
         made.set_defaults(act=_later(module, name), asks=module != "serving")
         return made
@@ -52,13 +58,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options; `act` among them runs the verb. Raises SystemExit, with 64 for what can't be understood."""
     parser = commands()
     options = parser.parse_args(argv)
+    if not hasattr(options, "act"):
+        parser.error(f"name a verb: {', '.join(parser.verbs)}; `inboxd --help` tells what they do")
     if options.state_dir is not None and not options.asks:
         parser.error("--state-dir is for verbs that ask the daemon; this one takes `state` from the configuration")
     options.config = options.config or default_config()
     return options
 
 
-def commands() -> argparse.ArgumentParser:
+def commands() -> _Parser:
     """All that may be said; inboxd(1) is drawn from it, too."""
     parser = _Parser(prog="inboxd", description="Drop-folder ingestion: every complete file once, none lost.")
     parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version")
@@ -67,6 +75,7 @@ def commands() -> argparse.ArgumentParser:
     _add_serving(verbs)
     _add_looking(verbs)
     _add_changing(verbs)
+    parser.verbs = verbs.names()
     return parser
 
 

@@ -37,11 +37,12 @@ def check(options: Namespace) -> None:
 
 def _summary(config: Config) -> Page:
     ledger = config.ledger_url.partition(":")[0]
+    workers = f"{config.workers.count} worker{'' if config.workers.count == 1 else 's'}"
     rows = [(name, str(inbox.folder("inbound")), " ".join(inbox.match), _settle(inbox), _handler(inbox))
             for name, inbox in config.inboxes.items()]  # fmt: skip
     return [
         Text(f"{config.file} is fine, and every handler can be loaded", "good"),
-        Text(f"state {config.state}, ledger {ledger}, durability {config.durability}, {config.workers.count} workers"),
+        Text(f"state {config.state}, ledger {ledger}, durability {config.durability}, {workers}"),
         *(Text(f"database {name}") for name in config.databases),
         Text(""),
         Table(("inbox", "inbound", "match", "complete when", "handler"), rows, whole=frozenset({"inbox"})),

@@ -7,7 +7,9 @@ import os
 import time
 from pathlib import Path
 
+from inboxd import events
 from inboxd.errors import AlreadyRunning
+from inboxd.events import emit
 
 _STEP = 0.05  # seconds between two looks; flock(2) has no timeout of its own
 
@@ -29,11 +31,15 @@ class GenerationLock:
             return
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + timeout
+        told = False
         while not _try_exclusive(fd):
             if time.monotonic() >= deadline:
                 pids = holders(fd)
                 os.close(fd)
                 raise _still_running(self._path, pids)
+            if not told:
+                emit(events.WORKERS_AWAITED, pids=_who(holders(fd)), timeout=timeout)
+                told = True
             time.sleep(_STEP)
         fcntl.flock(fd, fcntl.LOCK_SH)
         self.fd = fd
@@ -76,9 +82,12 @@ def _has_open(pid: str, wanted: os.stat_result) -> bool:
     return False
 
 
+def _who(pids: list[int]) -> str:
+    return ", ".join(map(str, pids)) or "unknown; see `fuser` on that file"
+
+
 def _still_running(path: Path, pids: list[int]) -> AlreadyRunning:
-    who = ", ".join(map(str, pids)) or "unknown; see `fuser` on that file"
     return AlreadyRunning(
-        f"workers of an earlier inboxd still run and hold {path} (pid {who})",
+        f"workers of an earlier inboxd still run and hold {path} (pid {_who(pids)})",
         hint="they end by themselves after the file in progress; or end them with `kill -KILL`",
     )
