@@ -15,6 +15,7 @@ from inboxd.clock import Clock
 from inboxd.config.models import Config
 from inboxd.custody import disk
 from inboxd.custody.history import History
+from inboxd.downloads import Download, Downloads
 from inboxd.errors import LedgerUnavailable
 from inboxd.events import emit
 from inboxd.lane import Lane
@@ -23,6 +24,8 @@ from inboxd.pipeline import Pipeline
 from inboxd.pool.pool import Pool
 from inboxd.resources import Sampler
 from inboxd.service import Service
+from inboxd.source import Source
+from inboxd.sourceview import condition, describe, rests
 
 _PROGRESS = 5.0  # seconds between two looks at the progress
 _NOTHING: dict[Outcome, tuple[int, int]] = {}
@@ -52,6 +55,7 @@ class Bulletin:
         self._sampler = Sampler()
         self._onlooker = Sampler()  # for `status`, whose CPU shares are since the last one
         self._looking = threading.Lock()
+        self._downloads = Downloads()
         self._due = dict.fromkeys(("resources", "progress"), 0.0)
         self._told: dict[str, tuple[int, int]] = {}
         self._ping_every = app.service.watchdog_interval() or math.inf
@@ -65,6 +69,7 @@ class Bulletin:
         if now >= self._due["progress"]:
             self._due["progress"] = now + _PROGRESS
             self._tell_progress(now)
+            self._look_at_downloads(now)
         if now >= self._due["resources"]:
             self._due["resources"] = now + self._app.config.resources.every
             self._tell_resources()
@@ -91,12 +96,19 @@ class Bulletin:
             if figures != self._told.get(lane.name, (0, 0)):
                 self._told[lane.name] = figures
                 emit(events.PROGRESS, inbox=lane.name, summary=text)
-        told = [self._state(), *_troubles(list(self._app.pipeline.lanes.values())), ", ".join(texts) or "nothing waits"]
-        self._app.service.status("; ".join(told))
+        resting = [f"source {one.name} {condition(one)}" for one in self._sources() if rests(one)]
+        troubles = _troubles(list(self._app.pipeline.lanes.values()))
+        self._app.service.status("; ".join((self._state(), *troubles, ", ".join(texts) or "nothing waits", *resting)))
 
     def _state(self) -> str:
         reasons = self._app.pipeline.outages.reasons()
         return "degraded: " + "; ".join(reasons) if reasons else self._app.state.lower()
+
+    def _sources(self) -> list[Source]:
+        return list(self._app.pipeline.errands.sources.values())
+
+    def _look_at_downloads(self, now: float) -> list[Download]:
+        return self._downloads.look(self._app.pool.errands(), now)
 
     def _tell_resources(self) -> None:
         sample = self._sampler.sample([worker["pid"] for worker in self._app.pool.snapshot() if worker["pid"]])
@@ -137,9 +149,19 @@ class Bulletin:
                 }
                 for lane in list(app.pipeline.lanes.values())
             ],
+            "sources": self._describe_sources(),
+            "downloads": [download.row() for download in self._look_at_downloads(now)],
             "workers": workers,
             "resources": {**resources, "disk_free": _free(app.config.state)},
         }
+
+    def _describe_sources(self) -> list[dict[str, Any]]:
+        sources = self._sources()
+        try:
+            counts = self._app.history.item_counts() if sources else {}
+        except LedgerUnavailable:
+            counts = {}
+        return [describe(source, counts.get(source.name, {})) for source in sources]
 
     def _look(self, now: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The workers, and what the daemon itself uses."""

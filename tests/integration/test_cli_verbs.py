@@ -72,7 +72,7 @@ def test_a_verb(tmp_path: Path, daemon: Answering, line: str, asked: Any, code: 
     ("line", "keys"),
     [
         ("status", {"version", "pid", "config", "state", "degraded", "since", "uptime", "durability", "ledger",
-                    "inboxes", "workers", "resources"}),
+                    "inboxes", "sources", "downloads", "workers", "resources"}),
         ("files", {"files"}),
         ("show " + ID, {"id", "history", "path", "state", "outcome"}),
         ("explain x", {"path", "inbox", "why", "file"}),

@@ -46,6 +46,25 @@ def inbox(**values: Any) -> dict[str, Any]:
     return {**usual, **values}
 
 
+def source(**values: Any) -> dict[str, Any]:
+    """A source in the middle of a fetch."""
+    usual = {
+        "source": "partner", "inbox": "orders", "kind": "http", "address": "https://partner.example/api/outbox",
+        "condition": "fetching 1", "rests": False, "next_poll": 42.0, "polled_at": 1795469437.0, "listed": 120, "new": 7,
+        "discovered": 5, "fetching": 1, "held": 3, "ack_due": 2, "abandoned": 1,
+    }  # fmt: skip
+    return {**usual, **values}
+
+
+def download(**values: Any) -> dict[str, Any]:
+    """A quarter of it is here."""
+    usual = {
+        "source": "partner", "inbox": "orders", "file_id": ID, "file": HOSTILE, "since": 61.0, "bytes": 1 << 30,
+        "size": 4 << 30, "rate": 12.0 * (1 << 20), "percent": 25.0, "eta": 256.0,
+    }  # fmt: skip
+    return {**usual, **values}
+
+
 def status(*inboxes: dict[str, Any], **values: Any) -> dict[str, Any]:
     """The whole, with two workers."""
     worker = {"slot": 0, "pid": 4711, "state": "BUSY", "inbox": "orders", "batch": "b1", "file": HOSTILE,
@@ -55,7 +74,8 @@ def status(*inboxes: dict[str, Any], **values: Any) -> dict[str, Any]:
     usual = {
         "version": "0.1.0", "pid": 4242, "config": "/etc/inboxd/config.yaml", "state": "RUNNING", "degraded": [],
         "since": 1795460000.0, "uptime": 7325.0, "durability": "full", "ledger": "sqlite",
-        "inboxes": list(inboxes or [inbox()]), "workers": [worker, idle],
+        "inboxes": list(inboxes or [inbox()]), "sources": [source()], "downloads": [download()],
+        "workers": [worker, idle],
         "resources": {"rss": 50 << 20, "cpu": 1.5, "open_files": 27, "threads": 7, "disk_free": 1 << 40},
     }  # fmt: skip
     return {**usual, **values}

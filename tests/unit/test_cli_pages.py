@@ -10,7 +10,7 @@ from rich.console import Console
 
 from inboxd.cli import pages, screen
 from inboxd.cli.page import Bar, Page, Table, Text, plain, span
-from support.answering import HOSTILE, failure, inbox, row, status
+from support.answering import HOSTILE, download, failure, inbox, row, source, status
 
 _SHOWN = r"ev\x1b]0;owned\x07il\x0a\xff\u202e.csv"
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
@@ -31,6 +31,7 @@ def story(**values: object) -> Page:
 
 ALL = [
     pages.status(status(inbox(condition=HOSTILE), inbox(paused=HOSTILE), degraded=[HOSTILE])),
+    pages.status(status(sources=[source(condition=HOSTILE, address=HOSTILE)], workers=[])),
     pages.files({"files": [row(), row(state="RUNNING", outcome=None, reason=None)]}),
     story(),
     pages.explanation({"why": [HOSTILE], "file": row()}),
@@ -78,6 +79,16 @@ def test_status_counts_and_foretells() -> None:
     assert re.search(r"orders +48 +2 +1 +1050 +3 +1 +events; the oldest has waited 2 min 10 s", text)
     assert re.search(r"0 +4711 +busy +4\.2 s +orders", text)
     assert re.search(r"1 +- +backoff +- +- +-", text)
+
+
+def test_status_tells_what_sources_are_at() -> None:
+    text = plain(pages.status(status()))
+    assert re.search(r"partner +orders +https://\S+ +42 s +2026-\S+ \S+ +120 +7 +5 +1 +3 +2 +1 +fetching 1", text)
+    assert re.search(r"partner +\S+ +1 min 1 s +1GiB +4GiB +25\.0 % +12MiB +4 min 16 s", text)
+    begun = plain(pages.status(status(downloads=[download(size=None, rate=None, percent=None, eta=None)])))
+    assert re.search(r"partner +\S+ +1 min 1 s +1GiB +- +- +- +-", begun)
+    fresh = plain(pages.status(status(sources=[source(polled_at=None, listed=None, new=0, next_poll=0.0)])))
+    assert re.search(r"outbox +now +- +- +- +5", fresh)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from inboxd.cli import sourcepages
 from inboxd.cli.page import Bar, Cell, Page, Table, Text, Tone, amount, span, when
 
 Row = dict[str, Any]
@@ -28,7 +29,9 @@ def status(answer: Row) -> Page:
     )
     reasons = [Text(f"degraded: {reason}", "bad") for reason in answer["degraded"]]
     page: Page = [Text(first, _STATES.get(answer["state"], "title")), Text(second, "dim"), *reasons]
-    return [*page, Text(""), _progress(answer["inboxes"]), Text(""), _inboxes(answer["inboxes"]), *_workers(answer)]
+    page += [Text(""), _progress(answer["inboxes"]), Text(""), _inboxes(answer["inboxes"])]
+    sources = sourcepages.sources(answer["sources"]) + sourcepages.downloads(answer["downloads"])
+    return [*page, *sources, *_workers(answer)]
 
 
 def _progress(inboxes: Sequence[Row]) -> Table:

@@ -12,6 +12,7 @@ from inboxd.custody.engine import make_reader, place_of, translated
 from inboxd.custody.rows import failure_of, file_of, harmless
 from inboxd.custody.schema import failures, files, totals
 from inboxd.custody.statements import literal
+from inboxd.items import ItemState
 from inboxd.lifecycle import OPEN
 from inboxd.model import Failure, InboxFile, Outcome, State
 
@@ -111,6 +112,18 @@ class History:
         result: dict[str, dict[State, int]] = {}
         for row in self._rows(query):
             result.setdefault(row["inbox"], {})[State(row["state"])] = row["number"]
+        return result
+
+    # Items of sources
+
+    def item_counts(self) -> dict[str, dict[ItemState, int]]:
+        """By source, how many items are in each state but the final one."""
+        query = text(
+            "SELECT source, state, count(*) AS number FROM items WHERE state <> 'ACKED' GROUP BY source, state"
+        )
+        result: dict[str, dict[ItemState, int]] = {}
+        for row in self._rows(query):
+            result.setdefault(row["source"], {})[ItemState(row["state"])] = row["number"]
         return result
 
 

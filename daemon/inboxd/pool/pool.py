@@ -125,10 +125,14 @@ class Pool:
         return [self._describe(slot) for slot in list(self._supervisor.crews[""].slots)] if self._supervisor else []
 
     def errands(self) -> list[dict[str, Any]]:
-        """Likewise of each fetcher process, with source, verb, and bytes: how much of its item is here."""
+        """Likewise of each fetcher, with source, verb, size (as announced), and bytes: so much of its item is here."""
         crews = list(self._supervisor.crews.items()) if self._supervisor else []
         fetchers = [(name, slot) for name, crew in crews if name for slot in list(crew.slots) if slot.child]
-        return [self._describe(slot) | slot.describe_errand() | {"source": name} for name, slot in fetchers]
+        return [self._describe_errand(name, slot) for name, slot in fetchers]
+
+    def _describe_errand(self, source: str, slot: Slot) -> dict[str, Any]:
+        facts = self._describe(slot)
+        return facts | slot.describe_errand(facts["file_id"]) | {"source": source}
 
     def _describe(self, slot: Slot) -> dict[str, Any]:
         assignment, facts = slot.assignment, slot.describe()

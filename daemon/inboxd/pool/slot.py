@@ -365,15 +365,15 @@ class Slot:
             "restarts": max(0, self.starts - 1),
         }
 
-    def describe_errand(self) -> dict[str, Any]:
-        """Likewise, what a fetcher is doing."""
-        assignment, (file_id, size) = self.assignment, self.fetched
+    def describe_errand(self, file_id: str | None) -> dict[str, Any]:
+        """Likewise, what a fetcher is doing; `file_id`: of the item in progress."""
+        assignment, (fetched, size) = self.assignment, self.fetched
         order = assignment.order if assignment else None
-        sizes = {file.id: file.size for file in order.files} if order else {}
+        sizes = {file.id: file.size for file in order.files} if order and file_id else {}
         return {
             "verb": order.verb if isinstance(order, Errand) else None,
-            "bytes": size if file_id in sizes else 0,
-            "size": sizes.get(file_id),
+            "bytes": size if fetched == file_id else 0,
+            "size": sizes.get(file_id or ""),
         }
 
 

@@ -1,0 +1,56 @@
+"""Sources and their items as pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from inboxd.cli.page import Bar, Page, Table, Text, amount, span, when
+
+Row = dict[str, Any]
+
+
+def sources(rows: Sequence[Row]) -> Page:
+    """Each of them: when it is asked, what is on its way, what keeps it."""
+    if not rows:
+        return []
+    numbers = ("listed", "new", "to fetch", "fetching", "held", "to ack", "given up")
+    heads = ("source", "inbox", "address", "next poll", "last poll", *numbers, "condition")
+    cells = [
+        (
+            row["source"], row["inbox"], row["address"], _next(row), when(row["polled_at"]), _count(row["listed"]),
+            _count(row["new"] if row["polled_at"] else None), row["discovered"], row["fetching"], row["held"],
+            row["ack_due"], Text(str(row["abandoned"]), "bad" if row["abandoned"] else ""), _condition(row),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return [Text(""), Table(heads, cells, frozenset({"next poll", *numbers}), frozenset({"source", "inbox"}))]
+
+
+def _next(row: Row) -> str:
+    return "now" if row["next_poll"] == 0.0 else span(row["next_poll"])
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _condition(row: Row) -> Text:
+    return Text(row["condition"], "bad" if row["rests"] else "")
+
+
+def downloads(rows: Sequence[Row]) -> Page:
+    """Items in progress."""
+    if not rows:
+        return []
+    heads = ("source", "file", "for", "here", "of", "progress", "per second", "time left")
+    cells = [
+        (
+            row["source"], row["file"], span(row["since"]), amount(row["bytes"]), amount(row["size"]),
+            Bar(min(row["bytes"], row["size"] or 0), row["size"] or 0),
+            amount(None if row["rate"] is None else int(row["rate"])), span(row["eta"]),
+        )
+        for row in rows
+    ]  # fmt: skip
+    numbers = frozenset({"for", "here", "of", "per second", "time left"})
+    return [Text(""), Table(heads, cells, numbers, frozenset({"source"}))]
