@@ -43,7 +43,8 @@ class Workers(Section):
     processes: Count | Literal["auto"] = "auto"
     """How many workers run at once; `auto` is one for each core this process may use."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """At most so many files are dispatched together; an idle worker gets at once what there is."""
+    """At most so many files are dispatched together; an idle worker gets at once what there is. The files of a batch wait
+    for each other: `1` where a handler is slow for some of them."""
     max_memory: Size = 512 << 20
     """A worker whose resident memory is above this is recycled (replaced by a fresh one) after the file in progress."""
     max_files: Count = 100_000
