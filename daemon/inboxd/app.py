@@ -7,11 +7,8 @@ Stop: the same list backwards, after files in progress had their grace.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -20,9 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from inboxd import __version__, events, folders, logs, wire
+from inboxd import __version__, events, folders, logs
 from inboxd.clock import Clock, SystemClock
-from inboxd.config.load import database_specs, describe, handler_specs, load, source_specs
+from inboxd.config.load import describe, load
 from inboxd.config.models import Config, Inbox
 from inboxd.config.units import show_duration
 from inboxd.control import Server
@@ -40,16 +37,14 @@ from inboxd.operator import Operator
 from inboxd.pipeline import Pipeline, alarm
 from inboxd.pool.child import read_marks
 from inboxd.pool.pool import Pool
-from inboxd.pool.terms import FetchTerms
 from inboxd.service import Service
+from inboxd.setups import fetchers_of, probe, refuse_broken, setup_for
 from inboxd.source import Source
 from inboxd.space import Space
 from inboxd.status import Bulletin
 from inboxd.story import Story
 
-_PROBE_TIMEOUT = 120.0  # seconds to load all handlers
 _PRUNE_EVERY = 3600.0  # seconds between two looks for files that are older than their inbox keeps them
-_FETCH_GRACE = 60.0  # seconds above the time limit that a fetcher keeps by itself
 _SOON = 0.02  # seconds between two looks whether the first pass is over
 _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 
@@ -65,45 +60,6 @@ def run(config_path: Path, log: logs.LogOptions) -> int:
         return error.exit_code
     finally:
         logs.close()
-
-
-def setup_for(config: Config) -> wire.Setup:
-    """What workers need to know of a configuration."""
-    return wire.Setup(handler_specs(config), database_specs(config), (str(config.base),))
-
-
-def fetchers_of(config: Config) -> dict[str, tuple[wire.SourceSetup, FetchTerms]]:
-    """What fetchers need to know of a configuration, each of its own source alone."""
-    rules = {name: source for inbox in config.inboxes.values() for name, source in inbox.sources.items()}
-    return {
-        name: (wire.SourceSetup(name, spec), FetchTerms(rules[name].parallel, spec.total + _FETCH_GRACE))
-        for name, spec in source_specs(config).items()
-    }
-
-
-def probe(config: Config) -> None:
-    """Load every handler in a process of its own. Raises ConfigError naming those that can't be."""
-    command = [sys.executable, "-P", "-B", "-m", "inboxd.work.probe"]
-    try:
-        answer = subprocess.run(
-            command,
-            input=wire.encode(setup_for(config)),
-            capture_output=True,
-            timeout=_PROBE_TIMEOUT,
-            check=True,
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        tail = (error.stderr or b"").decode(errors="backslashreplace").strip().splitlines()[-1:]
-        raise ConfigError([f"{config.file}: the handlers could not be loaded: {error} {' '.join(tail)}"]) from error
-    refuse_broken(config, json.loads(answer.stdout))
-
-
-def refuse_broken(config: Config, broken: dict[str, str]) -> None:
-    """Raise ConfigError where a handler can't be loaded."""
-    if broken:
-        told = {inbox: (config.line("inboxes", inbox, "handler"), why) for inbox, why in broken.items()}
-        ordered = sorted(told.items(), key=lambda one: one[1])
-        raise ConfigError([f"{config.file}:{line}: inboxes.{inbox}.handler: {why}" for inbox, (line, why) in ordered])
 
 
 class App:

@@ -27,7 +27,7 @@ def run(options: Namespace) -> int:
 
 def check(options: Namespace) -> None:
     """Refuse what `run` would refuse, without touching anything; tell what it would use."""
-    from inboxd.app import probe
+    from inboxd.setups import probe
     from inboxd.config.load import load
 
     config = load(options.config)
