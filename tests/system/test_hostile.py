@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -81,6 +82,18 @@ def _secret(site: Site) -> Path:
     secret = site.base / "secret"
     secret.write_bytes(b"not yours")
     return secret
+
+
+def test_when_a_link_goes_to_quarantine(site: Site) -> None:
+    """At once where creations are heard of; else at the next pass, and that is what is said of it."""
+    site.write(rescan="1h")
+    site.inbox("quiet", settle={"quiet": "100ms"})
+    with run_daemon(site.config):
+        for inbox in ("main", "quiet"):
+            (site.root(inbox) / "inbound" / "link.dat").symlink_to("/nowhere/at/all")
+        wait_until(lambda: site.listed("quarantine", "quiet") == ["link.dat"], "it is taken")
+        why = inboxd_json(site.config, "explain", str(site.root() / "inbound" / "link.dat"))["why"]
+        assert re.match(r"it is no regular file; .* once the inbox is looked through, in 3\d\d\d s", why[0]), why
 
 
 def test_links_are_never_followed(site: Site) -> None:

@@ -322,11 +322,12 @@ class InboxView:
     def _explain_found(self, folder: str, name: str, found: os.stat_result) -> str | None:
         if stat.S_ISDIR(found.st_mode):
             return "it is a folder" + ("; files in it are taken" if self._rules.recursive else ", and not recursive")
-        if not stat.S_ISREG(found.st_mode):
-            return "it is no regular file; it goes to quarantine/"
-        if found.st_nlink > 1:
-            return "it has more than one name (hard links); it goes to quarantine/ after a minute"
         now = self._clock.monotonic()
+        if not stat.S_ISREG(found.st_mode):
+            return f"it is no regular file; it goes to quarantine/ {self._strange_in(folder, name, now)}"
+        if found.st_nlink > 1:
+            due = self._strange_in(folder, name, now)
+            return f"it has more than one name (hard links); if it keeps them, it goes to quarantine/ {due}"
         stuck = self._stuck.why((folder, name), now)
         if stuck:
             return stuck
@@ -335,13 +336,24 @@ class InboxView:
             span = show_duration(self._rules.settle.quiet) if isinstance(self._rules.settle, Quiet) else ""
             return f"it must stand still for {span}; {left:.1f} s are left, if it does not change"
         if left is not None:
-            return f"it is complete and waits for its turn ({len(self._settling)} files wait here)"
+            return f"it is complete and waits for its turn ({_files(len(self._settling))} here)"
         if self._companions is not None:
             return self._companions.explain(folder, name)
         if self._settling.is_crowded:
-            return f"it waits for its turn ({self.backlog} files wait here)"
-        pending = "now" if self._scan or self._again else f"in {max(0.0, self._next_scan - now):.0f} s at the latest"
-        return f"it has not been seen yet; the inbox is looked through {pending}"
+            return f"it waits for its turn ({_files(self.backlog)} here)"
+        return f"it has not been seen yet; the inbox is looked through {self._next_pass(now)}"
+
+    def _strange_in(self, folder: str, name: str, now: float) -> str:
+        """When: one that was made in place, not renamed in, may be seen by the next pass only."""
+        left = self._strangers.left((folder, name), now)
+        return f"in {left:.0f} s" if left is not None else f"once the inbox is looked through, {self._next_pass(now)}"
+
+    def _next_pass(self, now: float) -> str:
+        return "now" if self._scan or self._again else f"in {max(0.0, self._next_scan - now):.0f} s at the latest"
+
+
+def _files(count: int) -> str:
+    return "1 file waits" if count == 1 else f"{count} files wait"
 
 
 def _is_as(found: os.stat_result, sighting: Sighting) -> bool:

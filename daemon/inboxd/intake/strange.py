@@ -34,6 +34,11 @@ class Strangers:
             del self._seen[sighting.key]
         return ripe
 
+    def left(self, key: tuple[str, str], now: float) -> float | None:
+        """Seconds until this one is due; None when it has not been seen."""
+        known = self._seen.get(key)
+        return max(0.0, known[1] + _grace(known[0]) - now) if known is not None else None
+
     def next_due(self) -> float | None:
         """When the next one has been strange for long enough."""
         return min((since + _grace(sighting) for sighting, since in self._seen.values()), default=None)
