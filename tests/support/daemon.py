@@ -215,13 +215,20 @@ def run_daemon(
 def inboxd(config: Path, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run a verb of the command line: `inboxd VERB -c CONFIG ...`."""
     verb, *rest = arguments
+    return inboxd_anywhere(config.parent, verb, "-c", str(config), *rest, timeout=timeout)
+
+
+def inboxd_anywhere(
+    folder: Path, *arguments: str, timeout: float = 60.0, under: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as it stands, in this folder; `under`: the command that starts it."""
     return subprocess.run(
-        [sys.executable, "-m", "inboxd", verb, "-c", str(config), *rest],
+        [*under, sys.executable, "-m", "inboxd", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
         errors="backslashreplace",
-        cwd=config.parent,
+        cwd=folder,
         env=_environment(),
         timeout=timeout,
         check=False,

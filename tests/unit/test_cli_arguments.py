@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from inboxd.cli import main
+from inboxd.cli import client, main
 from inboxd.cli.arguments import default_config, parse
 from support.answering import COMMANDS
+from support.daemon import AS_ANY_USER, inboxd_anywhere
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,47 @@ def test_where_the_configuration_is_looked_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("INBOXD_CONFIG", "/srv/intake.yaml")
     assert default_config() == Path("/srv/intake.yaml")
     assert parse(["status", "-c", "mine.yaml"]).config == Path("mine.yaml")
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    """As by `runuser -u bob -- inboxd status` in root's home: what lies there can't be looked for."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    script = 'chmod 0 . && exec "$@"'  # once in it, as every other user
+    told = inboxd_anywhere(closed, "status", under=("sh", "-c", script, "sh", *AS_ANY_USER))
+    closed.chmod(0o700)
+    assert "Traceback" not in told.stderr
+    assert told.returncode in {69, 78}
+    assert "config.yaml" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "unit", "words"),
+    [
+        ("/etc/inboxd/config.yaml", True, "systemctl start inboxd"),
+        ("/etc/inboxd/config.yaml", False, "inboxd run -c /etc/inboxd/config.yaml"),
+        ("/srv/config.yaml", True, "inboxd run -c /srv/config.yaml"),
+        (None, True, "inboxd run"),
+    ],
+)
+def test_how_a_daemon_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str | None, unit: bool, words: str
+) -> None:
+    (tmp_path / "inboxd.service").touch()
+    monkeypatch.setattr(client, "_UNITS", (str(tmp_path / ("inboxd.service" if unit else "none")),))
+    assert client._start(Path(config) if config else None) == words
+
+
+def test_no_daemon_is_missed_without_naming_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One in the current folder wins over that of the machine."""
+    monkeypatch.delenv("INBOXD_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("state: here\n")
+    assert main(["status"]) == 69
+    told = capsys.readouterr().err
+    assert f"no daemon listens at {tmp_path}/here/control.sock, the state folder of {tmp_path}/config.yaml" in told
 
 
 def test_words_become_values() -> None:

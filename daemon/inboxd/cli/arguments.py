@@ -80,11 +80,14 @@ def commands() -> _Parser:
 
 
 def default_config() -> Path:
-    """$INBOXD_CONFIG, config.yaml here, or /etc/inboxd/config.yaml."""
+    """$INBOXD_CONFIG, config.yaml here, or /etc/inboxd/config.yaml; where none is to be seen, the likelier one."""
     named = os.environ.get("INBOXD_CONFIG")
     if named:
         return Path(named)
-    return next((Path(place) for place in _CONFIGS if Path(place).exists()), Path(_CONFIGS[0]))
+    here, everywhere = _CONFIGS
+    if os.path.exists(here):  # of a folder that we may not enter it says no, too
+        return Path(here)
+    return Path(everywhere if os.path.isdir(os.path.dirname(everywhere)) else here)
 
 
 def _add_places(parser: argparse.ArgumentParser, default: Any) -> None:

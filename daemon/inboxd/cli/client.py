@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import socket
 import sys
 from argparse import Namespace
@@ -20,6 +21,10 @@ from inboxd.errors import EXIT_NOT_RUNNING, ConfigError, InboxdError, NotRunning
 Fetch = Callable[..., Any]
 
 _PATIENCE = 120.0  # seconds for an answer
+#: Where a package, or an administrator, puts the unit (systemd.unit(5)).
+_UNITS = tuple(
+    f"{folder}/systemd/system/inboxd.service" for folder in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
+)
 
 
 class NoAnswer(InboxdError):
@@ -75,7 +80,7 @@ def _state(text: bytes) -> Any:
 def ask(options: Namespace, verb: str, timeout: float = _PATIENCE, **arguments: Any) -> Any:
     """The daemon's result. Raises NotRunning, NoAnswer, Refused."""
     request = json.dumps({"verb": verb, "args": arguments}).encode() + b"\n"
-    with connected(state_folder(options) / SOCKET, timeout) as connection:
+    with connected(options, timeout) as connection:
         connection.sendall(request)
         line = connection.makefile("rb").readline()
     if not line.endswith(b"\n"):
@@ -87,8 +92,9 @@ def ask(options: Namespace, verb: str, timeout: float = _PATIENCE, **arguments: 
 
 
 @contextlib.contextmanager
-def connected(path: Path, timeout: float = _PATIENCE) -> Iterator[socket.socket]:
+def connected(options: Namespace, timeout: float = _PATIENCE) -> Iterator[socket.socket]:
     """A connection to the daemon. Raises NotRunning, NoAnswer, UsageError, also for what fails while it is used."""
+    path = state_folder(options) / SOCKET
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
@@ -96,7 +102,7 @@ def connected(path: Path, timeout: float = _PATIENCE) -> Iterator[socket.socket]
                 connection.connect(name)
             yield connection
         except (FileNotFoundError, ConnectionRefusedError):
-            raise _not_running(path) from None
+            raise _not_running(path, options) from None
         except (TimeoutError, BlockingIOError):
             raise NoAnswer(
                 f"the daemon at {path} does not answer within {timeout:.0f} s", hint="look at its log"
@@ -109,11 +115,20 @@ def connected(path: Path, timeout: float = _PATIENCE) -> Iterator[socket.socket]
             raise NoAnswer(f"{path}: {error.strerror or error}", hint="look at the daemon's log") from None
 
 
-def _not_running(path: Path) -> NotRunning:
+def _not_running(path: Path, options: Namespace) -> NotRunning:
+    config = None if options.state_dir is not None else Path(os.path.abspath(options.config))
+    where = f"no daemon listens at {path}" + (f", the state folder of {config}" if config else "")
+    start = f"start it with `{_start(config)}`"
     if _has_run(path.parent):
-        hint = "start it with `inboxd run`; one that has just started may be recovering"
-        return NotRunning(f"no daemon listens at {path}", hint=hint)
-    return NotRunning(f"no daemon listens at {path}, and no ledger exists yet", hint="start it with `inboxd run`")
+        return NotRunning(where, hint=f"{start}; one that has just started may be recovering")
+    return NotRunning(f"{where}, and no ledger exists yet", hint=start)
+
+
+def _start(config: Path | None) -> str:
+    """The command that starts the daemon of this configuration: a machine's own one runs as a service."""
+    if config is not None and config.is_relative_to("/etc") and any(map(os.path.exists, _UNITS)):
+        return "systemctl start inboxd"
+    return f"inboxd run -c {shlex.quote(str(config))}" if config else "inboxd run"
 
 
 def _has_run(state: Path) -> bool:
@@ -123,8 +138,7 @@ def _has_run(state: Path) -> bool:
 
 def process(options: Namespace) -> int:
     """A descriptor that becomes readable when the daemon has ended (pidfd_open(2))."""
-    path = state_folder(options) / SOCKET
-    with connected(path) as connection:
+    with connected(options) as connection:
         pid, _uid = credentials(connection)
         if not pid:
             raise NoAnswer("the daemon's process can't be seen from here", hint="--no-wait does not look at it")
@@ -152,6 +166,12 @@ def _records(options: Namespace, error: NotRunning) -> Any:
     from inboxd.custody.history import History
     from inboxd.records import Records
 
-    config = load(options.config) if options.state_dir is None else None
+    try:
+        config = load(options.config) if options.state_dir is None else None
+    except ConfigError as refused:
+        if not (state / "ledger.sqlite").exists():
+            raise
+        remedy = f"its ledger can be read without it: `inboxd --state-dir {shlex.quote(str(state))} files`, or `show`"
+        raise ConfigError([*refused.problems, f"{error.message}, and the configuration is refused; {remedy}"]) from None
     url = config.ledger_url if config else f"sqlite:///{state / 'ledger.sqlite'}"
     return Records(History(url), lambda: config.inboxes if config else {}, SystemClock())
