@@ -203,7 +203,8 @@ class App:
             for lane in self.pipeline.lanes.values():
                 lane.close()
             self.ledger.close()
-        emit(events.DAEMON_STOPPED)
+        if self.state != "STARTING":  # one that was refused says why, and has not begun
+            emit(events.DAEMON_STOPPED)
         self.state = "STOPPED"
 
     # The two loops
@@ -255,6 +256,10 @@ class App:
     def status(self) -> dict[str, Any]:
         """The whole of `inboxd status`."""
         return self.bulletin.status()
+
+    def is_service(self) -> bool:
+        """systemd has started this process, and may start the next one."""
+        return self.service.is_heard
 
     def drain(self, cause: str) -> None:
         """Begin to stop. Saying it twice changes nothing."""
@@ -337,6 +342,7 @@ class App:
             lane.view.start()
             self.pipeline.lanes[lane.name] = lane
         self._connect_sources(new)
+        self.pipeline.lanes = {name: self.pipeline.lanes[name] for name in new.inboxes}
         self.pipeline.dispatcher.batch_size = new.workers.batch_size
         for lane in self.pipeline.lanes.values():
             lane.space.require(new.min_free_space, new.min_free_inodes)

@@ -135,7 +135,10 @@ class Server:
             return
         if uid not in self._trusted:
             raise UsageError(f"uid {uid} may not {verb}", hint="ask as root, or as the user that inboxd runs as")
-        emit(events.CONTROL_ASKED, verb=verb, uid=uid, arguments=json.dumps(arguments)[:_TOLD])
+        if VERBS[verb].told:
+            told = json.dumps(arguments)[:_TOLD]
+            request = f"{verb} {told}" if arguments else verb
+            emit(events.CONTROL_ASKED, verb=verb, uid=uid, arguments=told, request=request)
 
 
 def _requests(peer: socket.socket) -> Iterator[bytes]:

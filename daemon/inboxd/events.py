@@ -54,7 +54,7 @@ RELOAD_REFUSED = Event(
     "Mend what the message names by its line, and reload again.",
 )  # fmt: skip
 CONTROL_ASKED = Event(
-    "control.asked", "INFO", "{verb} asked by uid {uid}: {arguments}",
+    "control.asked", "INFO", "uid {uid} asks: {request}",
     "Somebody changed something through the command line: who, and what.",
 )  # fmt: skip
 CONTROL_FAILED = Event(

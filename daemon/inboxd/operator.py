@@ -45,6 +45,9 @@ class Daemon(Protocol):
     def reload(self) -> list[str]:
         """Read the configuration again; what changes, in words. Raises ConfigError."""
 
+    def is_service(self) -> bool:
+        """systemd has started it, and may do so again."""
+
     def remember_pauses(self) -> None:
         """Keep pauses beyond the end of this process."""
 
@@ -213,7 +216,7 @@ class Operator(Records):
     def drain(self) -> Row:
         """Begin to stop: files in progress may finish."""
         self._daemon.drain("asked by an operator")
-        return {"draining": True}
+        return {"draining": True, "service": self._daemon.is_service()}
 
     def reload(self) -> Row:
         """Read config.yaml again, all or nothing."""

@@ -22,6 +22,11 @@ class Service:
         if self._socket is not None:
             self._socket.setblocking(False)
 
+    @property
+    def is_heard(self) -> bool:
+        """Somebody listens: this process is a service, and is started again when its unit says so."""
+        return self._socket is not None
+
     def watchdog_interval(self) -> float | None:
         """Seconds within which systemd wants to hear from us (WatchdogSec=); None: it does not."""
         return self._interval

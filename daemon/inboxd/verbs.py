@@ -68,6 +68,7 @@ class Verb:
     takes: Mapping[str, str] = field(default_factory=dict)
     needs: str = ""
     restricted: bool = False  # to root and the daemon's own user
+    told: bool = True  # in the log, where it is restricted: it changes something
 
 
 _FILES = {"inbox": "text", "state": "text", "outcome": "text", "since": "seconds", "limit": "rows", "before": "text"}
@@ -85,7 +86,7 @@ VERBS = {
     "drain": Verb(restricted=True),
     "reload": Verb(restricted=True),
     "prune": Verb({"dry_run": "flag"}, restricted=True),
-    "doctor": Verb(restricted=True),  # reads every folder, and holds the pipeline meanwhile
+    "doctor": Verb(restricted=True, told=False),  # reads every folder, and holds the pipeline meanwhile
 }
 
 

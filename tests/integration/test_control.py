@@ -143,8 +143,10 @@ def test_what_operators_change_is_logged_with_who_asked(tmp_path: Path, told: li
     with answering(tmp_path):
         ask(options(tmp_path), "status")
         ask(options(tmp_path), "pause", inbox="orders")
+        ask(options(tmp_path), "doctor")  # changes nothing
+    asked = '{"inbox": "orders"}'
     assert told == [
-        ("control.asked", {"verb": "pause", "uid": os.geteuid(), "arguments": '{"inbox": "orders"}'}),
+        ("control.asked", {"verb": "pause", "uid": os.geteuid(), "arguments": asked, "request": f"pause {asked}"}),
     ]
 
 

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from support.daemon import inboxd, inboxd_json, run_daemon
+from support.daemon import inboxd, inboxd_anywhere, inboxd_json, run_daemon
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -358,3 +358,56 @@ def test_a_file_behind_another_in_its_batch_is_told_so(site: Site) -> None:
         assert "waits" not in first
         assert re.search(r"waiting +in batches +retrying.*\nmain +0 +2 +0 ", inboxd(site.config, "status").stdout)
         daemon.kill()
+
+
+def test_what_a_reload_leaves_as_it_was(site: Site) -> None:
+    """The order of the inboxes is that of the configuration, and a fresh worker in a healthy one's place no restart."""
+    for name in ("second", "third"):
+        site.inbox(name)
+    with run_daemon(site.config) as daemon:
+        workers = set(daemon.workers())
+        site.inbox("main", layout="new")
+        assert inboxd(site.config, "reload").returncode == 0
+        daemon.wait_event("daemon.reloaded")
+        wait_until(lambda: len(daemon.workers()) == 2 and not workers & set(daemon.workers()), "fresh workers")
+        status = inboxd_json(site.config, "status")
+        assert [row["inbox"] for row in status["inboxes"]] == ["main", "second", "third"]
+        assert [worker["restarts"] for worker in status["workers"]] == [0, 0]
+        assert [event["message"] for event in daemon.events("control.asked")] == [f"uid {os.geteuid()} asks: reload"]
+        assert inboxd(site.config, "doctor").returncode == 0
+        assert len(daemon.events("control.asked")) == 1  # a doctor changes nothing
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("service", [True, False])
+def test_a_drained_service_is_started_again(site: Site, service: bool) -> None:
+    with run_daemon(site.config, {} if service else {"NOTIFY_SOCKET": ""}, ready=service) as daemon:
+        daemon.wait_event("daemon.ready")
+        told = inboxd(site.config, "drain").stdout
+        assert told.startswith("the daemon has stopped\n")
+        assert ("`systemctl stop inboxd`" in told) == service
+        assert daemon.wait() == 0
+
+
+def test_files_of_a_stopped_daemon_whose_configuration_is_refused(site: Site) -> None:
+    """A credential is for the service alone; the ledger can be read without it."""
+    with run_daemon(site.config) as daemon:
+        site.drop("ok-1.dat", b"1")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    site.write(databases={"main": {"credential": "password"}})
+    refused = inboxd(site.config, "files")
+    assert refused.returncode == 78
+    command = re.search("`inboxd (--state-dir .* files)`", refused.stderr)
+    assert command is not None, refused.stderr
+    assert "ok-1.dat" in inboxd_anywhere(site.base, *command[1].split()).stdout
+
+
+def test_a_start_that_is_refused_has_not_stopped(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        assert daemon.stop() == 0
+    (site.state / "ledger.sqlite").unlink()
+    refused = inboxd(site.config, "run", "--log-format", "json")
+    assert refused.returncode == 78
+    assert "to go on without the history" in refused.stderr
+    assert "daemon.stopped" not in refused.stderr

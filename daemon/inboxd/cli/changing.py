@@ -6,11 +6,12 @@ import os
 import select
 from argparse import Namespace
 from contextlib import suppress
+from typing import Any
 
 from inboxd.cli import pages
 from inboxd.cli.client import NoAnswer, ask, process
 from inboxd.cli.output import give
-from inboxd.cli.page import Text
+from inboxd.cli.page import Page, Text
 
 EXIT_FOUND = 1  # done, and not all is well
 
@@ -49,7 +50,8 @@ def resume(options: Namespace) -> None:
 def drain(options: Namespace) -> None:
     """Stop, and wait for it."""
     if options.no_wait:
-        give(options, ask(options, "drain"), [Text("the daemon is stopping")])
+        answer = ask(options, "drain")
+        give(options, answer, [Text("the daemon is stopping"), *_started_again(answer)])
         return
     fd = process(options)
     try:
@@ -59,7 +61,13 @@ def drain(options: Namespace) -> None:
         select.select([fd], [], [])
     finally:
         os.close(fd)
-    give(options, answer, [Text("the daemon has stopped")])
+    give(options, answer, [Text("the daemon has stopped"), *_started_again(answer)])
+
+
+def _started_again(answer: dict[str, Any]) -> Page:
+    """An older daemon does not say that it is a service."""
+    told = "it ran as a service, and systemd starts it again; to stop the service: `systemctl stop inboxd`"
+    return [Text(told, "warn")] if answer.get("service") else []
 
 
 def reload(options: Namespace) -> None:

@@ -25,7 +25,7 @@ def status(answer: Row) -> Page:
     )
     second = (
         f"{amount(used['rss'])} of memory, {used['cpu']:.0f} % CPU, {used['open_files']} open files, "
-        f"{used['threads']} threads, {amount(used['disk_free'])} free for {answer['config']}"
+        f"{used['threads']} threads, {amount(used['disk_free'])} free for its state; {answer['config']}"
     )
     reasons = [Text(f"degraded: {reason}", "bad") for reason in answer["degraded"]]
     page: Page = [Text(first, _STATES.get(answer["state"], "title")), Text(second, "dim"), *reasons]

@@ -27,8 +27,8 @@ def run(options: Namespace) -> int:
 
 def check(options: Namespace) -> None:
     """Refuse what `run` would refuse, without touching anything; tell what it would use."""
-    from inboxd.setups import probe
     from inboxd.config.load import load
+    from inboxd.setups import probe
 
     config = load(options.config)
     probe(config)

@@ -21,6 +21,7 @@ class Restarts:
         self._early = 0
         self._late = 0
         self.early = 0  # deaths before Ready, ever
+        self.deaths = 0  # all, ever; making room for a fresh child is none
 
     def ready(self) -> None:
         """The child has come up."""
@@ -32,6 +33,7 @@ class Restarts:
 
     def died(self, *, early: bool) -> float:
         """Seconds until the next start. `early`: it had not said Ready."""
+        self.deaths += 1
         if early:
             self.early += 1
             self._early += 1

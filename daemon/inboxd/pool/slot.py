@@ -65,7 +65,6 @@ class Slot:
         self.broken: dict[str, str] | None = None  # as Ready said it
         self.assignment: Assignment | None = None
         self.restarts = Restarts()
-        self.starts = 0
         self.done = 0  # files of this child
         self.last_words = ""  # of the last child that died
         self.idle_since = 0.0  # monotonic seconds
@@ -100,7 +99,6 @@ class Slot:
         # Workers that were started together must not all be recycled together.
         self._spread = random.uniform(0.9, 1.1)
         self.done, self._rss = 0, 0
-        self.starts += 1
         self._started = self._now()
         self.due = self._started + START_TIMEOUT
         selector = self._ground.selector
@@ -362,7 +360,7 @@ class Slot:
             "batch": assignment.order.batch if assignment else None,
             "inbox": assignment.order.inbox if assignment else None,
             "files_done": self.done,
-            "restarts": max(0, self.starts - 1),
+            "restarts": self.restarts.deaths,
         }
 
     def describe_errand(self, file_id: str | None) -> dict[str, Any]:
