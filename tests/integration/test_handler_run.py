@@ -62,7 +62,7 @@ def test_what_it_raises(handlers, raised, ending, error_class, message):
     )
     assert (report.ending, report.error_class, report.begun) == (ending, error_class, True)
     assert message in report.message
-    assert ("handle" in report.detail) == (ending is Ending.FAILED)
+    assert ("handle" in report.detail) == (ending in (Ending.FAILED, Ending.REJECTED))
     assert "hidden" not in report.detail.replace("secret = 'hidden'", "")
 
 

@@ -187,6 +187,7 @@ def test_a_second_block_in_one_run_is_refused_for_good(handlers, lake):
     report = handlers.run(handlers.python(TWICE))
     assert report.ending is Ending.REJECTED
     assert "one file.transaction per file and run" in report.message
+    assert "file.transaction(" in report.detail and "receipts.py" not in report.detail
 
 
 def test_tables_and_savepoints_belong_to_the_transaction(handlers, lake):

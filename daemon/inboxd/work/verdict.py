@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ _LARGEST_RESULT = 64 * 1024  # bytes of JSON
 _DEEPEST_RESULT = 64  # objects and lists in one another
 _LARGEST_DETAIL = 16 * 1024  # characters of a traceback
 _LARGEST_MESSAGE = 2000  # characters
+_MOST_PLACES = 3  # lines of code named for a rejection
+_OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")  # the package
 _to_json = json.JSONEncoder(allow_nan=False).encode
 _from_json = json.JSONDecoder().decode
 _UNCHARGED: dict[type[BaseException], Ending] = {DatabaseAway: Ending.UNAVAILABLE, DatabaseUnusable: Ending.BROKEN}
@@ -62,7 +66,8 @@ def judge(file_id: str, error: BaseException) -> Report:
     if isinstance(error, DatabaseLost):  # costs an attempt: what always kills the connection must not run for ever
         return Report(file_id, Ending.RELEASED, message=message)
     if isinstance(error, Reject):
-        return Report(file_id, Ending.REJECTED, error_class=type(error).__name__, message=message)
+        detail = _where(error)
+        return Report(file_id, Ending.REJECTED, error_class=type(error).__name__, message=message, detail=detail)
     if isinstance(error, Retry):
         return _retry(file_id, error, message)
     return Report(file_id, Ending.FAILED, error_class=type(error).__name__, message=message, detail=_trace(error))
@@ -85,6 +90,15 @@ def _trace(error: BaseException) -> str:
         return "".join(traceback.format_exception(error))[-_LARGEST_DETAIL:]
     except BaseException as broken:  # noqa: BLE001 - as in words()
         return f"no traceback: to make one raised {type(broken).__name__}\n"
+
+
+def _where(error: Reject) -> str:
+    """The innermost lines of the user's own code: a rejection says what is wrong with the file, seldom who found it."""
+    import traceback
+
+    places = traceback.extract_tb(error.__traceback__)
+    theirs = [place for place in places if not place.filename.startswith((_OURS, contextlib.__file__))]
+    return "".join(traceback.format_list(theirs[-_MOST_PLACES:]))[-_LARGEST_DETAIL:]
 
 
 def words(error: BaseException) -> str:
