@@ -158,7 +158,9 @@ class App:
         view = InboxView(name, inbox, self.config.rescan, self.clock, self._wake_pipeline)
         watched = [inbox.folder("work"), self.config.state, *([inbox.folder("incoming")] if inbox.sources else [])]
         space = Space(name, watched, self.config.min_free_space, self.config.min_free_inodes)
-        return Lane(name, inbox, view, self.ledger, space, self.clock)
+        lane = Lane(name, inbox, view, self.ledger, space, self.clock)
+        lane.deliveries.config = self.config.file
+        return lane
 
     def _start_pipeline(self) -> None:
         for lane in self.pipeline.lanes.values():

@@ -67,6 +67,7 @@ def test_exit_codes(site: Site, code: int, where: str, reason: str | None, attem
         story = site.sidecar("a file.dat")
         assert story["reason"] == reason
         assert "to-err" in story["detail"]
+        assert story["retry"].endswith(f"inboxd retry {story['id']} -c {site.config}")
     assert_sound(site, finished=True)
 
 

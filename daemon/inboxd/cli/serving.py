@@ -77,7 +77,8 @@ def schema(_options: Namespace) -> None:
 
 def init(options: Namespace) -> None:
     """A folder to begin with."""
+    from inboxd.calling import command
     from inboxd.config.template import init as make
 
     made = [Text(f"made {path}") for path in make(options.directory)]
-    show([*made, Text(f"start it: inboxd run -c {shlex.quote(str(options.directory / 'config.yaml'))}")])
+    show([*made, Text(f"start it: {command('run', options.directory / 'config.yaml')}")])

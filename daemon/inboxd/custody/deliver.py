@@ -25,6 +25,7 @@ from typing import Any
 
 from inboxd import events
 from inboxd.beneath import look, opened, writable
+from inboxd.calling import command
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -51,6 +52,7 @@ class Deliveries:
     """Delivers the files of one inbox."""
 
     def __init__(self, folders: dict[Outcome, Path], outbound: Path, work_fd: int, ledger: Ledger) -> None:
+        self.config: Path | None = None  # which people name to reach the daemon
         self._folders = folders
         self._outbound = outbound
         self._work_fd = work_fd
@@ -122,7 +124,7 @@ class Deliveries:
 
     def _place_sidecar(self, file: InboxFile, target_fd: int, name: str) -> None:
         draft = file.id + ".error.json"
-        content = sidecar(file, self._ledger.failures(file.id))
+        content = sidecar(file, self._ledger.failures(file.id), self.config)
         disk.write_new(self._work_fd, draft, _written(content))
         sidecar_name = disk.fit(name, ".error.json")
         try:
@@ -216,7 +218,7 @@ def _day(layout: str, now: float) -> str:
     return time.strftime(layout, time.localtime(now)) if layout else ""
 
 
-def sidecar(file: InboxFile, failures: Sequence[Failure]) -> dict[str, Any]:
+def sidecar(file: InboxFile, failures: Sequence[Failure], config: Path | None = None) -> dict[str, Any]:
     """What stands in NAME.error.json (docs/handlers.md lists the keys)."""
     last = failures[-1] if failures else None
     return {
@@ -240,7 +242,7 @@ def sidecar(file: InboxFile, failures: Sequence[Failure]) -> dict[str, Any]:
         "sha256": file.sha256,
         "claimed_at": _iso(file.claimed_at),
         "finished_at": _iso(file.finished_at or 0.0),
-        "retry": f"inboxd retry {file.id}",
+        "retry": command(f"retry {file.id}", config),
     }  # fmt: skip
 
 
