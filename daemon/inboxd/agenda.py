@@ -33,7 +33,7 @@ class Agenda:
     def ask(self) -> None:
         """An operator wants a poll now, whatever the schedule and the breaker say."""
         self._asked = True
-        self.breaker.succeed()
+        self.breaker.hurry()
 
     def began(self, verb: str) -> None:
         """An errand goes."""

@@ -25,6 +25,8 @@ from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.pipeline import Pipeline
 from inboxd.records import OUTCOME_FOLDERS, Records, Row, row
+from inboxd.sourcedesk import SourceDesk
+from inboxd.sourceview import item_row, tell_item
 
 T = TypeVar("T")
 
@@ -59,32 +61,44 @@ class Operator(Records):
         super().__init__(history, lambda: {name: lane.rules for name, lane in pipeline.lanes.items()}, clock)
         self._pipeline = pipeline
         self._daemon = daemon
+        self._desk = SourceDesk(pipeline, history, clock, self._ask)
 
     def status(self) -> Row:
         """What is going on."""
         return self._daemon.status()
 
-    def explain(self, path: str) -> Row:
-        """Why this file has not been processed, or what became of it."""
-        lane, folder, name, where = self._place(Path(os.path.abspath(path)))
+    def explain(self, path: str, name: str | None = None) -> Row:
+        """Why this file has not been processed, or what became of it. `name`: it may be a source or an item, too."""
+        if name is not None and not os.path.lexists(path) and (told := self._desk.explain(name)):
+            return {"path": path, **told}
+        lane, folder, name, where = self._place(Path(os.path.abspath(path)), name)
+        if where == "incoming" and (told := self._desk.explain_incoming(name)):
+            return {"path": path, **told}
         file = self._file_at(lane, path, folder, name, where)
+        item = self._history.item_of_file(file.id) if file is not None and file.source is not None else None
         if file is not None:
-            why = [self._tell(file), *(self._ask(lambda: self._holds(lane)) if file.state in _HELD else ())]
-            why += self._queue(lane, file) if file.state is State.RUNNING else []
+            why = [
+                self._tell(file),
+                *([tell_item(item, self._clock.time())] if item else ()),
+                *(self._ask(lambda: self._holds(lane)) if file.state in _HELD else ()),
+                *(self._queue(lane, file) if file.state is State.RUNNING else ()),
+            ]
         elif where == "inbound":
             why = self._ask(lambda: self._reasons(lane, folder, name))
         else:
             why = ["the ledger does not know it"]
-        return {"path": path, "inbox": lane.name, "why": why, "file": row(file) if file else None}
+        items = [item_row(item)] if item else []
+        return {"path": path, "inbox": lane.name, "why": why, "file": row(file) if file else None, "items": items}
 
-    def _place(self, path: Path) -> tuple[Lane, str, str, str]:
+    def _place(self, path: Path, name: str | None = None) -> tuple[Lane, str, str, str]:
         for lane in list(self._pipeline.lanes.values()):
             for which in FOLDERS:
                 below = _below(lane.rules.folder(which), path)
                 if below is not None:
                     folder = str(below.parent) if str(below.parent) != "." else ""
                     return lane, folder, below.name, which
-        raise UsageError(f"{path} is no file of an inbox", hint="`inboxd check` tells where they lie")
+        nobody = f"{name!r} is no source and no item, and " if name is not None else ""
+        raise UsageError(f"{nobody}{path} is no file of an inbox", hint="`inboxd check` tells where they lie")
 
     def _file_at(self, lane: Lane, path: str, folder: str, name: str, where: str) -> InboxFile | None:
         """What the ledger knows of a place; of one in inbound/ only what was there and has gone."""
@@ -212,6 +226,10 @@ class Operator(Records):
         self._ask(lane.resume)
         self._daemon.remember_pauses()
         return {"inbox": inbox, "paused": None}
+
+    def poll(self, source: str, again: bool = False, items: Sequence[str] | None = None) -> Row:
+        """Ask a source now."""
+        return self._desk.poll(source, again, items)
 
     def drain(self) -> Row:
         """Begin to stop: files in progress may finish."""

@@ -14,6 +14,7 @@ from inboxd.custody.history import History
 from inboxd.errors import UsageError
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.progress import show_span
+from inboxd.sourceview import item_row, tell_item
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -62,10 +63,16 @@ class Records:
         """One file's whole story. `id` may be cut short while it is unique."""
         file = self._one(id)
         history = [asdict(failure) for failure in self._history.failures(file.id)]
-        return {**row(file), "history": history, "path": self._path(file)}
+        item = self._history.item_of_file(file.id) if file.source is not None else None
+        return {
+            **row(file), "history": history, "path": self._path(file), "item": item_row(item) if item else None,
+        }  # fmt: skip
 
     def _one(self, id: str) -> InboxFile:
         found = self._history.like(_checked(id), _NAMED + 1)
+        item = self._history.item_of_file(id) if not found else None
+        if item is not None:
+            raise UsageError(f"{tell_item(item, self._clock.time())}: no file yet", hint="`inboxd explain` tells more")
         if not found:
             raise UsageError(f"no file has the id {id!r}", hint="`inboxd files` lists them")
         if len(found) > 1:

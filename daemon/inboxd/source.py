@@ -157,6 +157,12 @@ class Source:
             room -= item.size or 0
         return errands
 
+    def ask_now(self) -> None:
+        """Poll it, and look for what is due, whatever was planned."""
+        self.agenda.ask()
+        for state in self.looks:
+            self.look(state)
+
     @property
     def is_quiet(self) -> bool:
         """Nothing is on its way from it, or to it."""

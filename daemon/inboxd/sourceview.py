@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from inboxd.intake.remote import Health
-from inboxd.items import ItemState
+from inboxd.items import Item, ItemState
+from inboxd.progress import show_span
 from inboxd.source import Source
 
 COUNTED = tuple(state for state in ItemState if state is not ItemState.ACKED)
@@ -55,3 +56,58 @@ def next_poll(source: Source) -> float | None:
     agenda = source.agenda
     left = max(0.0 if agenda.poll_is_due() else agenda.poll_in(), agenda.breaker.left())
     return left if left < math.inf else None
+
+
+# Items
+
+
+def item_row(item: Item) -> dict[str, Any]:
+    """An item as JSON shows it. Its URL stays here: it may let whoever has it in."""
+    hidden = {"url", "digest", "inbox"}
+    return {key: value for key, value in item._asdict().items() if key not in hidden} | {"state": str(item.state)}
+
+
+def tell_item(item: Item, now: float) -> str:
+    """What it waits for, in a sentence. `now`: wall clock, seconds."""
+    return f"item {item.item!r} of source {item.source} {_TELL[item.state](item, now)}"
+
+
+def _discovered(item: Item, now: float) -> str:
+    if item.not_before > now:
+        return f"could not be fetched in attempt {item.attempts} ({item.message}); again in {_left(item, now)}"
+    last = f", again ({item.message})" if item.message else ""
+    return f"is to be fetched as soon as its source allows{last}"
+
+
+def _fetching(item: Item, _now: float) -> str:
+    return f"is being fetched, in attempt {item.attempts}"
+
+
+def _held(_item: Item, _now: float) -> str:
+    return "is here; the source is told when its file is processed"
+
+
+def _ack_due(item: Item, now: float) -> str:
+    if item.not_before > now:
+        times = "once" if item.failures == 1 else f"{item.failures} times"
+        return f"is here; to tell the source failed {times} ({item.message}); again in {_left(item, now)}"
+    return "is here; the source is told next"
+
+
+def _acked(item: Item, _now: float) -> str:
+    return "is here, and the source knows" if item.ack else "is here; the source wants to hear nothing"
+
+
+def _abandoned(item: Item, _now: float) -> str:
+    how = f"`inboxd poll {item.source} --again {item.id}` fetches it after all"
+    return f"was given up in attempt {item.attempts} ({item.message}); {how}"
+
+
+_TELL = {
+    ItemState.DISCOVERED: _discovered, ItemState.FETCHING: _fetching, ItemState.HELD: _held,
+    ItemState.ACK_DUE: _ack_due, ItemState.ACKED: _acked, ItemState.ABANDONED: _abandoned,
+}  # fmt: skip
+
+
+def _left(item: Item, now: float) -> str:
+    return show_span(max(0.0, item.not_before - now))

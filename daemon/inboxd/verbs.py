@@ -30,8 +30,8 @@ class Answers(Protocol):
     def show(self, id: str) -> Row:
         """One file with its failed attempts."""
 
-    def explain(self, path: str) -> Row:
-        """Why a file has not been processed."""
+    def explain(self, path: str, name: str | None = None) -> Row:
+        """Why a file has not been processed; or why nothing comes from a source, or of an item, of this name."""
 
     def retry(
         self, ids: Sequence[str] | None = None, errors: bool = False, inbox: str | None = None,
@@ -47,6 +47,9 @@ class Answers(Protocol):
 
     def resume(self, inbox: str) -> Row:
         """Let it go on."""
+
+    def poll(self, source: str, again: bool = False, items: Sequence[str] | None = None) -> Row:
+        """Ask a source now; `again`: fetch what was given up, or what is named of it, after all."""
 
     def drain(self) -> Row:
         """Begin to stop."""
@@ -78,11 +81,12 @@ VERBS = {
     "status": Verb(),
     "files": Verb(_FILES),
     "show": Verb({"id": "text"}, "id"),
-    "explain": Verb({"path": "text"}, "path"),
+    "explain": Verb({"path": "text", "name": "text"}, "path"),
     "retry": Verb(_RETRY, restricted=True),
     "forget": Verb({"ids": "texts"}, "ids", restricted=True),
     "pause": Verb({"inbox": "text"}, "inbox", restricted=True),
     "resume": Verb({"inbox": "text"}, "inbox", restricted=True),
+    "poll": Verb({"source": "text", "again": "flag", "items": "texts"}, "source", restricted=True),
     "drain": Verb(restricted=True),
     "reload": Verb(restricted=True),
     "prune": Verb({"dry_run": "flag"}, restricted=True),

@@ -52,6 +52,13 @@ def inboxd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ),
         ("pause orders", ("pause", {"inbox": "orders"}), 0, "orders is paused"),
         ("resume orders", ("resume", {"inbox": "orders"}), 70, ""),
+        ("poll partner", ("poll", {"source": "partner", "again": False}), 0, "instead of later: 3"),
+        ("poll partner --again", ("poll", {"source": "partner", "again": True}), 0, "to be fetched after all"),
+        (
+            "poll partner --again x",
+            ("poll", {"source": "partner", "again": True, "items": ["x"]}), 1, "refused: x: it was not given up",
+        ),
+        ("explain partner", ("explain", {"path": "HERE/partner", "name": "partner"}), 0, "is growing"),
         ("drain --no-wait", ("drain", {}), 0, "stopping"),
         ("reload", ("reload", {}), 78, ""),
         ("prune --dry-run", ("prune", {"dry_run": True}), 0, "would be removed"),
@@ -61,7 +68,11 @@ def inboxd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_verb(tmp_path: Path, daemon: Answering, line: str, asked: Any, code: int, words: str) -> None:
     done = inboxd(tmp_path, *line.split())
     assert done.returncode == code, done.stderr
-    assert daemon.asked == [asked]
+    verb, arguments = asked
+    here = {
+        name: value.replace("HERE", str(tmp_path)) if name == "path" else value for name, value in arguments.items()
+    }
+    assert daemon.asked == [(verb, here)]
     assert words in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     assert bool(done.stderr) == (code > 1)
@@ -75,7 +86,8 @@ def test_a_verb(tmp_path: Path, daemon: Answering, line: str, asked: Any, code: 
                     "inboxes", "sources", "downloads", "workers", "resources"}),
         ("files", {"files"}),
         ("show " + ID, {"id", "history", "path", "state", "outcome"}),
-        ("explain x", {"path", "inbox", "why", "file"}),
+        ("explain x", {"path", "inbox", "why", "file", "items"}),
+        ("poll partner", {"source", "inbox", "under_way", "hurried", "renewed", "refused", "full"}),
         ("retry " + ID, {"retried", "refused"}),
         ("forget " + ID, {"forgotten", "refused"}),
         ("pause orders", {"inbox", "paused"}),
@@ -111,7 +123,7 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, daemon: Answering) -> 
     (tmp_path / "inbound").mkdir()
     raw = os.fsdecode(b"\xff\n.csv")
     assert inboxd(tmp_path, "explain", f"inbound/../inbound/{raw}").returncode == 0
-    assert daemon.asked == [("explain", {"path": f"{tmp_path}/inbound/{raw}"})]
+    assert daemon.asked == [("explain", {"path": f"{tmp_path}/inbound/{raw}", "name": f"inbound/../inbound/{raw}"})]
 
 
 def test_the_configuration_is_not_needed_where_the_state_folder_is_named(tmp_path: Path, daemon: Answering) -> None:

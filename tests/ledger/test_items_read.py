@@ -51,3 +51,56 @@ def test_counts_leave_out_what_is_acknowledged(ledger: Ledger, history: History)
     states = [state for state in ItemState if state is not ItemState.ACKED]
     expected = {state: number + 1 for number, state in enumerate(ItemState) if state in states}
     assert history.item_counts() == {"acme": expected, "other": {ItemState.ABANDONED: 1}}
+
+
+def test_items_are_found_by_what_anybody_calls_them(ledger: Ledger, history: History) -> None:
+    old = bring(ledger, ItemState.ACKED, "a", version="1", id="0193abcd" + "0" * 24, name="x.csv")
+    new = bring(ledger, ItemState.DISCOVERED, "a", version="2", id="0193abcd" + "1" * 24, name="x.csv")
+    other = bring(ledger, ItemState.ACKED, "b", source="other", id="0193abce" + "0" * 24, name="y.csv")
+    sources = ["acme", "other"]
+
+    def ids(word: str, among: list[str] = sources) -> list[str]:
+        return [item.id for item in history.items_called(among, word, 5)]
+
+    assert ids("a") == [new.id, old.id]
+    assert ids("a", ["other"]) == []
+    assert ids("0193abcd") == [new.id, old.id]
+    assert ids(old.id) == [old.id]
+    assert ids("x.csv") == [new.id], "those that are not acknowledged are more likely to be meant"
+    assert ids("y.csv", []) == [other.id]
+    assert ids("nosuch\0") == ids("0193abcd%") == ids("") == []
+    assert len(history.items_called(sources, "a", 1)) == 1
+    found = history.item_of_file(other.id)
+    assert found is not None and (found.item, found.state) == ("b", ItemState.ACKED)
+    assert history.item_of_file("f" * 32) is None
+
+
+def test_those_in_trouble(ledger: Ledger, history: History) -> None:
+    failed = bring(ledger, ItemState.ABANDONED, "a", message="404")
+    bring(ledger, ItemState.ABANDONED, "b")
+    bring(ledger, ItemState.ABANDONED, "c", source="other", message="404")
+    found = history.items_in_trouble("acme", ItemState.ABANDONED, 5)
+    assert [(item.id, item.message) for item in found] == [(failed.id, "404")]
+    assert history.items_in_trouble("acme", ItemState.DISCOVERED, 5) == []
+
+
+def test_what_waits_is_due_at_once_when_somebody_says_so(ledger: Ledger, items: Items) -> None:
+    later = bring(ledger, ItemState.DISCOVERED, "later", not_before=2000.0)
+    bring(ledger, ItemState.DISCOVERED, "due", not_before=500.0)
+    bring(ledger, ItemState.ABANDONED, "given up", not_before=2000.0)
+    bring(ledger, ItemState.DISCOVERED, "other's", source="other", not_before=2000.0)
+    with ledger.transaction():
+        assert items.hurry("acme", 1000.0) == 1
+    assert [item.id for item in items.due("acme", ItemState.DISCOVERED, 0.0, 5)] == [later.id]
+    assert items.next_due("other", ItemState.DISCOVERED, 0.0) == 2000.0
+
+
+def test_what_was_given_up_is_listed_and_renewed(ledger: Ledger, items: Items) -> None:
+    first, second = (bring(ledger, ItemState.ABANDONED, word, failures=5) for word in "ab")
+    bring(ledger, ItemState.ABANDONED, "c", source="other")
+    assert [item.id for item in items.abandoned("acme", 5)] == [first.id, second.id]
+    with ledger.transaction():
+        items.change("renew", [first._replace(failures=0)])
+    assert [item.id for item in items.abandoned("acme", 5)] == [second.id]
+    (renewed,) = items.due("acme", ItemState.DISCOVERED, 0.0, 5)
+    assert (renewed.id, renewed.failures) == (first.id, 0)

@@ -12,7 +12,7 @@ from inboxd.errors import ConfigError, UsageError
 
 HOSTILE = "ev\x1b]0;owned\x07il\n\udcff\u202e.csv"
 ID = "01a20a5172737753878492203e6560fd"
-COMMANDS = ("run", "check", "schema", "init", "status", "files", "show", "explain", "retry", "forget", "pause", "resume", "drain",
+COMMANDS = ("run", "check", "schema", "init", "status", "files", "show", "explain", "retry", "forget", "pause", "resume", "poll", "drain",
             "reload", "prune", "doctor")  # fmt: skip
 
 
@@ -65,6 +65,16 @@ def download(**values: Any) -> dict[str, Any]:
     return {**usual, **values}
 
 
+def item(**values: Any) -> dict[str, Any]:
+    """An item whose file is processed, and whose source does not know it yet."""
+    usual = {
+        "source": "partner", "item": HOSTILE, "version": "v1", "id": ID, "state": "ACK_DUE", "name": HOSTILE,
+        "size": 1536, "ack": "processed", "attempts": 1, "failures": 2, "not_before": 1795469500.0,
+        "message": HOSTILE, "discovered_at": 1795469430.0, "fetched_at": 1795469437.0, "acked_at": None,
+    }  # fmt: skip
+    return {**usual, **values}
+
+
 def status(*inboxes: dict[str, Any], **values: Any) -> dict[str, Any]:
     """The whole, with two workers."""
     worker = {"slot": 0, "pid": 4711, "state": "BUSY", "inbox": "orders", "batch": "b1", "file": HOSTILE,
@@ -107,11 +117,12 @@ class Answering:
         self._note("show", id=id)
         if not ID.startswith(id):
             raise UsageError(f"no file has the id {id!r}", hint="`inboxd files` lists them")
-        return {**row(), "history": [failure(1), failure(2)], "path": f"/srv/errors/{HOSTILE}"}
+        return {**row(), "history": [failure(1), failure(2)], "path": f"/srv/errors/{HOSTILE}", "item": None}
 
-    def explain(self, path: str) -> dict[str, Any]:
-        self._note("explain", path=path)
-        return {"path": path, "inbox": "orders", "why": [f"{HOSTILE} is growing"], "file": row(state="WAITING")}
+    def explain(self, path: str, name: str | None = None) -> dict[str, Any]:
+        self._note("explain", path=path, name=name)
+        why, file = [f"{HOSTILE} is growing"], row(state="WAITING")
+        return {"path": path, "inbox": "orders", "why": why, "file": file, "items": []}
 
     def retry(
         self, ids: Any = None, errors: bool = False, inbox: str | None = None, since: float | None = None
@@ -133,6 +144,12 @@ class Answering:
     def resume(self, inbox: str) -> dict[str, Any]:
         self._note("resume", inbox=inbox)
         raise ZeroDivisionError("a fault")
+
+    def poll(self, source: str, again: bool = False, items: Any = None) -> dict[str, Any]:
+        self._note("poll", source=source, again=again, items=items)
+        refused = {one: "it was not given up" for one in items or [] if one != HOSTILE}
+        return {"source": source, "inbox": "orders", "under_way": False, "hurried": 3, "full": "inbox orders is paused",
+                "renewed": [HOSTILE] if again else [], "refused": refused}  # fmt: skip
 
     def drain(self) -> dict[str, Any]:
         self._note("drain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -72,3 +73,86 @@ def test_a_pause_keeps_items_where_they_are(site: Site, partner: Partner) -> Non
         row = wait_until(lambda: (found := source(site))["discovered"] and found, "its discovery")
         wait_until(lambda: "inbox main is paused" in source(site)["condition"], "the reason")
         assert row["fetching"] == 0
+
+
+def explained(site: Site, word: str) -> str:
+    return " ".join(inboxd_json(site.config, "explain", word)["why"])
+
+
+def test_explain_a_source_and_its_items(site: Site, partner: Partner) -> None:
+    partner.add("wrong.csv", b"1", listed={"sha256": "0" * 64})
+    partner.add("gone.csv", b"2", serve=answer(404))
+    partner.add("unheard", b"3", id="id-7").name = "ok-7.csv"
+    partner.acking = answer(500)
+    with_sources(site, {"acme": of_partner(partner, every="1h", retry={"first": "1h", "longest": "1h"})})
+    with run_daemon(site.config) as daemon:
+        for event in ("item.abandoned", "item.waiting", "item.ack-waiting"):
+            daemon.wait_event(event)
+        whole = explained(site, "acme")
+        assert re.search(r"the last listing came .* ago: 3 items, 3 of them new", whole)
+        assert re.search(r"the next poll is in (1 h|5\d min)", whole)
+        assert re.search(r"items: .*1 given up", whole)
+        assert re.search(r"'wrong.csv' of source acme could not be fetched in attempt 1 \(.*\); again in .* min", whole)
+        assert re.search(r"'gone.csv' of source acme was given up in attempt 1 .*`inboxd poll acme --again", whole)
+        answered = inboxd_json(site.config, "explain", "id-7")
+        assert [item["state"] for item in answered["items"]] == ["ACK_DUE"]
+        assert re.search("to tell the source failed once .*500", answered["why"][0])
+        file_id = answered["file"]["id"]
+        assert "id-7" in explained(site, "ok-7.csv")
+        assert "id-7" in explained(site, file_id[:16])
+        assert "id-7" in explained(site, str(site.root() / "inbound" / "ok-7.csv"))
+        shown = inboxd_json(site.config, "show", file_id)["item"]
+        assert (shown["item"], shown["source"], shown["state"]) == ("id-7", "acme", "ACK_DUE")
+        assert "acknowledgement: due" in inboxd(site.config, "show", file_id).stdout
+        (waiting,) = inboxd_json(site.config, "explain", "wrong.csv")["items"]
+        refused = inboxd(site.config, "show", waiting["id"])
+        assert (refused.returncode, "no file yet" in refused.stderr) == (64, True)
+        unknown = inboxd(site.config, "explain", "nosuch")
+        assert (unknown.returncode, "is no source and no item" in unknown.stderr) == (64, True)
+
+
+def test_explain_a_part(site: Site, partner: Partner) -> None:
+    partner.add("slow.csv", b"x" * 10_000, serve=drip(0.02))
+    with_sources(site, {"acme": of_partner(partner, every="1h")})
+    with run_daemon(site.config):
+        (part,) = wait_until(lambda: list((site.root() / "incoming").glob("*.part")), "its part")
+        assert "item 'slow.csv' of source acme is being fetched, in attempt 1" in explained(site, str(part))
+        assert "does not know it" in explained(site, str(part.with_name("nosuch.part")))
+
+
+def test_poll_now(site: Site, partner: Partner) -> None:
+    with_sources(site, {"acme": of_partner(partner, every="1h", retry={"first": "1h", "longest": "1h"})})
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: source(site)["polled_at"], "its first listing")
+        wrong = partner.add("wrong.csv", b"1", listed={"sha256": "0" * 64})
+        gone = partner.add("gone.csv", b"2", serve=answer(404))
+        left = partner.add("left.csv", b"3", serve=answer(404))
+        assert inboxd_json(site.config, "poll", "acme")["hurried"] == 0
+        daemon.wait_event("item.waiting")
+        wait_until(lambda: len(daemon.events("item.abandoned")) == 2, "two that are given up")
+        wait_until(lambda: source(site)["abandoned"] == 2, "their rows")
+        gone.serve = left.serve = None
+        (named,) = inboxd_json(site.config, "explain", "wrong.csv")["items"]
+        assert named["not_before"] > named["discovered_at"]
+        answered = inboxd(site.config, "poll", "acme", "--again", "gone.csv", "nosuch", "--json")
+        assert answered.returncode == 1
+        told = json.loads(answered.stdout)
+        assert (told["hurried"], told["renewed"], list(told["refused"])) == (1, ["gone.csv"], ["nosuch"])
+        wait_until(lambda: site.listed("processed") == ["gone.csv"], "the one that was named")
+        wait_until(lambda: len(daemon.events("item.waiting")) == 2, "another try of the one that waited")
+        assert wrong.id not in partner.acked()
+        assert "left.csv" in inboxd(site.config, "poll", "acme", "--again").stdout
+        wait_until(lambda: site.listed("processed") == ["gone.csv", "left.csv"], "the other one")
+        assert inboxd(site.config, "poll", "nosuch").returncode == 64
+
+
+def test_poll_wakes_a_source_that_rests(site: Site, partner: Partner) -> None:
+    partner.password = "another"
+    partner.add("ok-1.csv", b"1")
+    with_sources(site, {"acme": of_partner(partner, retry={"first": "1h", "longest": "1h"})})
+    with run_daemon(site.config) as daemon:
+        daemon.wait_event("source.refused")
+        partner.password = PASSWORD
+        assert inboxd(site.config, "poll", "acme").returncode == 0
+        daemon.wait_event("source.back", source="acme")
+        wait_until(lambda: site.listed("processed") == ["ok-1.csv"], "its item")

@@ -8,9 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
-from inboxd.cli import pages, screen
+from inboxd.cli import pages, screen, sourcepages
 from inboxd.cli.page import Bar, Page, Table, Text, plain, span
-from support.answering import HOSTILE, download, failure, inbox, row, source, status
+from support.answering import HOSTILE, download, failure, inbox, item, row, source, status
 
 _SHOWN = r"ev\x1b]0;owned\x07il\x0a\xff\u202e.csv"
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
@@ -26,7 +26,9 @@ def drawn(page: Page, width: int) -> str:
 
 
 def story(**values: object) -> Page:
-    return pages.story({**row(**values), "history": [failure(1), failure(2)], "path": f"/srv/{HOSTILE}"})
+    return pages.story(
+        {**row(**values), "history": [failure(1), failure(2)], "path": f"/srv/{HOSTILE}", "item": item()}
+    )
 
 
 ALL = [
@@ -35,6 +37,16 @@ ALL = [
     pages.files({"files": [row(), row(state="RUNNING", outcome=None, reason=None)]}),
     story(),
     pages.explanation({"why": [HOSTILE], "file": row()}),
+    sourcepages.polled(
+        {
+            "source": "partner",
+            "under_way": True,
+            "hurried": 1,
+            "full": HOSTILE,
+            "renewed": [HOSTILE],
+            "refused": {HOSTILE: HOSTILE},
+        }
+    ),
     pages.retried({"retried": [], "refused": {HOSTILE: HOSTILE}}),
     pages.findings({"problems": [HOSTILE], "checked": [HOSTILE]}),
 ]

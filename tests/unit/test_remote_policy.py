@@ -292,6 +292,24 @@ def test_a_source_that_asks_for_a_pause_gets_it() -> None:
     assert guard.left() == 50.0, "no shorter"
 
 
+def test_somebody_is_in_a_hurry() -> None:
+    """The rest is over, the outage is not: whoever waits for its end hears of it."""
+    guard, clock = breaker()
+    guard.fail("no such user", refused=True)
+    clock.go(20.0)
+    assert not guard.lets_pass
+    guard.hurry()
+    assert (guard.lets_pass, guard.health) == (True, Health.OPEN)
+    guard.begin()
+    guard.hurry()
+    assert not guard.lets_pass, "one goes to see, and no other"
+    assert guard.succeed() == 20.0
+    guard.fail("503", after=60.0)
+    assert not guard.lets_pass
+    guard.hurry()
+    assert guard.lets_pass
+
+
 def test_the_table() -> None:
     for health in Health:
         for event in ("succeed", "fail", "trip", "probe", "release"):

@@ -133,8 +133,10 @@ def _add_looking(verbs: _Verbs) -> None:
     files.add_argument("--before", metavar="ID", help="only what was claimed before this file")
     show = verbs.asking("show", "looking", "one file's whole story")
     show.add_argument("id", metavar="ID", help="its id, or the beginning of it")
-    explain = verbs.asking("explain", "looking", "why a file has not been processed, or what became of it")
-    explain.add_argument("path", metavar="PATH", help="in any folder of any inbox")
+    explain = verbs.asking("explain", "looking", "why a file has not been processed, or nothing comes of a source")
+    explain.add_argument(
+        "path", metavar="PATH|SOURCE|ITEM", help="a path in any folder of any inbox; or the name of a source or an item"
+    )
 
 
 def _add_changing(verbs: _Verbs) -> None:
@@ -151,6 +153,11 @@ def _add_changing(verbs: _Verbs) -> None:
         verbs.asking(name, "changing", text).add_argument(
             "inbox", metavar="INBOX", help="its name in the configuration"
         )
+    poll = verbs.asking("poll", "changing", "ask a source now for what it has")
+    poll.add_argument("source", metavar="SOURCE", help="its name in the configuration")
+    poll.add_argument(
+        "--again", nargs="*", metavar="ITEM", help="fetch items that were given up, all or those named, after all"
+    )
     drain = verbs.asking("drain", "changing", "stop the daemon once the files in progress are finished")
     drain.add_argument("--no-wait", action="store_true", help="do not wait until it has stopped")
     verbs.asking("reload", "changing", "read the configuration again: all or nothing")

@@ -1,4 +1,4 @@
-"""retry, forget, pause, resume, drain, reload, prune, doctor."""
+"""retry, forget, pause, resume, poll, drain, reload, prune, doctor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from argparse import Namespace
 from contextlib import suppress
 from typing import Any
 
-from inboxd.cli import pages
+from inboxd.cli import pages, sourcepages
 from inboxd.cli.client import NoAnswer, ask, process
 from inboxd.cli.output import give
 from inboxd.cli.page import Page, Text
@@ -45,6 +45,14 @@ def resume(options: Namespace) -> None:
     """Go on."""
     answer = ask(options, "resume", inbox=options.inbox)
     give(options, answer, [Text(f"{options.inbox} goes on")])
+
+
+def poll(options: Namespace) -> int:
+    """Ask a source now; 1 when some items could not be renewed."""
+    again = options.again is not None
+    answer = ask(options, "poll", source=options.source, again=again, items=options.again or None)
+    give(options, answer, sourcepages.polled(answer))
+    return EXIT_FOUND if answer["refused"] else 0
 
 
 def drain(options: Namespace) -> None:

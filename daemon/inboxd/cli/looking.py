@@ -64,11 +64,12 @@ def show(options: Namespace) -> None:
 def explain(options: Namespace) -> None:
     """Why."""
     path = os.path.abspath(options.path)
+    name = None if os.path.isabs(options.path) else options.path
     try:
-        answer = ask(options, "explain", path=path)
+        answer = ask(options, "explain", path=path, name=name)
     except Refused:
-        folder, name = os.path.split(path)
+        folder, last = os.path.split(path)
         if os.path.realpath(folder) == folder:
             raise
-        answer = ask(options, "explain", path=os.path.join(os.path.realpath(folder), name))
+        answer = ask(options, "explain", path=os.path.join(os.path.realpath(folder), last))
     give(options, answer, pages.explanation(answer))

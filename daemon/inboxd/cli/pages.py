@@ -114,7 +114,8 @@ def story(answer: Row) -> Page:
     result = json.dumps(answer["result"], ensure_ascii=False) if answer["result"] else None
     shown = {**answer, "result": result}
     facts = [(key, shown.get(key)) for key in ("state", "outcome", "message", "result", "sha256", "path")]
-    return [*page, Text(""), *(Text(f"{key}: {value}") for key, value in facts if value)]
+    page += [Text(""), *(Text(f"{key}: {value}") for key, value in facts if value)]
+    return [*page, *sourcepages.item(answer["item"])]
 
 
 def _chapters(answer: Row) -> Iterator[tuple[float, list[Text]]]:

@@ -54,3 +54,36 @@ def downloads(rows: Sequence[Row]) -> Page:
     ]  # fmt: skip
     numbers = frozenset({"for", "here", "of", "per second", "time left"})
     return [Text(""), Table(heads, cells, numbers, frozenset({"source"}))]
+
+
+def item(row: Row | None) -> Page:
+    """What a file's source calls it, and whether it knows that we have it."""
+    if row is None:
+        return []
+    version = f", version {row['version']}" if row["version"] else ""
+    message = f": {row['message']}" if row["message"] else ""
+    return [
+        Text(f"item: {row['item']} of source {row['source']}{version}"),
+        Text(f"acknowledgement: {_ack(row)}{message}", "warn" if row["failures"] else ""),
+    ]
+
+
+def _ack(row: Row) -> str:
+    if row["state"] == "ACKED":
+        return f"made {when(row['acked_at'])}" if row["ack"] else "none is wanted"
+    return "due" if row["state"] == "ACK_DUE" else "waits until the file is processed"
+
+
+def polled(answer: Row) -> Page:
+    """What was started."""
+    name = answer["source"]
+    page: Page = [
+        Text(f"{name} is being polled; another poll follows" if answer["under_way"] else f"{name} is polled now")
+    ]
+    if answer["hurried"]:
+        page.append(Text(f"due at once, instead of later: {answer['hurried']}"))
+    if answer["renewed"]:
+        page.append(Text(f"to be fetched after all: {', '.join(answer['renewed'])}"))
+    if answer["full"]:
+        page.append(Text(f"nothing is fetched now: {answer['full']}", "warn"))
+    return page + [Text(f"refused: {word}: {why}", "bad") for word, why in answer["refused"].items()]

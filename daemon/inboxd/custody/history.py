@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, select, text
+from sqlalchemy import ColumnElement, Select, TextClause, select, text
 
 from inboxd.custody.engine import make_reader, place_of, translated
+from inboxd.custody.items import item_of
 from inboxd.custody.rows import failure_of, file_of, harmless
-from inboxd.custody.schema import failures, files, totals
+from inboxd.custody.schema import failures, files, items, totals
 from inboxd.custody.statements import literal
-from inboxd.items import ItemState
+from inboxd.items import Item, ItemState
 from inboxd.lifecycle import OPEN
 from inboxd.model import Failure, InboxFile, Outcome, State
 
@@ -125,6 +127,35 @@ class History:
         for row in self._rows(query):
             result.setdefault(row["source"], {})[ItemState(row["state"])] = row["number"]
         return result
+
+    def _items(self, query: Select[Any], limit: int) -> list[Item]:
+        return [item_of(row) for row in self._rows(query.order_by(items.c.id.desc()).limit(limit))]
+
+    def item_of_file(self, file_id: str) -> Item | None:
+        """The item that becomes, or became, the file of this id."""
+        found = self._items(select(items).where(items.c.id == harmless(file_id)), 1)
+        return found[0] if found else None
+
+    def items_called(self, sources: Sequence[str], word: str, limit: int) -> list[Item]:
+        """By what their source calls them, else by the beginning of their file's id, else by name; the newest first.
+
+        Only names of items that are not acknowledged have an index: for others every row is read.
+        """
+        word = harmless(word)
+        ways = [select(items).where(items.c.source.in_(sources), items.c.item == word)] if sources else []
+        if _ID.fullmatch(word):
+            ways.append(select(items).where(items.c.id >= word, items.c.id < word + "g"))
+        named = select(items).where(items.c.name == word)
+        ways += [named.where(text("state <> 'ACKED'")), named]
+        return next((found for way in ways if (found := self._items(way, limit))), [])
+
+    def items_in_trouble(self, source: str, state: ItemState, limit: int) -> list[Item]:
+        """Those of a source that have failed and are in this state."""
+        mine = (text("state <> 'ACKED'"), items.c.source == harmless(source), items.c.state == literal(state))
+        return self._items(select(items).where(*mine, items.c.message.is_not(None)), limit)
+
+
+_ID = re.compile("[0-9a-f]{8,32}")
 
 
 def _ended_as(outcome: Outcome) -> list[ColumnElement[bool] | TextClause]:

@@ -6,7 +6,7 @@ it leads to: when a server dies inside COMMIT, the whole transaction is said aga
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, text
@@ -90,6 +90,12 @@ class Items:
             waiting = (items.c.state == literal(ItemState.HELD), items.c.ack == "processed")
             self._ledger.writer().execute(items.update().where(named, *waiting).values(state=str(ItemState.ACK_DUE)))
 
+    def hurry(self, source: str, now: float) -> int:
+        """What waits for another try is due at once. Returns how many. `now`: wall clock, seconds."""
+        states = [literal(state) for state in (ItemState.DISCOVERED, ItemState.ACK_DUE)]
+        waiting = (_OPEN, items.c.source == source, items.c.state.in_(states), items.c.not_before > now)
+        return int(self._ledger.writer().execute(items.update().where(*waiting).values(not_before=0.0)).rowcount)
+
     # Reads
 
     def due(self, source: str, state: ItemState, now: float, limit: int) -> list[Item]:
@@ -111,6 +117,11 @@ class Items:
         slices = [wanted[start : start + _SLICE] for start in range(0, len(wanted), _SLICE)]
         return {item.id: item for some in slices for item in self._found(select(items).where(items.c.id.in_(some)))}
 
+    def abandoned(self, source: str, limit: int) -> list[Item]:
+        """Those of a source that were given up, the first first."""
+        query = select(items).where(_OPEN, items.c.source == source, items.c.state == literal(ItemState.ABANDONED))
+        return self._found(query.order_by(items.c.id).limit(limit))
+
     def in_state(self, state: ItemState) -> list[Item]:
         """All of them, of every source."""
         return self._found(select(items).where(_OPEN, items.c.state == literal(state)))
@@ -122,12 +133,12 @@ class Items:
         return int(count), int(size)
 
     def _found(self, query: Any) -> list[Item]:
-        return [item_of(row) for row in self._ledger.rows(query)]
+        return [item_of(row._mapping) for row in self._ledger.rows(query)]
 
 
-def item_of(row: Any) -> Item:
+def item_of(row: Mapping[Any, Any]) -> Item:
     """The record of a row."""
-    values = {column: getattr(row, column) for column in Item._fields}
+    values = {column: row[column] for column in Item._fields}
     return Item(**{**values, "state": ItemState(values["state"])})
 
 

@@ -202,6 +202,10 @@ class Breaker:
             self._until = max(self._until, now + min(after, _LONGEST_ASKED))
         return told
 
+    def hurry(self) -> None:
+        """Somebody wants an errand to go now: its rest, or the pause that it asked for, is over. Its outage is not."""
+        self._until = -math.inf
+
     def release(self) -> None:
         """An errand was given back before its end, so that nothing is known: another one may go and see."""
         if self.health is Health.PROBING:
