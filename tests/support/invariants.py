@@ -28,6 +28,7 @@ import yaml
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from support import itemchecks
 from support.load import Dropped, read_manifest
 from support.site import entries_below, read_witness
 
@@ -66,6 +67,8 @@ class Evidence:
     """What the harness knows, beside what lies on disk."""
 
     manifest: list[Dropped] | None = None  # every file that was dropped
+    offered: tuple[Dropped, ...] = ()  # what sources have; of it, nothing need be here before all is finished
+    acked: frozenset[tuple[str, str]] | None = None  # (source, item): what sources were told of
     witness: list[dict[str, Any]] | None = None  # every line the handler wrote
     calm: bool = False  # nothing was killed, stopped or timed out: each run counts once
     finished: bool = False  # the daemon had the time to end everything
@@ -154,6 +157,11 @@ class Facts:
     def by_id(self) -> dict[str, Row]:
         return {row["id"]: row for row in self.rows}
 
+    @property
+    def items(self) -> list[Row]:
+        """One for each item of a source."""
+        return self.ledger.items
+
     @cached_property
     def starts(self) -> dict[str, list[dict[str, Any]]]:
         """The witness's starts by id; of a retried file only those since its counters began again."""
@@ -234,6 +242,10 @@ class Ledger:
         return self._table("file_id", "attempt", "ending")
 
     @cached_property
+    def items(self) -> list[Row]:
+        return self._table("source", "item", "version", "ack")
+
+    @cached_property
     def totals(self) -> list[Row]:
         return self._table("inbox", "outcome", "files", "bytes")
 
@@ -263,7 +275,7 @@ def i1_one_place(facts: Facts) -> Iterator[str]:
 
 
 def _dropped(facts: Facts) -> Counter[tuple[str, str]]:
-    return Counter((entry.inbox, entry.sha256) for entry in facts.evidence.manifest or ())
+    return Counter((entry.inbox, entry.sha256) for entry in (*(facts.evidence.manifest or ()), *facts.evidence.offered))
 
 
 def _found(facts: Facts) -> Counter[tuple[str, str]]:
@@ -319,8 +331,7 @@ def i3_done_is_there(facts: Facts) -> Iterator[str]:
 
 def i4_no_leftovers(facts: Facts) -> Iterator[str]:
     """No temporary of a daemon that is gone."""
-    for entry in facts.of_kind("incoming"):
-        yield f"left in incoming/: {entry.path}"
+    yield from itemchecks.leftovers(facts)
     for entry in facts.of_kind("work"):
         if is_draft(entry) and facts.by_id.get(entry.relative[:32], {}).get("state") not in OPEN:
             yield f"left in work/: {entry.path}"
@@ -373,7 +384,8 @@ def i7_nothing_missing(facts: Facts) -> Iterator[str]:
         return
     missing = _dropped(facts) - _found(facts)
     excused = Counter((row["inbox"], row["folder"], row["name"]) for row in facts.rows if _excused(facts, row))
-    for entry in manifest:
+    excused.update((item["inbox"], "", item["name"]) for item in facts.items if item["state"] == "ABANDONED")
+    for entry in (*manifest, *(facts.evidence.offered if facts.evidence.finished else ())):
         place = (entry.inbox, entry.folder, entry.name)
         if missing[entry.inbox, entry.sha256] and not excused[place]:
             yield f"{entry.inbox}: {entry.name!r} (content {entry.sha256[:12]}) is nowhere"
@@ -399,17 +411,14 @@ def _unfinished(facts: Facts) -> Iterator[str]:
 
 
 def i8_no_early_ack(facts: Facts) -> Iterator[str]:
-    """No remote item is acknowledged before its bytes are safe. There are no sources yet: no row may name one."""
-    for row in facts.rows:
-        if row.get("source"):
-            yield f"{_say(row)} came from source {row['source']!r}: teach this checker the order of its acknowledgement"
+    """No item is acknowledged before its bytes and its row are safe; and what came from a source is an item."""
+    yield from itemchecks.early_acks(facts)
+    yield from itemchecks.unknown_files(facts)
 
 
 def i9_acked_in_the_end(facts: Facts) -> Iterator[str]:
-    """Every accepted item is acknowledged at least once. There are no sources yet: none may be configured."""
-    for name, rules in facts.settings["inboxes"].items():
-        if rules.get("sources"):
-            yield f"{name} has sources: teach this checker to count their acknowledgements"
+    """Every accepted item is acknowledged at least once, when all had time to finish."""
+    yield from itemchecks.missing_acks(facts)
 
 
 def i10_legal_path(facts: Facts) -> Iterator[str]:
@@ -423,6 +432,8 @@ def i10_legal_path(facts: Facts) -> Iterator[str]:
     for failure in facts.ledger.failures:
         if failure["ending"] not in ENDINGS:
             yield f"a failed attempt of {failure['file_id']} ended {failure['ending']!r}"
+    for item in facts.items:
+        yield from (f"{itemchecks.tell(item)}: {fault}" for fault in itemchecks.illegal(item))
 
 
 def _after(line: dict[str, Any], row: Row) -> bool:

@@ -20,6 +20,9 @@ from support.load import Dropped, write_manifest
 from support.site import Site, read_witness
 
 ID = "0190a5f0c1d27a3b8c4d5e6f7081920"
+ITEM_COLUMNS = (
+    "source", "item", "version", "inbox", "id", "state", "name", "ack", "attempts", "fetched_at", "acked_at",
+)  # fmt: skip
 COLUMNS = (
     "id", "inbox", "folder", "name", "dev", "ino", "size", "mtime_ns", "state", "batch", "attempts", "failures",
     "not_before", "claimed_at", "started_at", "finished_at", "outcome", "reason", "message", "destination", "result",
@@ -38,6 +41,7 @@ class World:
         (self.site.state / "generation.lock").touch()
         self.rows: dict[str, dict[str, Any]] = {}
         self.failures: list[dict[str, Any]] = []
+        self.items: dict[str, dict[str, Any]] = {}
         self.totals = {("main", "processed"): 1, ("main", "error"): 1}
         self.witness: list[dict[str, Any]] = []
         self._end("good", "processed", "processed", reason="processed", attempts=1, failures=0)
@@ -90,12 +94,34 @@ class World:
         """What the row says of the file."""
         self.rows[name] |= values
 
+    def came(self, name: str, state: str, ack: str = "held", **values: Any) -> None:
+        """The file of this name came from a source, and so far has its item come. Sound for good and busy."""
+        self.change(name, source="partner")
+        self.list_item(name, state, ack, id=self.rows[name]["id"], **values)
+
+    def list_item(self, name: str, state: str, ack: str = "held", **values: Any) -> None:
+        """A row of an item, sound by itself."""
+        self.items[name] = {
+            "source": "partner", "item": name, "version": "", "inbox": "main", "id": "e" * 31 + str(len(self.items)),
+            "state": state, "name": name, "ack": ack, "attempts": 0 if state == "DISCOVERED" else 1,
+            "fetched_at": 1.0 if state in ("HELD", "ACK_DUE", "ACKED") else None,
+            "acked_at": 2.0 if state == "ACKED" else None, **values,
+        }  # fmt: skip
+
+    def told(self, *names: str) -> None:
+        """The source has heard of these."""
+        acked = frozenset(("partner", name) for name in names)
+        self.evidence = replace(self.evidence, acked=acked)
+
     def store(self) -> None:
         """Write the ledger."""
         with sqlite3.connect(self.site.state / "ledger.sqlite") as db:
             db.execute(f"CREATE TABLE files ({', '.join(COLUMNS)})")
             for row in self.rows.values():
                 db.execute(f"INSERT INTO files VALUES ({', '.join('?' * len(COLUMNS))})", tuple(row.values()))
+            db.execute(f"CREATE TABLE items ({', '.join(ITEM_COLUMNS)})")
+            for item in self.items.values():
+                db.execute(f"INSERT INTO items VALUES ({', '.join('?' * len(ITEM_COLUMNS))})", tuple(item.values()))
             db.execute("CREATE TABLE failures (file_id, attempt, ending)")
             db.executemany("INSERT INTO failures VALUES (:file_id, :attempt, :ending)", self.failures)
             db.execute("CREATE TABLE totals (inbox, outcome, files, bytes)")
@@ -115,6 +141,37 @@ def world(tmp_path: Path) -> World:
 
 
 def test_a_sound_world_is_sound(world: World) -> None:
+    assert world.broken() == set()
+
+
+def test_items_on_their_way_are_sound(world: World) -> None:
+    """In each state, with what may lie in incoming/ then."""
+    world.came("good", "ACKED")
+    world.came("bad", "HELD", "processed")
+    world.came("busy", "ACK_DUE")
+    for state in ("DISCOVERED", "FETCHING", "ABANDONED"):
+        world.list_item(state, state)
+    for name in (".part", ".part.from"):
+        world.path("incoming", world.items["FETCHING"]["id"] + name).write_bytes(b"half")
+    world.path("incoming", "x.listing").touch()
+    world.told("good", "busy")
+    assert world.broken() == set()
+
+
+def test_items_at_their_end_are_sound(world: World) -> None:
+    """What failed here is not acknowledged where its source waits for success; what is pruned has been told."""
+    offered = [replace(world.site.manifest[0], name="given up", sha256="1" * 64)]
+    world.site.inbox("main", retention={"processed": "1d"})
+    world.came("good", "ACKED", "processed")
+    world.came("bad", "HELD", "processed")
+    world.list_item("given up", "ABANDONED")
+    world.list_item("pruned", "ACKED", "")
+    world.told("good")
+    world.path("inbound", "new.dat").unlink()
+    world.work_path("busy").unlink()
+    del world.rows["busy"], world.witness[-1]
+    manifest = [entry for entry in world.site.manifest if entry.name in ("good", "bad")]
+    world.evidence = replace(world.evidence, manifest=manifest, offered=tuple(offered), finished=True)
     assert world.broken() == set()
 
 
@@ -211,8 +268,95 @@ def _row_with_source(world: World) -> None:
     world.change("good", source="partner")
 
 
-def _inbox_with_source(world: World) -> None:
-    world.site.inbox("main", sources={"partner": {}})
+def _part_of_a_held_item(world: World) -> None:
+    world.came("good", "ACKED")
+    world.path("incoming", world.rows["good"]["id"] + ".part").write_bytes(b"again")
+
+
+def _part_of_an_abandoned_item(world: World) -> None:
+    world.list_item("x", "ABANDONED")
+    world.path("incoming", world.items["x"]["id"] + ".part.from").write_bytes(b"{}")
+
+
+def _listing_at_the_end(world: World) -> None:
+    world.path("incoming", "x.listing").touch()
+    world.evidence = replace(world.evidence, finished=True)
+
+
+def _acked_without_a_file(world: World) -> None:
+    world.list_item("x", "ACKED")
+
+
+def _owed_before_the_claim(world: World) -> None:
+    world.came("busy", "ACK_DUE")
+    world.change("busy", state="CLAIMING")
+
+
+def _told_too_early(world: World) -> None:
+    world.came("busy", "FETCHING")
+    world.told("busy")
+
+
+def _told_of_a_stranger(world: World) -> None:
+    world.came("good", "ACKED")
+    world.told("good", "stranger")
+
+
+def _told_before_success(world: World) -> None:
+    world.came("busy", "ACKED", "processed")
+
+
+def _told_of_a_failure(world: World) -> None:
+    world.came("bad", "ACK_DUE", "processed")
+
+
+def _kept_from_its_source(world: World) -> None:
+    world.came("good", "HELD", "held")
+
+
+def _of_another_inbox(world: World) -> None:
+    world.came("good", "ACKED", inbox="second")
+
+
+def _fetched_but_not_claimed(world: World) -> None:
+    world.came("busy", "DISCOVERED")
+
+
+def _never_acked(world: World) -> None:
+    world.came("good", "ACK_DUE")
+    world.evidence = replace(world.evidence, finished=True)
+
+
+def _never_fetched(world: World) -> None:
+    world.list_item("x", "DISCOVERED")
+    world.evidence = replace(world.evidence, finished=True)
+
+
+def _never_heard(world: World) -> None:
+    world.came("good", "ACKED")
+    world.told()
+    world.evidence = replace(world.evidence, finished=True)
+
+
+def _unknown_item_state(world: World) -> None:
+    world.list_item("x", "LOST")
+
+
+def _acked_without_a_time(world: World) -> None:
+    world.came("good", "ACKED", acked_at=None)
+
+
+def _acked_before_it_came(world: World) -> None:
+    world.came("good", "ACKED", acked_at=0.5)
+
+
+def _fetched_without_an_attempt(world: World) -> None:
+    world.came("good", "ACKED", attempts=0)
+
+
+def _offered_and_missing(world: World) -> None:
+    one = replace(world.site.manifest[0], name="offered", sha256="1" * 64)
+    world.evidence = replace(world.evidence, offered=(one,), finished=True)
 
 
 def _unknown_state(world: World) -> None:
@@ -253,7 +397,14 @@ def _totals_wrong(world: World) -> None:
         (_too_many_runs, "I5"), (_attempt_twice, "I5"), (_too_many_failures, "I5"), (_too_many_attempts, "I5"),
         (_no_good_run, "I6"), (_two_good_runs, "I6"),
         (_vanished, "I7"), (_not_finished, "I7"), (_done_but_gone, "I7"),
-        (_row_with_source, "I8"), (_inbox_with_source, "I9"),
+        (_part_of_a_held_item, "I4"), (_part_of_an_abandoned_item, "I4"), (_listing_at_the_end, "I4"),
+        (_offered_and_missing, "I7"),
+        (_row_with_source, "I8"), (_acked_without_a_file, "I8"), (_owed_before_the_claim, "I8"), (_told_too_early, "I8"),
+        (_told_of_a_stranger, "I8"), (_told_before_success, "I8"), (_told_of_a_failure, "I8"),
+        (_kept_from_its_source, "I8"), (_of_another_inbox, "I8"), (_fetched_but_not_claimed, "I8"),
+        (_never_acked, "I9"), (_never_fetched, "I9"), (_never_heard, "I9"),
+        (_unknown_item_state, "I10"), (_acked_without_a_time, "I10"), (_acked_before_it_came, "I10"),
+        (_fetched_without_an_attempt, "I10"),
         (_unknown_state, "I10"), (_outcome_too_early, "I10"), (_run_after_the_end, "I10"),
         (_bytes_changed, "I11"), (_other_hash_in_row, "I11"),
         (_totals_wrong, "I12"),
