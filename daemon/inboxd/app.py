@@ -323,6 +323,10 @@ class App:
         for name in changed & new.inboxes.keys():
             moves = new.inboxes[name].folder("work") != self.config.inboxes[name].folder("work")
             self.pipeline.lanes[name].must_be_empty = moves
+        leaving = {source for name in changed for source in self.config.inboxes[name].sources}
+        # A download that has long to go is cut off, and gone on from under the new rules.
+        self.pool.fetchers.keep({name: both for name, both in fetchers_of(self.config).items() if name not in leaving})
+        self.pool.wakeup()
         self.pipeline.retire(changed, lambda: self._swap(new, changes))
 
     def _swap(self, new: Config, changes: list[str]) -> None:

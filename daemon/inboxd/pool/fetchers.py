@@ -34,7 +34,10 @@ class Fetchers:
         """These, from now on. What goes on at others is finished or given back."""
         before = self.kept
         self.kept = {name: self._keep(before.get(name), *both) for name, both in sources.items()}
-        self._left += [kept.exchange for name, kept in before.items() if name not in sources]
+        left = [kept.exchange for name, kept in before.items() if name not in sources]
+        for exchange in left:
+            exchange.close()  # its crew may not even have begun
+        self._left += left
 
     def _keep(self, before: Kept | None, setup: SourceSetup, terms: FetchTerms) -> Kept:
         """Fetchers go on where nothing has changed: a set-up is the same only if it is the same object."""

@@ -117,18 +117,20 @@ class Supervisor:
     def _match_sources(self) -> None:
         """A crew for each source that has one kept; the others end."""
         kept = self._fetchers.kept
-        for name in [name for name in self.crews if name and name not in kept]:
-            crew = self.crews[name]
+        for name, crew in list(self.crews.items()):
+            if not name or (name in kept and kept[name].exchange is crew.exchange):
+                continue
             if not crew.draining:
-                crew.drain("its source is gone")
+                crew.drain("its source has changed, or is gone")
             if crew.is_gone():
                 self._selector.unregister(crew.exchange.event_fd)
                 crew.exchange.tell()
                 del self.crews[name]
         for name, source in kept.items():
-            if name in self.crews:
-                self.crews[name].renew(source.setup, source.terms)
-            elif not self._draining:
+            crew_of_it = self.crews.get(name)
+            if crew_of_it is not None and crew_of_it.exchange is source.exchange:
+                crew_of_it.renew(source.setup, source.terms)
+            elif crew_of_it is None and not self._draining:
                 ground = self._ground(f"fetcher of {name}", _FETCHER, f"{name}-", source.terms, source.exchange)
                 self._add(name, Crew(ground, source.setup, on_demand=True))
 
