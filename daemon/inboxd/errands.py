@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Protocol
 
 from inboxd.clock import Clock
 from inboxd.custody.claim import Taken
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.items import Items
+from inboxd.errors import LedgerUnavailable
 from inboxd.items import SOURCE_FAULTS, Item, ItemState, Judged, judge_ack, judge_fetch
 from inboxd.lane import Lane
 from inboxd.model import Ending, InboxFile, Outcome, Report, new_id
@@ -25,6 +27,7 @@ from inboxd.wire import Errand, OrderedItem
 
 _ANSWERED = frozenset({Ending.DONE, Ending.FAILED, Ending.REJECTED})  # the source did, for better or worse
 _QUOTA_LOOK = 60.0  # seconds
+_MANY = 1 << 62
 
 
 class FetchersFront(Protocol):
@@ -188,6 +191,8 @@ class Errands:
         else:
             del source.fetching[item.id]
             source.look(ItemState.DISCOVERED, item.not_before)
+            if judged.verb == "abandon":
+                source.forget(item)
         self._story.judged(source, report, judged)
 
     # Files that were items
@@ -195,8 +200,10 @@ class Errands:
     def record(self, taken: Iterable[tuple[Lane, Taken]]) -> None:
         """In the open transaction: HELD, together with CLAIMED; what could not be had is fetched again, as another."""
         for _lane, one in taken:
-            self.items.hold([self._item(file) for file in one.claimed if file.source is not None], self._clock.time())
-            self.items.change("release", [_anew(self._item(file)) for file in one.gone if file.source is not None])
+            held = [self._item(file)._replace(size=file.size) for file in one.claimed if file.source is not None]
+            self.items.hold(held, self._clock.time())
+            lost = [self._item(file) for file in (*one.gone, *one.strange) if file.source is not None]
+            self.items.change("release", [_anew(item) for item in lost])
 
     def _item(self, file: InboxFile) -> Item:
         assert file.source is not None
@@ -204,13 +211,15 @@ class Errands:
 
     def recorded(self, taken: Taken) -> None:
         """The commit is through."""
-        for file in (*taken.claimed, *taken.gone):
+        for file in taken.claimed:
+            if file.source is not None:
+                self._story.held(self.sources[file.source], self._item(file), file)
+        for file in (*taken.claimed, *taken.gone, *taken.strange):
             if file.source is not None:
                 source = self.sources[file.source]
-                item = source.fetching.pop(file.id)
+                del source.fetching[file.id]
                 source.look(ItemState.DISCOVERED)
                 source.look(ItemState.ACK_DUE)
-                self._story.held(source, item, file)
 
     def delivered(self, files: Iterable[InboxFile]) -> None:
         """In the open transaction: a source that waits for success is owed an acknowledgement."""
@@ -225,22 +234,28 @@ class Errands:
     def form(self) -> list[Going]:
         """For every source that has a fetcher free: acknowledge, poll, fetch, in this order."""
         going: list[Going] = []
-        for source in self.sources.values():
-            room = min(self._fetchers.free(source.name), source.agenda.room())
-            if room > 0 and not source.lane.retiring:
-                going += self._for_one(source, room)
+        try:
+            for source in self.sources.values():
+                room = min(self._fetchers.free(source.name), source.agenda.room())
+                if room > 0 and not source.lane.retiring:
+                    going.extend(self._for_one(source, room))
+        except LedgerUnavailable:
+            self.unform(going)
+            raise
         return going
 
-    def _for_one(self, source: Source, room: int) -> list[Going]:
-        going = self._acks(source, room)
-        if len(going) < room and not (source.polling or source.has_found) and source.agenda.poll_is_due():
-            going.append(Going(source, "poll", (source.new_poll(),)))
-        if len(going) < room and self._clock.time() >= source.looks[ItemState.DISCOVERED]:
+    def _for_one(self, source: Source, room: int) -> Iterator[Going]:
+        for errand in self._acks(source, room):
+            room -= 1
+            yield errand
+        if room > 0 and not (source.polling or source.has_found) and source.agenda.poll_is_due():
+            room -= 1
+            yield Going(source, "poll", (source.new_poll(),))
+        if room > 0 and self._clock.time() >= source.looks[ItemState.DISCOVERED]:
             if source.may_fetch(self._clock.monotonic()):
-                going += self._fetches(source, room - len(going))
+                yield from self._fetches(source, room)
             elif source.is_backlogged:
                 self._story.backlog(source)
-        return going
 
     def _acks(self, source: Source, room: int) -> list[Going]:
         due = [item for item in self._due(source, ItemState.ACK_DUE, source.acking) if item.id not in source.acking]
@@ -251,7 +266,7 @@ class Errands:
         return errands
 
     def _fetches(self, source: Source, room: int) -> list[Going]:
-        due = self._due(source, ItemState.DISCOVERED, {})[: self._quota(source)]
+        due = self._allowed(source, self._due(source, ItemState.DISCOVERED, {}))
         begun = [
             item._replace(state=ItemState.FETCHING, attempts=item.attempts + 1, ack=source.ack, message=None)
             for item in due
@@ -276,36 +291,47 @@ class Errands:
             source.looks[state] = self.items.next_due(source.name, state, now) or math.inf
         return found
 
-    def _quota(self, source: Source) -> int:
-        """How many more items it may send us now."""
-        quota = source.rules.quota
-        if quota is None:
-            return 1 << 31
-        items, size = self.items.taken_since(source.name, self._clock.time() - quota.per)
-        left = (quota.items or 1 << 31) - items - len(source.fetching)
-        if quota.bytes is not None and size >= quota.bytes:
-            left = 0
-        if left <= 0:
+    def _allowed(self, source: Source, due: list[Item]) -> list[Item]:
+        """Those of them that its backlog and its quota let come now."""
+        due, quota = due[: source.room], source.rules.quota
+        if quota is None or not due:
+            return due
+        now = self._clock.time()
+        count, size = self.items.taken_since(source.name, now - quota.per)
+        flying = source.fetching.values()
+        left = (quota.items or _MANY) - count - len(flying)
+        weight = (quota.bytes or _MANY) - size - sum(item.size or 0 for item in flying)
+        sizes = accumulate((item.size or 0 for item in due), initial=0)
+        allowed = [item for item, before in zip(due[: max(0, left)], sizes, strict=False) if before < weight]
+        if not allowed:
             source.full = "its quota is used up"
-            source.looks[ItemState.DISCOVERED] = self._clock.time() + _QUOTA_LOOK
-            self._story.quota(source, items, size)
-        return max(0, left)
+            source.looks[ItemState.DISCOVERED] = now + _QUOTA_LOOK
+            self._story.quota(source, count, size)
+        return allowed
 
     def unform(self, going: Iterable[Going]) -> None:
-        """The commit failed: nothing has gone out."""
+        """The commit failed: nothing has gone out. Items to be fetched are given back by a report, since after a
+        COMMIT that was cut off nobody knows what the ledger says of them."""
         for one in going:
-            if one.verb == "poll":
+            if one.verb == "fetch":
+                batch = self._enter(one)
+                self._reported += [(batch, Report(item.id, Ending.RELEASED, begun=False)) for item in one.items]
+            elif one.verb == "poll":
                 one.source.poll_failed()
-            for item in one.items:
-                one.source.fetching.pop(item.id, None)
-                one.source.acking.pop(item.id, None)
-            for state in one.source.looks:
-                one.source.look(state)
+            else:
+                for item in one.items:
+                    del one.source.acking[item.id]
+                one.source.look(ItemState.ACK_DUE)
+
+    def _enter(self, going: Going) -> str:
+        """Into the books; returns the id of its batch."""
+        batch = new_id()
+        self._running[batch] = Running(going.source, going.verb, {order.id for order in going.files})
+        return batch
 
     def dispatch(self, going: Going) -> None:
         """To a fetcher, now that the ledger knows."""
-        source, batch = going.source, new_id()
-        self._running[batch] = Running(source, going.verb, {order.id for order in going.files})
+        source, batch = going.source, self._enter(going)
         source.agenda.began(going.verb)
         errand = Errand(batch, source.lane.name, source.name, going.verb, going.files)
         self._reported += self._fetchers.dispatch(errand)

@@ -258,8 +258,7 @@ class Pipeline:
 
     def _record(self) -> None:
         """One commit: what is claimed, delivered, and going out now. Then it goes."""
-        batches = [] if self.draining else self.dispatcher.form(self.lanes.values())
-        errands = [] if self.draining else self.errands.form()
+        batches, errands = self._form()
         if not (batches or errands or self._taken or self._moved):
             return
         try:
@@ -276,6 +275,13 @@ class Pipeline:
             failpoint(f"{errand.verb}.recorded")
             self.errands.dispatch(errand)
         self._follow()
+
+    def _form(self) -> tuple[list[Outgoing], list[Going]]:
+        """What may go out now. Errands first: for them the ledger is read, and it may have gone away."""
+        if self.draining:
+            return [], []
+        errands = self.errands.form()
+        return self.dispatcher.form(self.lanes.values()), errands
 
     def _write_down(self, batches: Sequence[Outgoing], errands: Sequence[Going]) -> None:
         """In the open transaction."""

@@ -131,7 +131,12 @@ class Source:
     @property
     def is_backlogged(self) -> bool:
         """As many files wait in its inbox as it may cause to wait."""
-        return self.lane.unfinished() + len(self.fetching) >= self.rules.backlog
+        return self.room == 0
+
+    @property
+    def room(self) -> int:
+        """How many more items it may send before its inbox has enough."""
+        return max(0, self.rules.backlog - self.lane.unfinished() - len(self.fetching))
 
     def look(self, state: ItemState, at: float = 0.0) -> None:
         """The ledger may have some in this state that are due `at` (wall clock seconds)."""
@@ -143,6 +148,12 @@ class Source:
             item.id, str(self._incoming / item.part_name), item.item, item.name, item.url, item.size, item.digest,
             item.version, item.attempts,
         )  # fmt: skip
+
+    def forget(self, item: Item) -> None:
+        """It is given up: what has come of it is not wanted any more."""
+        path = self.ordered(item).path
+        _drop(path)
+        _drop(path + ".from")
 
     def together(self, items: list[Item]) -> list[list[Item]]:
         """What one errand each brings: small ones share it, so that no fetcher waits for every answer of ours."""

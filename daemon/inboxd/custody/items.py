@@ -25,7 +25,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "fetch": ("attempts", "ack", "message"),
     "release": ("id", "attempts", "failures", "not_before", "message"),
     "abandon": ("attempts", "failures", "message"),
-    "hold": ("failures", "not_before", "message", "fetched_at", "acked_at"),
+    "hold": ("size", "failures", "not_before", "message", "fetched_at", "acked_at"),
     "wait": ("failures", "not_before", "message"),
     "ack": ("failures", "message", "acked_at"),
     "renew": ("failures", "not_before", "message"),
@@ -127,7 +127,7 @@ class Items:
         return self._found(select(items).where(_OPEN, items.c.state == literal(state)))
 
     def taken_since(self, source: str, moment: float) -> tuple[int, int]:
-        """How many items were fetched since then (wall clock, seconds), and their bytes as announced."""
+        """How many items were fetched since then (wall clock, seconds), and their bytes."""
         query = select(func.count(), func.coalesce(func.sum(items.c.size), 0))
         count, size = self._ledger.rows(query.where(items.c.source == source, items.c.fetched_at >= moment))[0]
         return int(count), int(size)

@@ -138,10 +138,11 @@ class Recovery:
 
     def _record_items(self, taken: Taken) -> None:
         """Their files are ours now, or will be others."""
-        known = self._items.by_ids([file.id for file in (*taken.claimed, *taken.gone) if file.source is not None])
-        held = [known[file.id] for file in taken.claimed if file.id in known]
-        self._items.hold([item._replace(fetched_at=self._clock.time()) for item in held], self._clock.time())
-        gone = [known[file.id] for file in taken.gone if file.id in known]
+        now, lost = self._clock.time(), [*taken.gone, *taken.strange]
+        known = self._items.by_ids([file.id for file in (*taken.claimed, *lost) if file.source is not None])
+        held = [known[file.id]._replace(fetched_at=now, size=file.size) for file in taken.claimed if file.id in known]
+        self._items.hold(held, now)
+        gone = [known[file.id] for file in lost if file.id in known]
         self._items.change("release", [item._replace(id=new_id()) for item in gone])
 
     def _give_back_fetching(self) -> None:
