@@ -28,7 +28,8 @@ inboxd - drop-folder ingestion daemon
 `inboxd run` watches inbound directories, claims each file that is complete, runs a handler on it in a supervised pool
 of worker processes, and moves it to processed/ or errors/. Each file ends exactly once, with its story in a ledger. All
 other verbs look at it or change what it does. As a service it is started by systemd: **systemctl start inboxd**,
-**systemctl reload inboxd**, **journalctl -u inboxd**.
+**systemctl reload inboxd**, **systemctl stop inboxd** (after `inboxd drain` it would start it again), **journalctl -u
+inboxd**.
 
 Names of files are shown with control characters and bytes that are no UTF-8 escaped. On a terminal answers are tables
 with colours; in a pipe they are plain text.
@@ -145,7 +146,8 @@ def configuration() -> str:
     lines = [_head(5, "inboxd.yaml"), _CONFIGURATION, INTRODUCTION, "\n"]
     for table in tables():
         lines += [f"# {table.title.replace('`', '')}\n\n{table.about}\n\n", *map(_key, table.keys)]
-    lines += [f"# Temporary names\n\nWhat `ignore_temporary` leaves alone: {', '.join(TEMPORARY_NAMES)}.\n\n"]
+    names = ", ".join(f"`{name}`" for name in TEMPORARY_NAMES)  # as code: their signs mean something in Markdown
+    lines += [f"# Temporary names\n\nWhat `ignore_temporary` leaves alone: {names}.\n\n"]
     return "".join(lines) + "# SEE ALSO\n\ninboxd(1)\n"
 
 
