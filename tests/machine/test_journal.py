@@ -59,7 +59,7 @@ def test_the_page_has_twenty_questions() -> None:
 @pytest.mark.parametrize(("title", "command"), _COMMANDS, ids=[title for title, _command in _COMMANDS])
 def test_a_command_of_the_page(eventful: tuple[Machine, str], title: str, command: str) -> None:
     machine, file_id = eventful
-    command = re.sub(r"FILE_ID=[0-9a-f]{32}", f"FILE_ID={file_id}", command).replace("=orders", "=example")
+    command = re.sub(r"\b[0-9a-f]{32}\b", file_id, command).replace("=orders", "=example")
     answer = machine.shell(command).stdout
     assert answer.strip() not in ("", "0"), title
     assert "-- No entries --" not in answer
