@@ -12,6 +12,8 @@ from support.machine import Machine
 from support.service import CONFIG, UNIT, count, drop, events, override, wait_count
 from support.wait import wait_until
 
+_SECOND = "inboxd@two.service"
+
 
 def test_a_thousand_files_of_another_user(service: Machine) -> None:
     drop(service, *(f"ok-{number}" for number in range(1000)))
@@ -169,30 +171,53 @@ def test_a_journald_that_stops_for_a_while(service: Machine) -> None:
     wait_until(lambda: len(events(service, "file.error")) == 1501, "the next one", 20, 0.5)
 
 
-def test_a_second_instance(service: Machine) -> None:
+def _start_second(machine: Machine) -> None:
     other = CONFIG.replace("/var/lib/inboxd", "/var/lib/inboxd-two").replace("/srv/inboxd/example", "/srv/inboxd/two")
-    service.write("/etc/inboxd/two.yaml", other)
-    service.run("systemctl", "start", "inboxd@two")
+    machine.write("/etc/inboxd/two.yaml", other)
+    machine.run("systemctl", "start", "inboxd@two")
+
+
+def test_a_second_instance(service: Machine) -> None:
+    _start_second(service)
     service.run(*shlex.split("install -o inboxd /dev/null /srv/inboxd/two/inbound/ok-1"))
     wait_until(lambda: service.shell("ls /srv/inboxd/two/processed").stdout == "ok-1\n", "the file", every=0.1)
     service.run("systemctl", "stop", "inboxd@two")
     assert service.active(UNIT)
 
 
-def test_an_upgrade_with_files_in_flight_and_a_purge(service: Machine, package: Path, tmp_path: Path) -> None:
-    """Last, since it takes the package away."""
+def test_an_upgrade_with_files_in_flight(service: Machine, package: Path, tmp_path: Path) -> None:
     service.push(_previous(package, tmp_path), "/root/previous.deb")
     service.run("dpkg", "-i", "/root/previous.deb", timeout=120)
     assert service.active(UNIT)
+    _start_second(service)
+    second = service.main_pid(_SECOND)
     drop(service, "long-1", *(f"ok-{number}" for number in range(300)))
     service.run("dpkg", "-i", "/root/inboxd.deb", timeout=120)
     wait_count(service, "processed", 301)
     assert "Version: 0.0.1" not in service.run("dpkg", "-s", "inboxd").stdout
+    assert service.main_pid(_SECOND) not in (0, second), "the instance runs, and is the new version's"
+
+
+def test_a_removal_stops_all_and_a_purge_forgets_what_is_ours(service: Machine) -> None:
+    """After all other tests, since it takes the package away."""
+    drop(service, "ok-1")
+    wait_count(service, "processed", 1)
+    _start_second(service)
+    service.run("systemctl", "enable", "inboxd@two")
+    service.run("dpkg", "--remove", "inboxd")
+    assert not service.pids(UNIT) and not service.pids(_SECOND)
+    assert service.shell("ls /var/lib/inboxd*/ledger.sqlite").stdout.count("\n") == 2
+    service.run("dpkg", "--install", "/root/inboxd.deb", timeout=120)
+    assert service.active(UNIT)
+    assert service.active(_SECOND), "it is enabled, and ran before"
+    service.write("/var/lib/inboxd-two/notes.txt", "the administrator's")
     service.run("dpkg", "--purge", "inboxd")
-    assert count(service, "processed") == 301
-    left = service.shell("ls -d /var/lib/inboxd /etc/inboxd/config.yaml /usr/lib/inboxd /usr/bin/inboxd", check=False)
-    assert left.stdout == ""
-    assert service.shell("ls /etc/inboxd").stdout.split() == ["handlers.py", "two.yaml"]
+    assert count(service, "processed") == 1
+    places = "/var/lib/inboxd /etc/inboxd/config.yaml /usr/lib/inboxd /usr/bin/inboxd /run/inboxd-instances"
+    assert service.shell(f"ls -d {places} /etc/systemd/system/*.wants/inboxd*", check=False).stdout == ""
+    assert service.shell("ls /var/lib/inboxd-two /etc/inboxd").stdout.split() == [
+        "/etc/inboxd:", "handlers.py", "two.yaml", "/var/lib/inboxd-two:", "notes.txt",
+    ]  # fmt: skip
 
 
 def _previous(package: Path, folder: Path) -> Path:
