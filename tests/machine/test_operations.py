@@ -19,6 +19,7 @@ _BLOCKS = [
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 ]
 _ORDERS = "/srv/inboxd/orders"
+_LAST = "Remove"
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +31,35 @@ def fresh(machine: Machine, package: Path) -> Iterator[Machine]:
 
 
 def test_the_page_from_its_beginning_to_its_end(fresh: Machine) -> None:
+    fresh.shell("mkdir -p /data/exchange; mount -t tmpfs -o size=2g tmpfs /data/exchange")  # the page's other disk
     for title, block in _BLOCKS:
-        # What the page installs is on the machine already: it reaches no archive.
-        done = fresh.shell(f"cd /root\n{block}", timeout=120, check=False)
-        assert done.returncode == 0, f"{title}:\n{block}\n{done.stdout}\n{done.stderr}"
+        if title == _LAST:
+            break
+        _follow(fresh, title, block)
         if title == "A local user":
             _arrives(fresh, "first.csv")
         if title.startswith("A partner"):
             _partner_uploads(fresh)
     assert fresh.active("inboxd.service")
+    assert fresh.active("inboxd@eu.service")
     assert fresh.run("inboxd", "doctor").stdout
     assert int(fresh.shell(f"find {_ORDERS}/processed -type f | wc -l").stdout) == 2
 
 
-def _arrives(machine: Machine, name: str) -> None:
-    found = f"find {_ORDERS}/processed -name {name}"
+def test_uploaders_may_use_every_inbox_of_the_page(fresh: Machine) -> None:
+    for root in ("/data/exchange/invoices", "/srv/inboxd/eu-orders", "/srv/inboxd/example"):
+        fresh.shell(f"cd {root}/inbound; umask 027; echo x >.fourth; mv .fourth fourth", user="alice")
+        _arrives(fresh, "fourth", root)
+
+
+def _follow(machine: Machine, title: str, block: str) -> None:
+    """What the page installs is on the machine already: it reaches no archive."""
+    done = machine.shell(f"cd /root\n{block}", timeout=120, check=False)
+    assert done.returncode == 0, f"{title}:\n{block}\n{done.stdout}\n{done.stderr}"
+
+
+def _arrives(machine: Machine, name: str, root: str = _ORDERS) -> None:
+    found = f"find {root}/processed -name {name}"
     wait_until(lambda: machine.shell(found).stdout, f"{name} in processed/")
 
 
@@ -90,3 +105,15 @@ def test_the_local_only_example_runs_and_is_below_1(fresh: Machine) -> None:
     assert float(re.findall(r"\d+\.\d+", line)[0]) <= 1.0
     fresh.shell(f"cd {_ORDERS}/inbound; umask 027; echo e,f >.third.csv; mv .third.csv third.csv", user="alice")
     _arrives(fresh, "third.csv")
+
+
+def test_nothing_remains_but_what_the_page_says(fresh: Machine) -> None:
+    """Last, since it takes the package away."""
+    for title, block in _BLOCKS:
+        if title == _LAST:
+            _follow(fresh, title, block)
+    assert not fresh.pids("inboxd.service") and not fresh.pids("inboxd@eu.service")
+    places = "/etc /srv /usr/bin /usr/lib /usr/share /var/backups /var/lib /run"
+    left = fresh.shell(f"find {places} -xdev -name '*inboxd*' -not -path '/var/lib/systemd/*'").stdout
+    assert left == ""
+    assert "inboxd" not in fresh.shell("cat /etc/passwd /etc/group /etc/fstab /proc/mounts").stdout
