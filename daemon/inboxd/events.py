@@ -71,10 +71,6 @@ RECOVERED = Event(
     "daemon.recovered", "INFO", "recovered in {seconds:.2f} s: {summary}",
     "Rows and folders agree again after the last stop; what it took is counted in the message.",
 )  # fmt: skip
-RECOVERED_FILE = Event(
-    "file.recovered", "INFO", "{inbox}/{file}: {message}",
-    "This file was under way when the last daemon ended, and this is what became of it.",
-)  # fmt: skip
 RESOURCES = Event(
     "resources", "INFO", "resources: {summary}",
     "Memory, CPU, descriptors, queue and free disk, once per `resources.every`; the figures are in the fields.",
@@ -153,7 +149,7 @@ FILE_WAITING = Event(
 )  # fmt: skip
 FILE_RELEASED = Event(
     "file.released", "INFO", "{inbox}/{file} given back without blame ({ending}): {message}",
-    "Its run was cut off by a stop, or by another file's worker dying. It runs again, uncharged.",
+    "Its run was cut off by a stop, the daemon's death, or another file's worker dying. It runs again, uncharged.",
 )  # fmt: skip
 FILE_ERROR = Event(
     "file.error", "ERROR", "{inbox}/{file} goes to errors/ ({reason}) in attempt {attempt}: {message}",
