@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from inboxd import events
 from inboxd.clock import Clock
-from inboxd.config.models import FOLDERS
+from inboxd.config.models import FOLDERS, Config
 from inboxd.custody.history import History
 from inboxd.custody.retention import prune
 from inboxd.custody.takeback import let_go, take_back
@@ -36,7 +36,9 @@ _HELD = OPEN - {State.RUNNING}
 
 
 class Daemon(Protocol):
-    """What only the application can do."""
+    """What only the application can do, or has."""
+
+    config: Config
 
     def status(self) -> Row:
         """The whole of `inboxd status`."""
@@ -264,8 +266,12 @@ class Operator(Records):
             emit(events.FILES_PRUNED, inbox=lane.name, count=total, age=f"{age:.0f}s", folder=str(folder))
         return total
 
-    def doctor(self) -> Row:
-        """Look for what should not be."""
+    def doctor(self, source: str | None = None) -> Row:
+        """Look for what should not be; or whether a source can be reached, and what would be fetched from it."""
+        if source is not None:
+            found = self._desk.examine(source, self._daemon.config)
+            wrong = [f"source {source}: {found['problem']}"] if found["problem"] else []
+            return {"problems": wrong, "checked": [f"source {source}"], "sources": [found]}
         problems = self._ask(self._pipeline.ledger.check)
         for lane in list(self._pipeline.lanes.values()):
             for which in FOLDERS:
@@ -277,8 +283,10 @@ class Operator(Records):
                 problems.append(f"inbox {lane.name} is paused: {lane.paused}")
             problems += self._ask(partial(_strays, lane, self._pipeline))
         problems += [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
+        problems += self._desk.resting()
         checked = ["ledger", *(f"inbox {name}" for name in self._pipeline.lanes)]
-        return {"problems": problems, "checked": checked}
+        checked += [f"source {name}" for name in self._pipeline.errands.sources]
+        return {"problems": problems, "checked": checked, "sources": []}
 
     def _lane(self, inbox: str) -> Lane:
         try:

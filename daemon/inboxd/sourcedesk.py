@@ -11,6 +11,8 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from inboxd.clock import Clock
+from inboxd.config.load import source_specs
+from inboxd.config.models import Config
 from inboxd.custody.history import History
 from inboxd.errors import UsageError
 from inboxd.items import Item, ItemState
@@ -18,7 +20,9 @@ from inboxd.pipeline import Pipeline
 from inboxd.progress import show_span
 from inboxd.records import Row, row
 from inboxd.source import Source
-from inboxd.sourceview import condition, item_row, next_poll, tell_item
+from inboxd.sourcetrial import examine
+from inboxd.sourceview import condition, item_row, next_poll, rests, tell_item
+from inboxd.wire import SourceSetup
 
 T = TypeVar("T")
 
@@ -140,6 +144,20 @@ class SourceDesk:
             "source": source.name, "inbox": source.lane.name, "under_way": under_way, "hurried": hurried,
             "renewed": [item.name for item in renewed], "refused": refused, "full": source.full or None,
         }  # fmt: skip
+
+    # Whether it can be reached
+
+    def resting(self) -> list[str]:
+        """Those that are away or refuse us, in words."""
+        sources = list(self._pipeline.errands.sources.values())
+        return [f"source {source.name} {condition(source)}" for source in sources if rests(source)]
+
+    def examine(self, name: str, config: Config) -> Row:
+        """Ask it what it has, with a fetcher of its own, and change nothing."""
+        source = self._source(name)
+        setup = SourceSetup(name, source_specs(config)[name])
+        known, secrets = self._history.items_known, config.secret_variables
+        return examine(setup, source.lane.name, source.rules, secrets, known)
 
 
 def _called(item: Item) -> set[str]:

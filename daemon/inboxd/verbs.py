@@ -60,8 +60,8 @@ class Answers(Protocol):
     def prune(self, dry_run: bool = False) -> Row:
         """Remove delivered files that are old enough."""
 
-    def doctor(self) -> Row:
-        """Look for what should not be."""
+    def doctor(self, source: str | None = None) -> Row:
+        """Look for what should not be; or whether a source can be reached, and what would be fetched from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ VERBS = {
     "drain": Verb(restricted=True),
     "reload": Verb(restricted=True),
     "prune": Verb({"dry_run": "flag"}, restricted=True),
-    "doctor": Verb(restricted=True, told=False),  # reads every folder, and holds the pipeline meanwhile
+    "doctor": Verb({"source": "text"}, restricted=True, told=False),  # reads all folders, and holds the pipeline
 }
 
 

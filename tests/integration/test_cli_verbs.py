@@ -63,6 +63,7 @@ def inboxd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("reload", ("reload", {}), 78, ""),
         ("prune --dry-run", ("prune", {"dry_run": True}), 0, "would be removed"),
         ("doctor", ("doctor", {}), 1, "has no row"),
+        ("doctor partner", ("doctor", {"source": "partner"}), 0, "would be fetched"),
     ],
 )  # fmt: skip
 def test_a_verb(tmp_path: Path, daemon: Answering, line: str, asked: Any, code: int, words: str) -> None:
@@ -93,7 +94,7 @@ def test_a_verb(tmp_path: Path, daemon: Answering, line: str, asked: Any, code: 
         ("pause orders", {"inbox", "paused"}),
         ("drain --no-wait", {"draining"}),
         ("prune", {"removed"}),
-        ("doctor", {"problems", "checked"}),
+        ("doctor", {"problems", "checked", "sources"}),
     ],
 )  # fmt: skip
 def test_the_json_is_what_the_daemon_said(tmp_path: Path, daemon: Answering, line: str, keys: set[str]) -> None:

@@ -75,6 +75,17 @@ def item(**values: Any) -> dict[str, Any]:
     return {**usual, **values}
 
 
+def examined(**values: Any) -> dict[str, Any]:
+    """What the doctor found at a source."""
+    usual = {
+        "source": "partner", "inbox": "orders", "kind": "sftp", "address": "sftp://partner.example:22/out",
+        "seconds": 0.5, "problem": None, "items": 13, "skipped": 1, "cut": True, "twice": True, "fresh": 7,
+        "names": [HOSTILE, "b", "c", "d", "e"], "left_out": 2, "known": {"acked": 3, "ack_due": 1},
+        "reasons": [{"name": HOSTILE, "why": "too odd"}, {"name": "x", "why": "ignored"}],
+    }  # fmt: skip
+    return {**usual, **values}
+
+
 def status(*inboxes: dict[str, Any], **values: Any) -> dict[str, Any]:
     """The whole, with two workers."""
     worker = {"slot": 0, "pid": 4711, "state": "BUSY", "inbox": "orders", "batch": "b1", "file": HOSTILE,
@@ -163,9 +174,11 @@ class Answering:
         self._note("prune", dry_run=dry_run)
         return {"removed": {"orders": {"processed": 12, "errors": 0}}}
 
-    def doctor(self) -> dict[str, Any]:
-        self._note("doctor")
-        return {"problems": [f"{HOSTILE} has no row"], "checked": ["ledger", "inbox orders"]}
+    def doctor(self, source: str | None = None) -> dict[str, Any]:
+        self._note("doctor", source=source)
+        if source is not None:
+            return {"problems": [], "checked": [f"source {source}"], "sources": [examined()]}
+        return {"problems": [f"{HOSTILE} has no row"], "checked": ["ledger", "inbox orders"], "sources": []}
 
 
 @contextlib.contextmanager

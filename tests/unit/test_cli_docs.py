@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inboxd.model import Outcome, State
 from inboxd.verbs import VERBS
-from support.answering import COMMANDS, download, failure, inbox, item, row, source, status
+from support.answering import COMMANDS, download, examined, failure, inbox, item, row, source, status
 
 TEXT = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 
@@ -19,7 +19,18 @@ def test_every_verb_has_its_section() -> None:
 
 def test_every_key_is_told() -> None:
     worker = status()["workers"][0]
-    keys = {*status(), *status()["resources"], *inbox(), *source(), *download(), *item(), *row(), *failure(1), *worker}
+    keys = {
+        *status(),
+        *status()["resources"],
+        *inbox(),
+        *source(),
+        *download(),
+        *item(),
+        *examined(),
+        *row(),
+        *failure(1),
+        *worker,
+    }
     assert [key for key in sorted(keys) if f"`{key}`" not in TEXT and f"`{key}[]`" not in TEXT] == []
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from inboxd.cli import pages, screen, sourcepages
 from inboxd.cli.page import Bar, Page, Table, Text, plain, span
-from support.answering import HOSTILE, download, failure, inbox, item, row, source, status
+from support.answering import HOSTILE, download, examined, failure, inbox, item, row, source, status
 
 _SHOWN = r"ev\x1b]0;owned\x07il\x0a\xff\u202e.csv"
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
@@ -48,7 +48,8 @@ ALL = [
         }
     ),
     pages.retried({"retried": [], "refused": {HOSTILE: HOSTILE}}),
-    pages.findings({"problems": [HOSTILE], "checked": [HOSTILE]}),
+    pages.findings({"problems": [HOSTILE], "checked": [HOSTILE], "sources": [examined()]}),
+    sourcepages.examined(examined(problem=HOSTILE)),
 ]
 
 
@@ -156,6 +157,22 @@ def test_a_run_of_a_former_life_is_not_timed() -> None:
     """A retried file whose content turned out to be known was not run again."""
     assert "after a run of 1.000 s" in plain(story())
     assert "after a run" not in plain(story(outcome="processed", reason="duplicate", attempts=0))
+
+
+def test_what_the_doctor_found_at_a_source() -> None:
+    lines = plain(
+        sourcepages.examined(examined(names=["a", "b", "c", "d", "e"], reasons=[{"name": "x", "why": "odd"}]))
+    ).splitlines()
+    assert lines == [
+        "source partner at sftp://partner.example:22/out answers in 0.50 s; items listed: 13",
+        "  would be fetched, once two listings show them alike: 7: a, b, c, d, e, …",
+        "  left alone: 2: x (odd), …",
+        "  known already: 1 ack due, 3 acked",
+        "  can't be used, for their ids, versions or URLs: 1",
+        "  the listing is cut off at `max_items`",
+    ]
+    calm = examined(fresh=0, names=[], left_out=0, known={}, skipped=0, cut=False, twice=False)
+    assert plain(sourcepages.examined(calm)).splitlines()[1:] == ["  would be fetched: nothing"]
 
 
 def test_a_refusal_names_its_id_once() -> None:

@@ -115,7 +115,10 @@ def _add_serving(verbs: _Verbs) -> None:
     run.add_argument(
         "--log-format", default="auto", choices=("auto", "terminal", "json", "journal"), help="auto: what stderr is"
     )
-    verbs.serving("check", "check the configuration and load every handler, start nothing")
+    check = verbs.serving("check", "check the configuration and load every handler, start nothing")
+    check.add_argument(
+        "--connect", nargs="?", const="", metavar="SOURCE", help="list all sources, or this one, too, and fetch nothing"
+    )
     verbs.serving("schema", "print the JSON Schema of the configuration, for editors")
     init = verbs.serving("init", "make a folder with a configuration and a handler to begin with")
     init.add_argument("directory", type=Path, metavar="DIR", help="is made if need be; nothing in it is overwritten")
@@ -163,7 +166,8 @@ def _add_changing(verbs: _Verbs) -> None:
     verbs.asking("reload", "changing", "read the configuration again: all or nothing")
     prune = verbs.asking("prune", "changing", "remove delivered files that are older than their inbox keeps them")
     prune.add_argument("--dry-run", action="store_true", help="only count them")
-    verbs.asking("doctor", "changing", "look for what should not be")
+    doctor = verbs.asking("doctor", "changing", "look for what should not be, or whether a source can be reached")
+    doctor.add_argument("source", nargs="?", metavar="SOURCE", help="connect to it, and tell what would be fetched")
 
 
 def _span(text: str) -> float:

@@ -92,6 +92,6 @@ def prune(options: Namespace) -> None:
 
 def doctor(options: Namespace) -> int:
     """Look for what should not be; 1 when something was found."""
-    answer = ask(options, "doctor", _LONG)
+    answer = ask(options, "doctor", _LONG, source=options.source)
     give(options, answer, pages.findings(answer))
     return EXIT_FOUND if answer["problems"] else 0

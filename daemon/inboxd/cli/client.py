@@ -119,7 +119,7 @@ def _not_running(path: Path, options: Namespace) -> NotRunning:
     config = None if options.state_dir is not None else Path(os.path.abspath(options.config))
     where = f"no daemon listens at {path}" + (f", the state folder of {config}" if config else "")
     start = f"start it with `{_start(config)}`"
-    if _has_run(path.parent):
+    if has_run(path.parent):
         return NotRunning(where, hint=f"{start}; one that has just started may be recovering")
     return NotRunning(f"{where}, and no ledger exists yet", hint=start)
 
@@ -131,7 +131,7 @@ def _start(config: Path | None) -> str:
     return f"inboxd run -c {shlex.quote(str(config))}" if config else "inboxd run"
 
 
-def _has_run(state: Path) -> bool:
+def has_run(state: Path) -> bool:
     """A daemon has made its ledger, here or on a server, or somebody has put a copy of one here."""
     return any(map(os.path.getsize, filter(os.path.exists, (state / "ledger.id", state / "ledger.sqlite"))))
 
@@ -159,7 +159,7 @@ def daemon_or_ledger(options: Namespace) -> Fetch:
 def _records(options: Namespace, error: NotRunning) -> Any:
     """Raises `error` where there is none to read; a state folder alone does not say how to reach a server."""
     state = state_folder(options)
-    if not _has_run(state) or (options.state_dir and not (state / "ledger.sqlite").exists()):
+    if not has_run(state) or (options.state_dir and not (state / "ledger.sqlite").exists()):
         raise error
     from inboxd.clock import SystemClock
     from inboxd.config.load import load

@@ -179,7 +179,8 @@ def pruned(answer: Row, dry_run: bool) -> Page:
 def findings(answer: Row) -> Page:
     """What the doctor found."""
     problems: Page = [Text(problem, "bad") for problem in answer["problems"]]
-    return [*problems, Text(f"checked {', '.join(answer['checked'])}: {_many(len(problems), 'problem')}", "dim")]
+    seen = [line for row in answer["sources"] for line in sourcepages.examined(row)]
+    return [*problems, *seen, Text(f"checked {', '.join(answer['checked'])}: {_many(len(problems), 'problem')}", "dim")]
 
 
 def _many(count: int, word: str) -> str:

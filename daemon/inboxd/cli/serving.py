@@ -25,14 +25,19 @@ def run(options: Namespace) -> int:
     return run_daemon(options.config, LogOptions(options.log_level, options.log_format))
 
 
-def check(options: Namespace) -> None:
-    """Refuse what `run` would refuse, without touching anything; tell what it would use."""
+def check(options: Namespace) -> int:
+    """Refuse what `run` would refuse, without touching anything; tell what it would use. 1 when a source can't be."""
     from inboxd.config.load import load
     from inboxd.setups import probe
 
     config = load(options.config)
     probe(config)
     show(_summary(config))
+    if options.connect is None:
+        return 0
+    from inboxd.cli.connecting import examine_all
+
+    return examine_all(config, options.connect)
 
 
 def _summary(config: Config) -> Page:

@@ -87,3 +87,27 @@ def polled(answer: Row) -> Page:
     if answer["full"]:
         page.append(Text(f"nothing is fetched now: {answer['full']}", "warn"))
     return page + [Text(f"refused: {word}: {why}", "bad") for word, why in answer["refused"].items()]
+
+
+def examined(row: Row) -> Page:
+    """What a source has, or why it can't be told."""
+    where = f"source {row['source']} at {row['address']}"
+    if row["problem"]:
+        return [Text(f"{where}: {row['problem']}", "bad")]
+    twice = ", once two listings show them alike" if row["twice"] else ""
+    known = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(row["known"].items()))
+    reasons = [f"{one['name']} ({one['why']})" for one in row["reasons"]]
+    lines = [
+        Text(f"{where} answers in {row['seconds']:.2f} s; items listed: {row['items']}", "good"),
+        Text(f"  would be fetched{twice}: {_some(row['fresh'], row['names'])}"),
+        Text(f"  left alone: {_some(row['left_out'], reasons)}") if row["left_out"] else None,
+        Text(f"  known already: {known}") if known else None,
+        Text(f"  can't be used, for their ids, versions or URLs: {row['skipped']}", "warn") if row["skipped"] else None,
+        Text("  the listing is cut off at `max_items`", "warn") if row["cut"] else None,
+    ]
+    return [line for line in lines if line is not None]
+
+
+def _some(count: int, named: Sequence[str]) -> str:
+    """The first of them by name."""
+    return f"{count}: {', '.join(named)}{', …' if count > len(named) else ''}" if count else "nothing"

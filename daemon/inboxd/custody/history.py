@@ -149,6 +149,12 @@ class History:
         ways += [named.where(text("state <> 'ACKED'")), named]
         return next((found for way in ways if (found := self._items(way, limit))), [])
 
+    def items_known(self, source: str, words: Sequence[str]) -> dict[tuple[str, str], ItemState]:
+        """Which of these items of a source have rows: their states, by item and version."""
+        named = items.c.item.in_(list(map(harmless, words)))
+        query = select(items.c.item, items.c.version, items.c.state).where(items.c.source == harmless(source), named)
+        return {(row["item"], row["version"]): ItemState(row["state"]) for row in self._rows(query)}
+
     def items_in_trouble(self, source: str, state: ItemState, limit: int) -> list[Item]:
         """Those of a source that have failed and are in this state."""
         mine = (text("state <> 'ACKED'"), items.c.source == harmless(source), items.c.state == literal(state))
