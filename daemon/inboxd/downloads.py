@@ -10,6 +10,7 @@ from inboxd.config.quantity import show_size
 from inboxd.progress import show_span
 
 _WINDOW = 30.0  # seconds over which a rate is taken
+_LONG = 30.0  # seconds that a fetch may take before it is told of, and between two words about it
 _APART = 0.5  # seconds between two looks that tell a rate
 
 Look = tuple[float, int]  # when, and how many bytes were here
@@ -54,6 +55,7 @@ class Downloads:
 
     def __init__(self) -> None:
         self._looks: dict[str, tuple[Look, ...]] = {}
+        self._told: dict[str, float] = {}  # by file id, when
         self._lock = threading.Lock()
 
     def look(self, errands: Iterable[Mapping[str, Any]], now: float) -> list[Download]:
@@ -64,6 +66,18 @@ class Downloads:
             for errand in going:
                 self._looks[errand["file_id"]] = _with(before.get(errand["file_id"], ()), now, errand["bytes"])
             return [self._download(errand, now) for errand in going]
+
+    def news(self, found: Iterable[Download], now: float) -> list[Download]:
+        """Those of them that take long, and of which nothing was told for as long. For one thread."""
+        before, self._told = self._told, {}
+        news = []
+        for one in found:
+            told = before.get(one.file_id, now - one.since)
+            if now - told >= _LONG:
+                news.append(one)
+                told = now
+            self._told[one.file_id] = told
+        return news
 
     def _download(self, errand: Mapping[str, Any], now: float) -> Download:
         since = max(0.0, now - errand["since"]) if errand["since"] is not None else 0.0

@@ -69,7 +69,7 @@ class Bulletin:
         if now >= self._due["progress"]:
             self._due["progress"] = now + _PROGRESS
             self._tell_progress(now)
-            self._look_at_downloads(now)
+            self._tell_downloads(now)
         if now >= self._due["resources"]:
             self._due["resources"] = now + self._app.config.resources.every
             self._tell_resources()
@@ -106,6 +106,14 @@ class Bulletin:
 
     def _sources(self) -> list[Source]:
         return list(self._app.pipeline.errands.sources.values())
+
+    def _tell_downloads(self, now: float) -> None:
+        """A line for each that takes long."""
+        for download in self._downloads.news(self._look_at_downloads(now), now):
+            emit(
+                events.FETCH_PROGRESS, source=download.source, inbox=download.inbox, file_id=download.file_id,
+                file=download.file, bytes=download.bytes, size=download.size, summary=download.text(),
+            )  # fmt: skip
 
     def _look_at_downloads(self, now: float) -> list[Download]:
         return self._downloads.look(self._app.pool.errands(), now)

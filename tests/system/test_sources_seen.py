@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -156,3 +157,15 @@ def test_poll_wakes_a_source_that_rests(site: Site, partner: Partner) -> None:
         assert inboxd(site.config, "poll", "acme").returncode == 0
         daemon.wait_event("source.back", source="acme")
         wait_until(lambda: site.listed("processed") == ["ok-1.csv"], "its item")
+
+
+def test_a_long_fetch_is_told_of(site: Site, partner: Partner) -> None:
+    """Takes as long as it says."""
+    partner.add("slow.csv", b"x" * 10_000, serve=drip(0.02))
+    with_sources(site, {"acme": of_partner(partner, every="1h")})
+    with run_daemon(site.config) as daemon:
+        begun = wait_until(lambda: partner.log("/files/"), "the fetch")[0].at
+        told = daemon.wait_event("fetch.progress", timeout=60, source="acme", file="slow.csv")
+        assert re.search(r"main/slow.csv from acme: .* of 9.8KiB \(.* %\), .*/s, .* left", told["message"])
+        assert time.time() - begun >= 29.0
+        assert len(daemon.events("fetch.progress")) == 1

@@ -73,3 +73,18 @@ def test_only_fetches_are_downloads_and_what_has_ended_is_forgotten() -> None:
     one(downloads, 101.0, MIB)
     assert downloads.look([], 102.0) == []
     assert one(downloads, 103.0, 2 * MIB).rate is None
+
+
+def test_what_takes_long_is_told_of_now_and_then() -> None:
+    downloads = Downloads()
+
+    def told(now: float, **values: Any) -> list[str]:
+        return [found.file_id for found in downloads.news(downloads.look([errand(MIB, **values)], now), now)]
+
+    moments = [now for now in range(100, 230) if told(float(now))]
+    assert moments == [130, 160, 190, 220]
+    assert told(231.0, file_id="f2", since=230.0) == []
+    assert told(259.0, file_id="f2", since=230.0) == []
+    assert told(260.0, file_id="f2", since=230.0) == ["f2"]
+    assert downloads.news([], 300.0) == []
+    assert downloads._told == {}
