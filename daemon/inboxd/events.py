@@ -225,7 +225,7 @@ SOURCE_BACK = Event(
 SOURCE_REFUSED = Event(
     "source.refused", "ERROR", "source {source} of inbox {inbox} refuses us: {message}; next try in {delay:.0f} s",
     "It does not let us in, is not who it should be, or is set up wrongly here. Nothing works before that is mended.",
-    "Look at its credentials, host key or certificate; then `inboxd reload`, or wait for the next try.",
+    "Look at its credentials, host key or certificate; then `inboxd reload` or `inboxd poll SOURCE`.",
 )  # fmt: skip
 SOURCE_LISTING_CUT = Event(
     "source.listing-cut", "WARNING", "source {source} of inbox {inbox}: its listing was cut off after {items} items",
@@ -258,7 +258,7 @@ ITEM_WAITING = Event(
 ITEM_ABANDONED = Event(
     "item.abandoned", "ERROR", "{inbox}/{file} of {source} is given up ({reason}) in attempt {attempt}: {message}",
     "The item failed for good: too often, too large, or gone at the source. It was never accepted, nor acknowledged.",
-    "Let the partner offer it anew: a new id or version is a new item.",
+    "Ask the partner; a new id or version is a new item. `inboxd poll SOURCE --again` fetches this one after all.",
 )  # fmt: skip
 ITEM_ACKED = Event(
     "item.acked", "DEBUG", "{inbox}/{file} acknowledged to {source}", "The source knows that we have it."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from inboxd import __version__, events
+from inboxd.arrivals import Expectations
 from inboxd.clock import Clock
 from inboxd.config.models import Config
 from inboxd.custody import disk
@@ -28,6 +29,7 @@ from inboxd.source import Source
 from inboxd.sourceview import condition, describe, rests
 
 _PROGRESS = 5.0  # seconds between two looks at the progress
+_ARRIVALS = 10.0  # seconds between two looks for what is expected
 _NOTHING: dict[Outcome, tuple[int, int]] = {}
 
 Totals = dict[str, dict[Outcome, tuple[int, int]]]
@@ -56,7 +58,8 @@ class Bulletin:
         self._onlooker = Sampler()  # for `status`, whose CPU shares are since the last one
         self._looking = threading.Lock()
         self._downloads = Downloads()
-        self._due = dict.fromkeys(("resources", "progress"), 0.0)
+        self._expectations = Expectations(app.config.state, app.history, app.clock)
+        self._due = dict.fromkeys(("resources", "progress", "arrivals"), 0.0)
         self._told: dict[str, tuple[int, int]] = {}
         self._ping_every = app.service.watchdog_interval() or math.inf
         self._next_ping = 0.0
@@ -70,6 +73,9 @@ class Bulletin:
             self._due["progress"] = now + _PROGRESS
             self._tell_progress(now)
             self._tell_downloads(now)
+        if now >= self._due["arrivals"]:
+            self._due["arrivals"] = now + _ARRIVALS
+            self._expectations.start(self._app.config)
         if now >= self._due["resources"]:
             self._due["resources"] = now + self._app.config.resources.every
             self._tell_resources()
@@ -154,6 +160,7 @@ class Bulletin:
                 {
                     **_inbox(lane, totals.get(lane.name, _NOTHING), counts.get(lane.name, {}), now),
                     "oldest": ages.get(lane.name),
+                    "expected": self._expectations.standing(lane.name),
                 }
                 for lane in list(app.pipeline.lanes.values())
             ],
@@ -169,7 +176,13 @@ class Bulletin:
             counts = self._app.history.item_counts() if sources else {}
         except LedgerUnavailable:
             counts = {}
-        return [describe(source, counts.get(source.name, {})) for source in sources]
+        return [
+            {
+                **describe(source, counts.get(source.name, {})),
+                "expected": self._expectations.standing(source.lane.name, source.name),
+            }
+            for source in sources
+        ]
 
     def _look(self, now: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The workers, and what the daemon itself uses."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from walks import new_file, walk
 
 from inboxd.custody.history import History
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.items import Item, ItemState
-from inboxd.model import new_id
+from inboxd.model import State, new_id
 
 _WAYS: dict[ItemState, tuple[str, ...]] = {
     ItemState.DISCOVERED: (),
@@ -104,3 +105,21 @@ def test_what_was_given_up_is_listed_and_renewed(ledger: Ledger, items: Items) -
     assert [item.id for item in items.abandoned("acme", 5)] == [second.id]
     (renewed,) = items.due("acme", ItemState.DISCOVERED, 0.0, 5)
     assert (renewed.id, renewed.failures) == (first.id, 0)
+
+
+def test_arrivals_are_counted_by_the_hour_of_their_claim(ledger: Ledger, history: History) -> None:
+    walk(ledger, State.DONE, new_file(id=new_id(1000.0)), claimed_at=1000.0)
+    walk(ledger, State.CLAIMED, new_file(id=new_id(1001.0)), claimed_at=1001.0)
+    walk(ledger, State.CLAIMED, new_file(id=new_id(1002.0), inbox="other"), claimed_at=1002.0)
+    walk(ledger, State.ABANDONED, new_file(id=new_id(1002.0), claimed_at=1002.0))
+    late = new_file(id=new_id(400.0), source="acme")  # discovered then
+    walk(ledger, State.CLAIMED, late, claimed_at=1003.0)
+
+    def count(begin: float, until: float, source: str | None = None, has_items: bool = True) -> int:
+        return history.arrivals("main", source, begin, until, has_items=has_items)
+
+    assert count(999.0, 1003.0) == 3
+    assert count(1000.0, 1001.0) == 1, "after the first instant, up to and with the second"
+    assert count(999.0, 1003.0, "acme") == 1
+    assert count(999.0, 1003.0, "nosuch") == 0
+    assert count(999.0, 1003.0, has_items=False) == 2

@@ -42,7 +42,15 @@ def inbox(**values: Any) -> dict[str, Any]:
         "inbox": "orders", "condition": "events", "paused": None, "space": None, "backlog": 40, "claimed": 8,
         "running": 2, "waiting": 1, "processed": 1050, "errors": 3, "quarantined": 1, "bytes": 4096, "rate": 12.5,
         "eta": 75.0, "done": 49, "total": 98, "percent": 50.0, "oldest": 130.0, "disk_free": 1 << 40,
+        "expected": None,
     }  # fmt: skip
+    return {**usual, **values}
+
+
+def expected(**values: Any) -> dict[str, Any]:
+    """Two files that have to come, and have not."""
+    usual = {"at_least": 2, "by": 1795469400.0, "when": "by 06:30 on Mon 2026-11-23 (Europe/Berlin)", "found": 1,
+             "missing": True}  # fmt: skip
     return {**usual, **values}
 
 
@@ -52,6 +60,7 @@ def source(**values: Any) -> dict[str, Any]:
         "source": "partner", "inbox": "orders", "kind": "http", "address": "https://partner.example/api/outbox",
         "condition": "fetching 1", "rests": False, "next_poll": 42.0, "polled_at": 1795469437.0, "listed": 120, "new": 7,
         "discovered": 5, "fetching": 1, "held": 3, "ack_due": 2, "abandoned": 1,
+        "expected": expected(),
     }  # fmt: skip
     return {**usual, **values}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inboxd.model import Outcome, State
 from inboxd.verbs import VERBS
-from support.answering import COMMANDS, download, examined, failure, inbox, item, row, source, status
+from support.answering import COMMANDS, download, examined, expected, failure, inbox, item, row, source, status
 
 TEXT = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 
@@ -25,6 +25,7 @@ def test_every_key_is_told() -> None:
         *inbox(),
         *source(),
         *download(),
+        *expected(),
         *item(),
         *examined(),
         *row(),

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from inboxd.cli import pages, screen, sourcepages
 from inboxd.cli.page import Bar, Page, Table, Text, plain, span
-from support.answering import HOSTILE, download, examined, failure, inbox, item, row, source, status
+from support.answering import HOSTILE, download, examined, expected, failure, inbox, item, row, source, status
 
 _SHOWN = r"ev\x1b]0;owned\x07il\x0a\xff\u202e.csv"
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
@@ -157,6 +157,22 @@ def test_a_run_of_a_former_life_is_not_timed() -> None:
     """A retried file whose content turned out to be known was not run again."""
     assert "after a run of 1.000 s" in plain(story())
     assert "after a run" not in plain(story(outcome="processed", reason="duplicate", attempts=0))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "by 06:30 on Mon 2026-11-23 (Europe/Berlin): missing, 1 so far"),
+        ({"missing": False}, "(Europe/Berlin): 1 so far"),
+        ({"missing": False, "found": 2}, "(Europe/Berlin): here"),
+    ],
+)
+def test_what_is_expected(values: dict[str, object], words: str) -> None:
+    answer = status(inbox(expected=expected(**values)), sources=[source(expected=None)])
+    text = plain(pages.status(answer))
+    assert "inbox orders: expected 2 " in text
+    assert words in text
+    assert "source partner: expected 2 " in plain(pages.status(status()))
 
 
 def test_what_the_doctor_found_at_a_source() -> None:

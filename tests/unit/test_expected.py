@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inboxd.intake.expected import WEEKDAYS, Arrivals, Expected, Finding, Window
+from inboxd.intake.expected import WEEKDAYS, Arrivals, Expected, Finding, Memory, Window
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WORKDAYS = WEEKDAYS[:5]
@@ -181,3 +182,49 @@ def test_whatever_comes(files: list[float], looks: list[float], weekdays: set[st
     for one in told:
         assert (one.found >= at_least) is not one.is_missing
         assert one.is_missing or 0.0 < one.seconds <= expected.window(one.day).grace - expected.window(one.day).end
+
+
+def test_what_is_late_is_waited_for_beyond_a_restart() -> None:
+    """And what was told as late is not taken for the next day's then."""
+    expected, count = monday_to_friday(), arrived("2026-11-10T08:00")
+    arrivals = Arrivals(expected, 1, at("2026-11-09T07:00"))
+    told = []
+    for hour in range(6, 36):
+        memory = Memory(*json.loads(json.dumps(arrivals.memory)))
+        arrivals = Arrivals.recalled(expected, 1, memory)
+        told += arrivals.look(at("2026-11-10T00:31") + hour * HOUR, count)
+    assert [(one.day.day, one.is_missing) for one in told] == [(10, True), (10, False), (11, True)]
+
+
+def test_how_it_stands() -> None:
+    arrivals = Arrivals(monday_to_friday(), 2, at("2026-11-09T07:00"))
+    count = arrived("2026-11-10T06:00", "2026-11-10T07:00", "2026-11-10T08:00", "2026-11-10T20:00", "2026-11-10T21:00")
+
+    def stand(moment: str) -> tuple[int, int]:
+        arrivals.look(at(moment), count)
+        window, found = arrivals.stand(at(moment), count)
+        return window.day.day, found
+
+    assert stand("2026-11-09T08:00") == (10, 0)
+    assert stand("2026-11-10T06:10") == (10, 1), "to come"
+    assert stand("2026-11-10T06:30") == (10, 1), "missing"
+    assert stand("2026-11-10T07:01") == (11, 0), "it came late, and the next one is awaited"
+    assert stand("2026-11-10T09:00") == (11, 1)
+    assert stand("2026-11-10T21:00") == (11, 3)
+
+
+def test_what_is_here_is_not_counted_again() -> None:
+    arrivals = Arrivals(monday_to_friday(), 1, at("2026-11-09T07:00"))
+    assert arrivals.stand(at("2026-11-09T08:00"), arrived("2026-11-09T07:30"))[1] == 1
+
+    def never(begin: float, end: float) -> int:
+        raise AssertionError("asked")
+
+    assert arrivals.stand(at("2026-11-10T06:00"), never)[1] == 1
+
+
+def test_the_window_that_ends_next() -> None:
+    expected = monday_to_friday()
+    assert expected.coming(at("2026-11-10T06:29:59")).day == date(2026, 11, 10)
+    assert expected.coming(at("2026-11-10T06:30")).day == date(2026, 11, 11)
+    assert expected.coming(at("2026-11-07T12:00")).day == date(2026, 11, 9), "over the weekend"

@@ -31,7 +31,7 @@ def status(answer: Row) -> Page:
     page: Page = [Text(first, _STATES.get(answer["state"], "title")), Text(second, "dim"), *reasons]
     page += [Text(""), _progress(answer["inboxes"]), Text(""), _inboxes(answer["inboxes"])]
     sources = sourcepages.sources(answer["sources"]) + sourcepages.downloads(answer["downloads"])
-    return [*page, *sources, *_workers(answer)]
+    return [*page, *sources, *sourcepages.expected(answer), *_workers(answer)]
 
 
 def _progress(inboxes: Sequence[Row]) -> Table:

@@ -111,3 +111,17 @@ def examined(row: Row) -> Page:
 def _some(count: int, named: Sequence[str]) -> str:
     """The first of them by name."""
     return f"{count}: {', '.join(named)}{', …' if count > len(named) else ''}" if count else "nothing"
+
+
+def expected(answer: Row) -> Page:
+    """What has to arrive, and whether it has."""
+    whose = [(f"inbox {row['inbox']}", row["expected"]) for row in answer["inboxes"]]
+    whose += [(f"source {row['source']}", row["expected"]) for row in answer["sources"]]
+    lines = [_expected(name, row) for name, row in whose if row is not None]
+    return [Text(""), *lines] if lines else []
+
+
+def _expected(name: str, row: Row) -> Text:
+    what = f"{name}: expected {row['at_least']} {row['when']}"
+    here = "here" if row["found"] >= row["at_least"] else f"{row['found']} so far"
+    return Text(f"{what}: missing, {here}", "bad") if row["missing"] else Text(f"{what}: {here}")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, TextClause, select, text
+from sqlalchemy import ColumnElement, Select, TextClause, func, select, text
 
 from inboxd.custody.engine import make_reader, place_of, translated
 from inboxd.custody.items import item_of
@@ -116,6 +116,23 @@ class History:
             result.setdefault(row["inbox"], {})[State(row["state"])] = row["number"]
         return result
 
+    def arrivals(self, inbox: str, source: str | None, begin: float, until: float, *, has_items: bool) -> int:
+        """How many files were claimed after `begin` and up to `until` (wall clock, seconds), of a source or all.
+
+        Ids hold the time of the claim, so older rows need not be read; those of items that of their discovery
+        (`has_items`: there may be some), which may have been days before.
+        """
+        earliest = begin - (_LONGEST_WAY if has_items else 0.0)
+        query = select(func.count().label("number")).select_from(files)
+        query = query.where(
+            files.c.id >= f"{max(0, int(earliest * 1000)):012x}", files.c.inbox == harmless(inbox),
+            files.c.claimed_at > begin, files.c.claimed_at <= until,
+            files.c.state.not_in([literal(State.CLAIMING), literal(State.ABANDONED)]),
+        )  # fmt: skip
+        if source is not None:
+            query = query.where(files.c.source == harmless(source))
+        return int(self._rows(query)[0]["number"])
+
     # Items of sources
 
     def item_counts(self) -> dict[str, dict[ItemState, int]]:
@@ -162,6 +179,9 @@ class History:
 
 
 _ID = re.compile("[0-9a-f]{8,32}")
+_LONGEST_WAY = (
+    7 * 86400.0
+)  # seconds from the discovery of an item to the claim of its file; what takes longer is no arrival
 
 
 def _ended_as(outcome: Outcome) -> list[ColumnElement[bool] | TextClause]:

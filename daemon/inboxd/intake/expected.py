@@ -51,6 +51,13 @@ class Expected:
         windows = (self.window(day) for day in days if day.weekday() in self._weekdays)
         return [window for window in windows if after < window.end <= now]
 
+    def coming(self, now: float) -> Window:
+        """The next one to end."""
+        window = self.window(self._next(self._day(now), -_DAY))
+        while window.end <= now:
+            window = self.window(self._next(window.day, _DAY))
+        return window
+
     def told(self, day: date) -> str:
         """`by 06:30 on Mon 2026-11-09 (Europe/Berlin)`."""
         return f"by {self._by:%H:%M} on {WEEKDAYS[day.weekday()].title()} {day} ({self._zone.key})"
@@ -80,6 +87,14 @@ class Finding:
     seconds: float = 0.0  # how late
 
 
+class Memory(NamedTuple):
+    """What outlives a process."""
+
+    judged: float  # windows that ended up to then have been judged
+    late: str | None = None  # the day whose files were missing, and may still come
+    counted: float | None = None  # what arrived up to then has been counted as late
+
+
 class Arrivals:
     """Judges each window once it has ended, and then looks out for what is late."""
 
@@ -90,7 +105,29 @@ class Arrivals:
         self._at_least = at_least
         self._judged = since
         self._late: Window | None = None  # not complete when it was judged
+        self._stood: tuple[Window, int] | None = None
         self._begin = -float("inf")  # what arrived up to then has been counted as late
+
+    @classmethod
+    def recalled(cls, expected: Expected, at_least: int, memory: Memory) -> Arrivals:
+        """As it was when this was its memory. Raises ValueError for a day that is none."""
+        made = cls(expected, at_least, memory.judged)
+        made._late = expected.window(date.fromisoformat(memory.late)) if memory.late is not None else None
+        made._begin = memory.counted if memory.counted is not None else -float("inf")
+        return made
+
+    @property
+    def memory(self) -> Memory:
+        """What `recalled` needs."""
+        late = self._late.day.isoformat() if self._late is not None else None
+        return Memory(self._judged, late, self._begin if self._begin > -float("inf") else None)
+
+    def stand(self, now: float, count: Count) -> tuple[Window, int]:
+        """After a look: the window that waits for its files, missing or to come, and how many there are of them."""
+        window = self._late or self._expected.coming(now)
+        if self._stood is None or self._stood[0] != window or self._stood[1] < self._at_least:
+            self._stood = window, count(max(window.begin, self._begin), now)
+        return self._stood
 
     @property
     def judged(self) -> float:
