@@ -300,13 +300,14 @@ class Errands:
         count, size = self.items.taken_since(source.name, now - quota.per)
         flying = source.fetching.values()
         left = (quota.items or _MANY) - count - len(flying)
-        weight = (quota.bytes or _MANY) - size - sum(item.size or 0 for item in flying)
-        sizes = accumulate((item.size or 0 for item in due), initial=0)
+        weight = (quota.bytes or _MANY) - size - sum(map(source.most_of, flying))
+        sizes = accumulate(map(source.most_of, due), initial=0)
         allowed = [item for item, before in zip(due[: max(0, left)], sizes, strict=False) if before < weight]
-        if not allowed:
-            source.full = "its quota is used up"
+        if not allowed:  # what is on its way looks again when it has come
             source.looks[ItemState.DISCOVERED] = now + _QUOTA_LOOK
-            self._story.quota(source, count, size)
+            if count >= (quota.items or _MANY) or size >= (quota.bytes or _MANY):
+                source.full = "its quota is used up"
+                self._story.quota(source, count, size)
         return allowed
 
     def unform(self, going: Iterable[Going]) -> None:

@@ -149,6 +149,10 @@ class Source:
             item.version, item.attempts,
         )  # fmt: skip
 
+    def most_of(self, item: Item) -> int:
+        """How many bytes it may bring."""
+        return self.rules.max_size if item.size is None else item.size
+
     def forget(self, item: Item) -> None:
         """It is given up: what has come of it is not wanted any more."""
         path = self.ordered(item).path
