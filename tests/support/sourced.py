@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
 import psutil
+import psycopg
+from psycopg.rows import dict_row
 
 from support.daemon import Daemon
 from support.load import Dropped, dropped
@@ -59,21 +61,32 @@ def assert_sound_with(site: Site, partner: Partner, *more: Dropped, **evidence: 
 
 
 def items(site: Site) -> list[dict[str, Any]]:
-    """The rows of the ledger, by what the source calls them. SQLite only."""
-    place = site.state / "ledger.sqlite"
-    if not place.exists():
+    """The rows of the ledger, by what the source calls them; none before its first migration."""
+    return _rows(site, "SELECT * FROM items ORDER BY item, version")
+
+
+def _rows(site: Site, query: str) -> list[dict[str, Any]]:
+    url = str(site.settings.get("ledger", "sqlite"))
+    if url != "sqlite":
+        with psycopg.connect(url.replace("+psycopg", ""), row_factory=dict_row) as db, _nothing_yet():
+            return list(db.execute(query))
         return []
-    with closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True, timeout=10)) as db:
-        db.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in db.execute("SELECT * FROM items ORDER BY item, version")]
-        except sqlite3.OperationalError:  # before the first migration
-            return []
+    place = site.state / "ledger.sqlite"
+    if place.exists():
+        with closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True, timeout=10)) as db, _nothing_yet():
+            db.row_factory = sqlite3.Row
+            return [dict(row) for row in db.execute(query)]
+    return []
+
+
+def _nothing_yet() -> AbstractContextManager[None]:
+    return suppress(sqlite3.OperationalError, psycopg.errors.UndefinedTable)
 
 
 def states(site: Site) -> Counter[str]:
     """How many items are in which state."""
-    return Counter(item["state"] for item in items(site))
+    rows = _rows(site, "SELECT state, count(*) AS number FROM items GROUP BY state")
+    return Counter({row["state"]: row["number"] for row in rows})
 
 
 def wait_states(site: Site, timeout: float = 30.0, **wanted: int) -> None:

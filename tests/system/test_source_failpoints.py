@@ -57,7 +57,7 @@ def _finish(site: Site, partner: Partner) -> None:
     """Restart, let everything end, and check."""
     with run_daemon(site.config) as daemon:
         wait_finished(site, COUNT, timeout=60)
-        wait_until(lambda: set(partner.acked()) == set(partner.offers), "every acknowledgement", 60, 0.03)
+        wait_states(site, timeout=60, ACKED=COUNT)
         wait_until(lambda: not list((site.root() / "incoming").glob("*.part*")), "an empty incoming/")
         assert daemon.stop() == 0
     assert site.listed("processed") == sorted(one.name for one in partner.offers.values())
@@ -116,3 +116,23 @@ def _kill_one(daemon: Daemon, dice: random.Random) -> bool:
         dice.choice(found).kill()
         return True
     return False
+
+
+def test_the_ledger_goes_away_under_load(site: Site, partner: Partner, postgres: Postgres) -> None:
+    """Several times, at any line: nothing is forgotten, neither of files nor of items, and no restart is needed."""
+    site.write(ledger=postgres.url(postgres.create()))
+    connect(site, partner, when="processed")
+    offer(partner, 400)
+    with run_daemon(site.config) as daemon:
+        for number in range(4):
+            wait_finished(site, 40 * number + 10, timeout=60)
+            postgres.stop()
+            try:
+                wait_until(lambda n=number: len(daemon.events("daemon.degraded")) > n, "degraded", 60, 0.05)
+            finally:
+                postgres.start()
+            wait_until(lambda n=number: len(daemon.events("daemon.resumed")) > n, "resumed", 60, 0.05)
+        wait_finished(site, 400, timeout=90)
+        wait_states(site, timeout=90, ACKED=400)
+        assert daemon.stop() == 0
+    assert_sound_with(site, partner, calm=True, finished=True)
