@@ -270,14 +270,14 @@ def test_a_reset_at_99_percent(site: Site, partner: Partner) -> None:
 
 def test_pages(site: Site, partner: Partner) -> None:
     connect(site, partner, every="2s")
-    offer(partner, 5_000, size=10)
-    partner.page_size = 250
+    offer(partner, 1_000, size=10)
+    partner.page_size = 50
     with run_daemon(site.config):
-        wait_states(site, timeout=400, ACKED=5_000)
-        wait_finished(site, 5_000, timeout=120)
+        wait_states(site, timeout=100, ACKED=1_000)
+        wait_finished(site, 1_000)
     pages = {asked.path for asked in partner.log("/api/outbox") if asked.method == "GET"}
     assert pages == {"/api/outbox", *(f"/api/outbox?page={number}" for number in range(2, 21))}
-    assert len(fetches(partner)) == 5_000
+    assert len(fetches(partner)) == 1_000
     assert_sound_with(site, partner, calm=True, finished=True)
 
 

@@ -105,7 +105,7 @@ class Quota(Section):
     items: Count | None = None
     """So many items."""
     bytes: Amount | None = None
-    """So many bytes."""
+    """So many bytes; until it has come, an item of unknown size counts as `max_size`."""
     per: Interval = 86400.0
     """The span, which ends now."""
 
