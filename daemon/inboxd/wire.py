@@ -176,13 +176,17 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """worker -> daemon: some files of the batch are finished; `last` frees the worker for the next order."""
+    """worker -> daemon: some files of the batch are finished; `last` frees the worker for the next order.
+
+    But not one that is `leaving`: it was asked to end, and would not read it.
+    """
 
     kind: ClassVar[str] = "reports"
     batch: str
     reports: tuple[Report, ...]
     last: bool
     rss: int = 0  # bytes
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +267,7 @@ def _errand(fields: dict[str, Any]) -> Errand:
 
 
 def _reports(fields: dict[str, Any]) -> Reports:
-    _check(fields, batch=str, last=bool, rss=int)
+    _check(fields, batch=str, last=bool, rss=int, leaving=bool)
     return Reports(**{**fields, "reports": tuple(map(_report, fields["reports"]))})
 
 

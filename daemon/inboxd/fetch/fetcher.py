@@ -62,6 +62,7 @@ class Fetcher:
                 self._give_back(errand.files[index + 1 :], f"not begun: {report.message}")
                 break
         self._channel.write(self._channel.mark(errand, len(errand.files)))
+        self._telling.leaving = self._channel.stopping
         self._telling.tell(last=True)
 
     def _give_back(self, items: tuple[OrderedItem, ...], message: str) -> None:

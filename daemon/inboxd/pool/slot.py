@@ -181,6 +181,8 @@ class Slot:
         self._rss = message.rss
         if message.last:
             self._finish()
+        if message.leaving:
+            self.stop("somebody asked it to end")
         self._recycle()
 
     def _finish(self) -> None:

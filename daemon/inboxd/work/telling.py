@@ -22,6 +22,7 @@ class Telling:
     def __init__(self, say: Callable[[Reports], None]) -> None:
         """`say` sends one message whole; it is never called by two threads at once."""
         self.rss = 0  # bytes, told with the reports
+        self.leaving = False  # likewise: there will be no more orders
         self._say = say
         self._lock = threading.Lock()
         self._some = threading.Event()
@@ -46,7 +47,7 @@ class Telling:
             reports = tuple(self._reports)
             del self._reports[: len(reports)]
             if reports or last:
-                self._say(Reports(self._batch, reports, last, self.rss))
+                self._say(Reports(self._batch, reports, last, self.rss, self.leaving))
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the thread that waits for them

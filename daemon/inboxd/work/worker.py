@@ -66,6 +66,7 @@ class Worker:
         if order.files and finished:  # else the mark stays at the last file that began, as recovery must know
             self._mark(order, len(order.files))
         self._collect_if_grown()
+        self._telling.leaving = self._channel.stopping
         self._telling.tell(last=True)
 
     def _each(self, order: Order, run: Callable[[OrderedFile], Report]) -> bool:
