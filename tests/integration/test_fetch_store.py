@@ -230,7 +230,7 @@ def test_the_environment_and_the_home_folder_change_nothing(
     ("url", "words"),
     [
         ("sftp://h/x", "sections of their own"), ("http://h/x", "sections of their own"),
-        ("simplecache::s3://b/x", "sections of their own"), ("nosuch://b/x", r"pip install 'inboxd\[stores\]'"),
+        ("simplecache::s3://b/x", "sections of their own"), ("nosuch://b/x", r"pip install 'inboxd\[store\]'"),
     ],
 )  # fmt: skip
 def test_what_is_no_store_is_refused(rig: Rig, url: str, words: str) -> None:
