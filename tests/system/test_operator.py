@@ -196,7 +196,8 @@ def test_an_error_tells_its_story(site: Site) -> None:
     assert "Traceback" in story["detail"]
     assert [attempt["attempt"] for attempt in story["attempts"]] == [1, 2, 3]
     assert story["size"] == 7
-    assert story["retry"] == f"inboxd retry {file_id}"
+    assert f" retry {file_id} " in story["retry"]
+    assert story["retry"].endswith(f"-c {site.config}")  # it is not the one that is found by itself
     assert [failure["attempt"] for failure in shown["history"]] == [1, 2, 3]
     assert "told to fail" in plain.stdout
     assert file_id in json.dumps(failed)
