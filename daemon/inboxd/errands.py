@@ -45,7 +45,7 @@ class FetchersFront(Protocol):
 
 @dataclass(slots=True)
 class Going:
-    """An errand on its way to a fetcher. Of a fetch, `items` are the new records."""
+    """An errand on its way to a fetcher. `items` are the new records."""
 
     source: Source
     verb: str
@@ -53,9 +53,8 @@ class Going:
     items: list[Item] = field(default_factory=list)
 
     def write(self, ledger: Items) -> None:
-        """FETCHING, before the fetcher hears of it. To poll or to acknowledge once more changes nothing."""
-        if self.verb == "fetch":
-            ledger.change("fetch", self.items)
+        """Before the fetcher hears of it: FETCHING; and that the source may have heard an acknowledgement."""
+        ledger.change("tell" if self.verb == "ack" else "fetch", self.items)
 
 
 @dataclass(slots=True)
@@ -259,7 +258,8 @@ class Errands:
 
     def _acks(self, source: Source, room: int) -> list[Going]:
         due = [item for item in self._due(source, ItemState.ACK_DUE, source.acking) if item.id not in source.acking]
-        errands = [Going(source, "ack", self._orders(source, some), some) for some in source.together(due)][:room]
+        errands = [Going(source, "ack", self._orders(source, some), _told(some)) for some in source.together(due)]
+        errands = errands[:room]
         source.acking |= {item.id: item for errand in errands for item in errand.items}
         if sum(len(errand.items) for errand in errands) < len(due):
             source.look(ItemState.ACK_DUE)
@@ -268,7 +268,13 @@ class Errands:
     def _fetches(self, source: Source, room: int) -> list[Going]:
         due = self._allowed(source, self._due(source, ItemState.DISCOVERED, {}))
         begun = [
-            item._replace(state=ItemState.FETCHING, attempts=item.attempts + 1, ack=source.ack, message=None)
+            item._replace(
+                state=ItemState.FETCHING,
+                inbox=source.lane.name,
+                attempts=item.attempts + 1,
+                ack=source.ack,
+                message=None,
+            )
             for item in due
         ]
         errands = [Going(source, "fetch", self._orders(source, some), some) for some in source.together(begun)][:room]
@@ -354,6 +360,10 @@ class Errands:
         if not (source.polling or source.has_found):
             moments.append(source.agenda.next_poll())
         return max(source.agenda.rests_until(), min(moments))
+
+
+def _told(items: list[Item]) -> list[Item]:
+    return [item._replace(attempts=item.attempts + 1) for item in items]
 
 
 def _anew(item: Item) -> Item:

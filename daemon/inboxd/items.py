@@ -42,6 +42,7 @@ ITEM_TRANSITIONS: dict[tuple[ItemState, str], ItemState] = {
     (_S.FETCHING, "abandon"): _S.ABANDONED,
     (_S.FETCHING, "hold"): _S.HELD,
     (_S.HELD, "owe"): _S.ACK_DUE,  # at once, or after the handler's success, as the source wants it
+    (_S.ACK_DUE, "tell"): _S.ACK_DUE,  # it may have heard us from here on
     (_S.ACK_DUE, "wait"): _S.ACK_DUE,
     (_S.ACK_DUE, "ack"): _S.ACKED,
     (_S.HELD, "close"): _S.ACKED,  # a source that wants to hear nothing
@@ -63,7 +64,7 @@ class Item(NamedTuple):
     size: int | None = None  # bytes, as announced
     digest: str = ""
     ack: str = ""  # "held", "processed", or "" for no acknowledgement
-    attempts: int = 0  # fetches begun
+    attempts: int = 0  # fetches begun; then acknowledgements sent of which nobody knows whether they were heard
     failures: int = 0  # of the fetch, then of the acknowledgement
     not_before: float = 0.0  # wall clock seconds; nothing is done for it before
     message: str | None = None
@@ -88,12 +89,14 @@ class Judged(NamedTuple):
 
 #: The source, not the item: nothing is laid to the item.
 SOURCE_FAULTS = frozenset({Ending.UNAVAILABLE, Ending.BROKEN})
+#: A clear no. After all else but success, an acknowledgement may have been heard.
+_UNHEARD = frozenset({Ending.FAILED, Ending.BROKEN})
 
 
 def judge_fetch(item: Item, report: Report, limits: Limits, now: float, jitter: Jitter = random.random) -> Judged:
     """What becomes of an item that was to be fetched. `now`: wall clock, seconds."""
     if report.ending is Ending.DONE:
-        return Judged(item._replace(failures=0, not_before=0.0, message=None, fetched_at=now), "hold")
+        return Judged(item._replace(attempts=0, failures=0, not_before=0.0, message=None, fetched_at=now), "hold")
     told = item._replace(state=_S.DISCOVERED, message=report.message or str(report.ending))
     if not report.begun:
         return Judged(item._replace(state=_S.DISCOVERED, attempts=max(0, item.attempts - 1)), "release")
@@ -110,12 +113,14 @@ def judge_fetch(item: Item, report: Report, limits: Limits, now: float, jitter: 
 
 
 def judge_ack(item: Item, report: Report, limits: Limits, now: float, jitter: Jitter = random.random) -> Judged:
-    """What becomes of an item that was to be acknowledged: it is never given up. What is gone has been told before."""
+    """What becomes of an item that was to be acknowledged: it is never given up. What is gone needs no telling."""
     if report.ending in (Ending.DONE, Ending.REJECTED):
         return Judged(item._replace(state=_S.ACKED, failures=0, message=None, acked_at=now), "ack")
-    told = item._replace(message=report.message or str(report.ending))
+    if not report.begun or report.ending in _UNHEARD:
+        item = item._replace(attempts=max(0, item.attempts - 1))
     if not report.begun or report.ending is Ending.RELEASED:
         return Judged(item, "wait")
+    told = item._replace(message=report.message or str(report.ending))
     failures = item.failures + 1
     delay = report.after if report.after is not None else backoff(failures, limits, jitter)
     return Judged(told._replace(failures=failures, not_before=now + delay), "wait", delay, charged=True)

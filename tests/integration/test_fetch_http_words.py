@@ -86,9 +86,13 @@ def test_what_was_acknowledged_before_is_a_yes(partner: Partner, rig: HttpRig) -
     source = rig.partner(partner.url)
     (item,) = source.list()
     del partner.offers["a.csv"]
-    source.ack(ordered(item))
-    strict = {"method": "POST", "url": f"{partner.url}/api/outbox/{{id}}/ack", "body": None, "when": "held", "gone": []}
-    failure(Gone, lambda: rig.partner(partner.url, ack=strict).ack(ordered(item)), "404")
+    failure(Unfit, lambda: source.ack(ordered(item)), "404.*check `ack.url`")  # nobody has told it yet
+    source.ack(ordered(item)._replace(attempt=1))
+    said = {"method": "POST", "url": f"{partner.url}/api/outbox/{{id}}/ack", "body": None, "when": "held"}
+    rig.partner(partner.url, ack={**said, "gone": [404]}).ack(ordered(item))
+    partner.acking = answer(410)
+    partner.add("a.csv", b"x")
+    failure(Unfit, lambda: rig.partner(partner.url, ack={**said, "gone": []}).ack(ordered(item)), "410")
 
 
 def test_an_ack_that_failed_after_it_worked_is_said_again(partner: Partner, rig: HttpRig) -> None:

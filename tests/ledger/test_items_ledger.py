@@ -24,11 +24,12 @@ S = ItemState
 
 #: What each verb is told in these tests.
 NEWS: dict[str, dict[str, Any]] = {
-    "fetch": {"attempts": 1, "ack": "processed", "message": None},
+    "fetch": {"inbox": "other", "attempts": 1, "ack": "processed", "message": None},
     "release": {"attempts": 1, "failures": 2, "not_before": 50.5, "message": "wrong digest"},
     "abandon": {"attempts": 5, "failures": 5, "message": "too large"},
-    "hold": {"size": 4096, "failures": 0, "not_before": 0.0, "message": None, "fetched_at": 60.25},
-    "wait": {"failures": 3, "not_before": 70.5, "message": "500"},
+    "hold": {"size": 4096, "attempts": 0, "failures": 0, "not_before": 0.0, "message": None, "fetched_at": 60.25},
+    "tell": {"attempts": 1},
+    "wait": {"attempts": 0, "failures": 3, "not_before": 70.5, "message": "500"},
     "ack": {"failures": 0, "message": None, "acked_at": 80.125},
     "renew": {"failures": 0, "not_before": 0.0, "message": None},
 }

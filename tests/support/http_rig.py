@@ -43,7 +43,7 @@ class HttpRig:
         """Of the Partner at `url`, as its good customer."""
         usual = {
             "items": ITEMS, "next": {"link": "links.next"}, "auth": {"basic": {"user": USER, "password": PASSWORD}},
-            "ack": {"method": "POST", "url": f"{url}/api/outbox/{{id}}/ack", "body": None, "when": "held", "gone": [404, 410]},
+            "ack": {"method": "POST", "url": f"{url}/api/outbox/{{id}}/ack", "body": None, "when": "held", "gone": [410]},
         }  # fmt: skip
         chosen = {"list": f"{url}/api/outbox", **usual, **place}
         return self.source(chosen.pop("list"), spec, **chosen)

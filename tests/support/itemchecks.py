@@ -100,7 +100,8 @@ def illegal(item: Row) -> Iterator[str]:
         yield f"fetched at {item['fetched_at']}"
     if (item["state"] == "ACKED") != (item["acked_at"] is not None):
         yield f"acknowledged at {item['acked_at']}"
-    if item["state"] in WITH_US | {"FETCHING"} and item["attempts"] < 1:
+    begun = item["state"] == "FETCHING" or (item["state"] == "ACKED" and item["ack"])
+    if begun and item["attempts"] < 1:
         yield "no attempt is counted"
     if item["acked_at"] is not None and item["acked_at"] < (item["fetched_at"] or 0.0):
         yield "acknowledged before it was fetched"

@@ -19,6 +19,7 @@ from support.sourced import (
     fetches,
     items,
     offer,
+    source,
     states,
     wait_states,
 )  # fmt: skip
@@ -238,17 +239,56 @@ def test_an_ack_that_fails_after_success(site: Site, partner: Partner) -> None:
     assert_sound_with(site, partner, calm=True, finished=True)
 
 
-@pytest.mark.parametrize("status", [404, 410])
-def test_an_ack_of_what_is_gone(site: Site, partner: Partner, status: int) -> None:
-    """It was acknowledged before, as far as the partner is concerned."""
-    partner.acking = answer(status)
+@pytest.mark.parametrize(("status", "lost"), [(410, False), (404, True)])
+def test_an_ack_of_what_is_gone(site: Site, partner: Partner, status: int, lost: bool) -> None:
+    """It was acknowledged before, as far as the partner is concerned; of 404 only if the answer to that was `lost`."""
+    heard: set[str] = set()
+
+    def once(handler: object, id: str) -> None:
+        answer(500 if lost and id not in heard else status)(handler)
+        heard.add(id)
+
+    partner.acking = once
     connect(site, partner)
     offer(partner, 5)
     with run_daemon(site.config):
         wait_states(site, ACKED=5)
         wait_finished(site, 5)
-    assert len(partner.acked()) == 5
     assert_sound_with(site, partner, calm=True, finished=True)
+
+
+def test_a_wrong_ack_url_is_no_acknowledgement(site: Site, partner: Partner) -> None:
+    """A first 404 says only that nobody is there: it is said, and told again under the right URL."""
+    connect(site, partner, http={"ack": {"url": f"{partner.url}/api/nowhere/{{id}}"}}, when="")
+    offer(partner, 5)
+    with run_daemon(site.config) as daemon:
+        waiting = daemon.wait_event("item.ack-waiting")
+        assert "404" in waiting["message"]
+        wait_finished(site, 5)
+        wait_until(lambda: len(daemon.events("item.ack-waiting")) >= 15, "three tries of each")
+        assert states(site) == {"ACK_DUE": 5}
+        connect(site, partner)
+        assert inboxd(site.config, "reload").returncode == 0
+        wait_states(site, ACKED=5)
+    assert sorted(partner.acked()) == sorted(partner.offers)
+    assert_sound_with(site, partner, calm=True, finished=True)
+
+
+def test_a_source_moves_to_another_inbox(site: Site, partner: Partner) -> None:
+    """What it had listed there and not fetched is fetched here, and belongs here."""
+    connect(site, partner, inbox={"parallel": 1}, quota={"items": 2, "per": "1h"})
+    offer(partner, 6)
+    with run_daemon(site.config):
+        wait_states(site, ACKED=2, DISCOVERED=4)
+        wait_finished(site, 2)
+        rules = source(partner)
+        site.inbox("main")
+        site.inbox("other", sources={NAME: rules})
+        assert inboxd(site.config, "reload").returncode == 0
+        wait_states(site, ACKED=6)
+        wait_until(lambda: len(site.listed("processed", "other")) == 4, "the rest, in its new inbox")
+    with run_daemon(site.config) as daemon:  # rows and folders agree: nothing is called lost, nothing adopted
+        assert not daemon.events("file.lost") and not daemon.events("file.adopted")
 
 
 def test_a_reset_at_99_percent(site: Site, partner: Partner) -> None:

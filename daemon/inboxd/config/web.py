@@ -131,8 +131,9 @@ class Ack(Section):
     """What to send; `{id} {name} {version}` are filled in."""
     when: When = "held"
     """`held`: as soon as the file is accepted and safe. `processed`: when its handler has succeeded."""
-    gone: list[Status] = [404, 410]
-    """Status codes that mean: acknowledged before."""
+    gone: list[Status] = [410]
+    """Status codes that mean: acknowledged before. 404 means so by itself only after a call whose answer was lost: at
+    the first call the URL may be wrong. Add it for a partner who says it of what he has cleared away himself."""
 
     @model_validator(mode="after")
     def _names_the_item(self) -> Ack:

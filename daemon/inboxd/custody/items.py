@@ -22,11 +22,12 @@ _SLICE = 500  # ids named in one statement
 _OPEN = text("state <> 'ACKED'")  # as the index has it
 _KEY = ("source", "item", "version")
 _WRITES: dict[str, tuple[str, ...]] = {
-    "fetch": ("attempts", "ack", "message"),
+    "fetch": ("inbox", "attempts", "ack", "message"),
     "release": ("id", "attempts", "failures", "not_before", "message"),
     "abandon": ("attempts", "failures", "message"),
-    "hold": ("size", "failures", "not_before", "message", "fetched_at", "acked_at"),
-    "wait": ("failures", "not_before", "message"),
+    "hold": ("size", "attempts", "failures", "not_before", "message", "fetched_at", "acked_at"),
+    "tell": ("attempts",),
+    "wait": ("attempts", "failures", "not_before", "message"),
     "ack": ("failures", "message", "acked_at"),
     "renew": ("failures", "not_before", "message"),
 }  # fmt: skip

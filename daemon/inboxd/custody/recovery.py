@@ -140,7 +140,8 @@ class Recovery:
         """Their files are ours now, or will be others."""
         now, lost = self._clock.time(), [*taken.gone, *taken.strange]
         known = self._items.by_ids([file.id for file in (*taken.claimed, *lost) if file.source is not None])
-        held = [known[file.id]._replace(fetched_at=now, size=file.size) for file in taken.claimed if file.id in known]
+        claimed = [file for file in taken.claimed if file.id in known]
+        held = [known[file.id]._replace(fetched_at=now, size=file.size, attempts=0, failures=0) for file in claimed]
         self._items.hold(held, now)
         gone = [known[file.id] for file in lost if file.id in known]
         self._items.change("release", [item._replace(id=new_id()) for item in gone])

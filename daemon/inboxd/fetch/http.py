@@ -164,7 +164,10 @@ class HttpSource:
     # Said to the source
 
     def ack(self, item: OrderedItem) -> None:
-        """Make the call of `ack`. Any 2xx and the codes of `gone` are a yes. Raises Gone for other 404 and 410."""
+        """Make the call of `ack`. Any 2xx and the codes of `gone` are a yes.
+
+        So are 404 and 410, when an earlier call may have been heard; else it may be the URL that is wrong.
+        """
         ack = self._place["ack"]
         if not ack:
             return
@@ -177,7 +180,12 @@ class HttpSource:
             said = {name.lower(): value for name, value in self._place["headers"].items()}.get("content-type", "")
             body, headers["Content-Type"] = fill_body(ack["body"], values, said)
         with self._web.ask(Call(ack["method"], url, self._soon(), Unfit, headers, body)) as answer:
-            if answer.status not in ack["gone"]:
+            known = (*ack["gone"], *((404, 410) if item.attempt else ()))
+            if answer.status not in known:
+                if answer.status in (404, 410):
+                    raise Unfit(
+                        f"the server knows nothing of it ({answer.status}); check `ack.url`, and see `ack.gone`"
+                    )
                 answer.judge(Unfit)
             answer.drain()
 
