@@ -1,4 +1,4 @@
-"""What may go to a source now, and when it is polled: its schedule and its breaker together."""
+"""What may go to a partner now, and when a source of his is polled: the breaker, and a schedule beside it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,50 @@ from inboxd.model import Ending, Report
 _MANY = 1 << 31
 
 
-class Agenda:
-    """Of one source. Instants in monotonic seconds."""
+class Access:
+    """Whether errands may go to one source or destination. Instants in monotonic seconds."""
 
-    def __init__(self, rules: Rules, clock: Clock) -> None:
-        self.breaker = Breaker(rules.retry.limits, clock)
-        self._limits: Limits = rules.retry.limits
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self.breaker = Breaker(limits, clock)
         self._clock = clock
-        self._schedule = schedule(rules.every, rules.cron, rules.zone, clock)
-        self._again = math.inf  # when a poll that failed is tried again
-        self._asked = False
 
     def room(self) -> int:
         """How many errands may go now: none while it rests, one when the rest is over."""
         if not self.breaker.lets_pass:
             return 0
         return _MANY if self.breaker.health is Health.CLOSED else 1
+
+    def began(self, _verb: str) -> None:
+        """An errand goes."""
+        self.breaker.begin()
+
+    def worked(self) -> float | None:
+        """It did as it was told. Returns the seconds of the outage that this ends, if it ends one."""
+        return self.breaker.succeed()
+
+    def failed(self, report: Report) -> float | None:
+        """It was away, or refused us. Returns the seconds of its rest, if somebody has to be told."""
+        told = self.breaker.fail(report.message, refused=report.ending is Ending.BROKEN, after=report.after)
+        return self.breaker.left() if told else None
+
+    def released(self) -> None:
+        """An errand came back before its end."""
+        self.breaker.release()
+
+    def rests_until(self) -> float:
+        """When an errand may go again; inf while one is under way to see."""
+        return self._clock.monotonic() + self.breaker.left()
+
+
+class Agenda(Access):
+    """Of one source: when it is polled, too."""
+
+    def __init__(self, rules: Rules, clock: Clock) -> None:
+        super().__init__(rules.retry.limits, clock)
+        self._limits: Limits = rules.retry.limits
+        self._schedule = schedule(rules.every, rules.cron, rules.zone, clock)
+        self._again = math.inf  # when a poll that failed is tried again
+        self._asked = False
 
     def ask(self) -> None:
         """An operator wants a poll now, whatever the schedule and the breaker say."""
@@ -37,23 +65,10 @@ class Agenda:
 
     def began(self, verb: str) -> None:
         """An errand goes."""
-        self.breaker.begin()
+        super().began(verb)
         if verb == "poll":
             self._schedule.begin()
             self._again, self._asked = math.inf, False
-
-    def worked(self) -> float | None:
-        """The source did as it was told. Returns the seconds of the outage that this ends, if it ends one."""
-        return self.breaker.succeed()
-
-    def failed(self, report: Report) -> float | None:
-        """The source was away, or refused us. Returns the seconds of its rest, if somebody has to be told."""
-        told = self.breaker.fail(report.message, refused=report.ending is Ending.BROKEN, after=report.after)
-        return self.breaker.left() if told else None
-
-    def released(self) -> None:
-        """An errand came back before its end."""
-        self.breaker.release()
 
     def poll_failed(self) -> None:
         """There is no listing: another try comes before the schedule's next."""
@@ -71,7 +86,3 @@ class Agenda:
     def poll_in(self) -> float:
         """Seconds until the next poll, as far as the schedule goes."""
         return max(0.0, min(self._schedule.left(), self._again - self._clock.monotonic()))
-
-    def rests_until(self) -> float:
-        """When an errand may go again; inf while one is under way to see."""
-        return self._clock.monotonic() + self.breaker.left()
