@@ -86,17 +86,18 @@ class OrderedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """How to reach one source; `place` may hold secrets, so it travels on the socket only."""
+    """How to reach one source or destination; `place` may hold secrets, so it travels on the socket only."""
 
     kind: str  # "http", "sftp", "ftp" or "store"
-    place: dict[str, Any]  # the section of that name, as config/sources.py has it
+    place: dict[str, Any]  # the section of that name, as config/sources.py or config/destinations.py has it
     connect: float  # seconds
     idle: float  # seconds
-    total: float  # seconds, for one item
+    total: float  # seconds, for one item or result
     min_speed: int = 0  # bytes per second; 0 for any
     max_size: int = 2 << 30  # bytes of one item
     max_items: int = 100_000  # of one listing
     durable: bool = True
+    sends: bool = False  # a destination: results go there, nothing comes from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +129,10 @@ class Listed(NamedTuple):
 
 
 class OrderedItem(NamedTuple):
-    """One item as a fetcher sees it; of a poll, the listing that is to be written."""
+    """One item, or one result, as a fetcher sees it; of a poll, the listing that is to be written."""
 
-    id: str  # of the file that it becomes
-    path: str = ""  # absolute: where its bytes go, or the listing
+    id: str  # of the file that it becomes; of a result, what tells it from any other, the same at each try
+    path: str = ""  # absolute: where its bytes go, or are; or the listing
     item: str = ""
     name: str = ""
     url: str = ""
@@ -144,7 +145,8 @@ class OrderedItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """daemon -> fetcher: `poll` the source, `fetch` these items, or `ack` them."""
+    """daemon -> fetcher: `poll` the source, `fetch` these items, or `ack` them; `send` results, or `look` whether they
+    could be sent."""
 
     kind: ClassVar[str] = "errand"
     batch: str

@@ -404,7 +404,8 @@ def test_names_are_unique_in_the_file(tmp_path: Path) -> None:
     ]
     (problem,) = refused(tmp_path, "inboxes:\n" + "\n".join(inboxes))
     assert problem == (
-        "9: inboxes.b.sources.s: inbox a has a source of this name already (line 5); give each source a name of its own"
+        "9: inboxes.b.sources.s: inbox a has a source of this name already (line 5); "
+        "give each source and destination a name of its own"
     )
 
 

@@ -7,8 +7,9 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-#: What a template may take from an item.
+#: What a template may take from an item, and from a result.
 PLACEHOLDERS = ("{id}", "{name}", "{version}")
+OF_A_RESULT = ("{id}", "{name}")
 _PORTS = {"http": 80, "https": 443}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _STORE = re.compile(r"[a-z][a-z0-9+.-]*://\S*\Z")
@@ -45,9 +46,9 @@ def http_origin(text: str) -> str:
     return text.removesuffix("/")
 
 
-def template(text: str) -> str:
+def template(text: str, known: tuple[str, ...] = PLACEHOLDERS) -> str:
     """A URL with placeholders in its path or query. Raises ValueError."""
-    placeholders(text)
+    placeholders(text, known)
     parts = _parts(text)
     if "{" in parts.netloc:
         raise ValueError("placeholders belong into the path or the query, not into the host")
@@ -56,11 +57,16 @@ def template(text: str) -> str:
     return text
 
 
-def placeholders(text: str) -> str:
+def result_template(text: str) -> str:
+    """The same, for what a result has. Raises ValueError."""
+    return template(text, OF_A_RESULT)
+
+
+def placeholders(text: str, known: tuple[str, ...] = PLACEHOLDERS) -> str:
     """Any text with placeholders; other braces are plain text. Raises ValueError for a placeholder that is unknown."""
-    unknown = [word for word in _PLACEHOLDER.findall(text) if f"{{{word}}}" not in PLACEHOLDERS]
+    unknown = [word for word in _PLACEHOLDER.findall(text) if f"{{{word}}}" not in known]
     if unknown:
-        raise ValueError(f"there is no {{{unknown[0][:20]}}} to fill in; known: {', '.join(PLACEHOLDERS)}")
+        raise ValueError(f"there is no {{{unknown[0][:20]}}} to fill in; known: {', '.join(known)}")
     return text
 
 

@@ -17,7 +17,7 @@ from inboxd.config.section import Section
 from inboxd.errors import ConfigError
 from inboxd.wire import DatabaseSpec, HandlerSpec, SourceSpec
 
-__all__ = ["database_specs", "describe", "handler_specs", "load", "source_specs"]
+__all__ = ["database_specs", "describe", "destination_specs", "handler_specs", "load", "source_specs"]
 
 _MOST = 100  # problems told at once
 
@@ -109,6 +109,22 @@ def source_specs(config: Config) -> dict[str, SourceSpec]:
         )
         for inbox in config.inboxes.values()
         for name, source in inbox.sources.items()
+    }
+
+
+def destination_specs(config: Config) -> dict[str, SourceSpec]:
+    """How fetchers reach the destinations, by name. The places may hold secrets."""
+    return {
+        name: SourceSpec(
+            kind=destination.kind,
+            place=_plain(getattr(destination, destination.kind)),
+            connect=destination.timeout.connect,
+            idle=destination.timeout.idle,
+            total=destination.timeout.total,
+            sends=True,
+        )
+        for inbox in config.inboxes.values()
+        for name, destination in inbox.destinations.items()
     }
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PrivateAttr, SecretStr, Tag, model_validator
 
+from inboxd.config.destinations import Destination
 from inboxd.config.fields import (
     DatabaseUrl,
     Ending,
@@ -247,6 +248,10 @@ class Inbox(Section):
     """Files that have to arrive by an hour of the day, however they come."""
     sources: dict[Name, Source] = {}
     """Remote sources that items are fetched from, by names that are unique in this file."""
+    destinations: dict[Name, Destination] = {}
+    """Where results of handlers are sent, by names that are unique in this file, also among sources."""
+    sent: Literal["keep", "delete"] = "keep"
+    """What becomes of results that all destinations have: `keep`: they appear in outbound/; `delete`: they are removed."""
 
     def folder(self, which: FolderName) -> Path:
         """The absolute path of one of the seven folders (absolute once loaded)."""
@@ -262,6 +267,12 @@ class Inbox(Section):
             missing = [name for name in FOLDERS if getattr(self, name) is None]
             if missing:
                 raise ValueError(f"give 'root', or name every folder; missing: {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _sends_what_is_deleted(self) -> Inbox:
+        if "sent" in self.model_fields_set and not self.destinations:
+            raise ValueError("'sent' is about results that 'destinations' have; add those, or remove it")
         return self
 
 

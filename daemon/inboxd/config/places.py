@@ -44,8 +44,8 @@ class Folder(Section):
     """`held`: as soon as the file is accepted and safe. `processed`: when its handler has succeeded."""
 
 
-class Sftp(Folder):
-    """A folder on an SSH server. `pip install 'inboxd[sftp]'`."""
+class SshServer(Section):
+    """A folder on an SSH server, and how to get there."""
 
     host: Host
     """The server."""
@@ -64,16 +64,21 @@ class Sftp(Folder):
     says."""
     path: RemotePath = "."
     """The folder; relative to the one where a login begins."""
-    recursive: bool = False
-    """Look into folders below it, too."""
 
     @model_validator(mode="after")
-    def _has_a_key(self) -> Sftp:
+    def _has_a_key(self) -> SshServer:
         if self.key is None and self.password is None:
             raise ValueError("give 'key', 'password' or both")
         if self.key is None and self.passphrase is not None:
             raise ValueError("'passphrase' is for a 'key'; add that, or write 'password' instead")
         return self
+
+
+class Sftp(SshServer, Folder):
+    """A folder on an SSH server. `pip install 'inboxd[sftp]'`."""
+
+    recursive: bool = False
+    """Look into folders below it, too."""
 
 
 class Ftp(Folder):

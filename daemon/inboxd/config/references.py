@@ -11,7 +11,7 @@ from inboxd.config.nodes import Document, Where
 
 _LARGEST = 64 * 1024  # bytes
 #: Sections that are no references whatever their one key is: users choose it, or it is called `file` by right.
-_FREE = ("databases", "inboxes", "options", "sources", "headers", "certificate")
+_FREE = ("databases", "inboxes", "options", "sources", "destinations", "headers", "certificate")
 
 
 def fill_in(document: Document, base: Path) -> None:

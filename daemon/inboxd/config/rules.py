@@ -49,15 +49,18 @@ def _databases(values: Any, inboxes: dict[str, Any]) -> Iterator[tuple[Where, st
 
 
 def _sources(document: Document, inboxes: dict[str, Any]) -> Iterator[tuple[Where, str]]:
-    """A source is known by its name alone, in the ledger, in the log and on the command line."""
+    """A source or destination is known by its name alone, in the ledger, in the log and on the command line."""
     first: dict[str, Where] = {}
     for inbox, rules in inboxes.items():
-        for name in _section(rules, "sources"):
-            where = ("inboxes", inbox, "sources", name)
-            if name in first:
-                other = f"inbox {first[name][1]} has a source of this name already (line {document.line(first[name])})"
-                yield where, f"{other}; give each source a name of its own"
-            first.setdefault(name, where)
+        for kind in ("sources", "destinations"):
+            for name in _section(rules, kind):
+                where = ("inboxes", inbox, kind, name)
+                if name in first:
+                    _, other, key, _ = first[name]
+                    there = f"inbox {other} has a {str(key)[:-1]} of this name already"
+                    line = document.line(first[name])
+                    yield where, f"{there} (line {line}); give each source and destination a name of its own"
+                first.setdefault(name, where)
 
 
 def _overlaps(document: Document, inboxes: dict[str, Any], file: str) -> Iterator[tuple[Where, str]]:

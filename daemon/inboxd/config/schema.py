@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from inboxd.config import destinations
 from inboxd.config.models import FOLDERS, Config
 from inboxd.config.section import Section
 from inboxd.config.shapes import all_sections, is_section, show
@@ -75,7 +76,9 @@ def _add_rules(parts: dict[str, Any]) -> None:
     parts["Handler"]["oneOf"] = [{"required": ["python"]}, {"required": ["command"]}]
     parts["Inbox"]["anyOf"] = [{"required": ["root"]}, {"required": list(FOLDERS)}]
     parts["Source"]["oneOf"] = [{"required": [kind]} for kind in KINDS]
-    parts["Sftp"]["anyOf"] = [{"required": ["key"]}, {"required": ["password"]}]
+    parts["Destination"]["oneOf"] = [{"required": [kind]} for kind in destinations.KINDS]
+    for name in ("Sftp", "SftpTo"):
+        parts[name]["anyOf"] = [{"required": ["key"]}, {"required": ["password"]}]
     parts["Quota"]["anyOf"] = [{"required": ["items"]}, {"required": ["bytes"]}]
     policies = parts["Duplicates"]["properties"]["policy"]
     parts["Duplicates"] = {"anyOf": [policies, parts["Duplicates"]], "description": parts["Duplicates"]["description"]}

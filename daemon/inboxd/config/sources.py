@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from inboxd.config import addresses
 from inboxd.config.fields import Pattern
+from inboxd.config.kinds import address_of, check_kind
+from inboxd.config.limits import Attempts, Timeout
 from inboxd.config.places import Ftp, Move, Sftp, Store
 from inboxd.config.remote import Amount, Count, Cron, Hour, Zone
 from inboxd.config.section import Section
-from inboxd.config.units import Duration, Interval, Size, show_duration
+from inboxd.config.units import Interval, Size, show_duration
 from inboxd.config.web import Ack, Http
-from inboxd.lifecycle import Limits
 
 __all__ = [
     "KINDS",
@@ -34,7 +33,6 @@ __all__ = [
 
 Kind = Literal["http", "sftp", "ftp", "store"]
 KINDS: tuple[Kind, ...] = ("http", "sftp", "ftp", "store")
-_NEEDS = {"sftp": "paramiko", "store": "fsspec"}  # kind -> module of the extra of the same name
 _LONGEST = 31 * 86400.0  # seconds: what a quota looks back
 
 
@@ -51,52 +49,6 @@ class Expect(Section):
     """How many, since that hour of the expected day before."""
     zone: Zone
     """The time zone of the hour, such as `Europe/Berlin` or `UTC`."""
-
-
-class Timeout(Section):
-    """How long a source may take."""
-
-    connect: Interval = 10.0
-    """Until it has answered the first time."""
-    idle: Interval = 1800.0
-    """Without a single byte."""
-    total: Interval = 1860.0
-    """For one item, one page of a listing or one acknowledgement, from the beginning to the end."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Timeout:
-        if self.total < self.connect:
-            raise ValueError(
-                f"'total' ({show_duration(self.total)}) is shorter than 'connect' ({show_duration(self.connect)}); "
-                "raise 'total'"
-            )
-        return self
-
-
-class Attempts(Section):
-    """What follows when an item can't be fetched: exponential backoff with full jitter. A source that is away rests
-    likewise, and none of its items is charged for that."""
-
-    max_failures: Count = 5
-    """Failures laid to an item before it is given up."""
-    first: Duration = 1.0
-    """The longest first wait; each further one may be twice as long."""
-    longest: Duration = 300.0
-    """No wait is longer than this, whatever the number of failures."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Attempts:
-        if self.first > self.longest:
-            raise ValueError(
-                f"'first' ({show_duration(self.first)}) is longer than 'longest' ({show_duration(self.longest)}); "
-                "raise 'longest'"
-            )
-        return self
-
-    @property
-    def limits(self) -> Limits:
-        """The same, as lifecycle.backoff() takes it. Attempts that were cut off are not bounded."""
-        return Limits(self.max_failures, 1 << 31, self.first, self.longest)
 
 
 class Quota(Section):
@@ -161,20 +113,11 @@ class Source(Section):
     @property
     def address(self) -> str:
         """Where it is, for people: a URL without secrets."""
-        place: Any = getattr(self, self.kind)
-        if isinstance(place, Http | Store):
-            return addresses.harmless((place.list if isinstance(place, Http) else place.url).get_secret_value())
-        return f"{self.kind}://{place.host}:{place.port}/{place.path.lstrip('/')}"
+        return address_of(self.kind, getattr(self, self.kind))
 
     @model_validator(mode="after")
     def _one_of(self) -> Source:
-        given = [kind for kind in KINDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            found = ", ".join(given) or "none"
-            raise ValueError(f"give exactly one of 'http', 'sftp', 'ftp' and 'store' (given: {found})")
-        needed = _NEEDS.get(given[0])
-        if needed and find_spec(needed) is None:
-            raise ValueError(f"the library {needed} is not installed; run: pip install 'inboxd[{given[0]}]'")
+        check_kind(self, KINDS)
         return self
 
     @model_validator(mode="after")

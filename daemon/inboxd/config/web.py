@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -60,7 +60,7 @@ class Bearer(Section):
 
 
 class Header(Section):
-    """A header of the source's own in each request."""
+    """A header of the server's own in each request."""
 
     header: HeaderField
 
@@ -215,11 +215,15 @@ class Http(Section):
         return ""
 
     def _clear_text(self) -> str:
-        home = addresses.origin(self.list.get_secret_value())
-        secret = self.auth is not None or any(name.lower() not in _HARMLESS for name in self.headers)
-        if home.scheme == "https" or not secret or self.cleartext or addresses.is_loopback(home.host):
-            return ""
-        return (
-            f"credentials ('auth', 'headers') would go to {home.host} in clear text; write https:// in 'list', "
-            "or 'cleartext: true' if everybody on the way may read them"
-        )
+        return in_clear_text(addresses.origin(self.list.get_secret_value()), self, "list")
+
+
+def in_clear_text(home: addresses.Origin, section: Any, key: str) -> str:
+    """What is wrong when credentials of the section would go to `home`, the origin of `key`, for all to read; or ""."""
+    secret = section.auth is not None or any(name.lower() not in _HARMLESS for name in section.headers)
+    if home.scheme == "https" or not secret or section.cleartext or addresses.is_loopback(home.host):
+        return ""
+    return (
+        f"credentials ('auth', 'headers') would go to {home.host} in clear text; write https:// in {key!r}, "
+        "or 'cleartext: true' if everybody on the way may read them"
+    )

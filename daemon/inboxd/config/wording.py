@@ -14,7 +14,7 @@ from inboxd.config.nodes import Document, Problem, Where
 from inboxd.config.shapes import examples, keys_at
 
 _LONGEST = 60  # characters shown of a value
-_HIDDEN = ("databases", "ledger", "options", "sources")  # below these, values may be secret
+_HIDDEN = ("databases", "destinations", "ledger", "options", "sources")  # below these, values may be secret
 
 _EXPECTED: dict[str, Callable[[ErrorDetails], str]] = {
     "int_type": lambda _: "a whole number",
