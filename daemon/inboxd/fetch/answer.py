@@ -52,11 +52,16 @@ class Answer:
         """It sends us there."""
         return 300 <= self.status < 400 and absolute(self.url, self.headers.get("Location", "")) == url
 
+    @property
+    def words(self) -> str:
+        """Who answered what."""
+        return f"{self._host} answered {self.status} {_phrase(self.status)}".rstrip()
+
     def judge(self, blame: type[RemoteError]) -> None:
         """Raise what the status means; nothing for 2xx. `blame`: Unfit for an item, Refused for all else."""
         if 200 <= self.status < 300:
             return
-        words = f"{self._host} answered {self.status} {_phrase(self.status)}".rstrip()
+        words = self.words
         if self.status in _BUSY or self.status >= 500:
             raise Away(words, after=_pause(self.headers.get("Retry-After", "")))
         if self.status in (401, 403):

@@ -1,4 +1,4 @@
-"""The fetcher process: takes errands for one source from its socket, does them one by one, reports."""
+"""The fetcher process: takes errands for one source or destination from its socket, does them one by one, reports."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any
 from inboxd.escape import escape
 from inboxd.fetch.errors import RemoteError
 from inboxd.fetch.names import harmless_name
-from inboxd.fetch.opening import open_remote
+from inboxd.fetch.opening import open_destination, open_remote
+from inboxd.fetch.outgoing import Outgoing
 from inboxd.fetch.part import Bounds, Part
-from inboxd.fetch.remote import Remote
+from inboxd.fetch.remote import Destination, Remote
 from inboxd.items import SOURCE_FAULTS
 from inboxd.listing import new_listing, write_listed
 from inboxd.model import Ending, Report
@@ -41,7 +42,7 @@ class Fetcher:
         if not isinstance(setup, SourceSetup):
             return
         self._spec = setup.spec
-        self._remote: Remote | None = None
+        self._remote: Remote | Destination | None = None
         self._channel.say(Ready(os.getpid()))
         while isinstance(errand := self._channel.next(), Errand):
             self._do(errand)
@@ -50,7 +51,7 @@ class Fetcher:
     def _do(self, errand: Errand) -> None:
         self._telling.begin(errand.batch)
         self._channel.begin()
-        run = {"poll": self._poll, "fetch": self._fetch, "ack": self._ack}[errand.verb]
+        run = self._errands()[errand.verb]
         for index, item in enumerate(errand.files):
             if self._channel.is_over():
                 self._give_back(errand.files[index:], "not begun: its fetcher was asked to end")
@@ -65,11 +66,17 @@ class Fetcher:
         self._telling.leaving = self._channel.stopping
         self._telling.tell(last=True)
 
+    def _errands(self) -> dict[str, Callable[[Any, OrderedItem], Result]]:
+        """By verb, those that there are for our kind of place."""
+        if self._spec.sends:
+            return {"send": self._send, "look": self._look}
+        return {"poll": self._poll, "fetch": self._fetch, "ack": self._ack}
+
     def _give_back(self, items: tuple[OrderedItem, ...], message: str) -> None:
         for item in items:
             self._telling.add(Report(item.id, Ending.RELEASED, message=message, begun=False))
 
-    def _report(self, item: OrderedItem, run: Callable[[Remote, OrderedItem], Result]) -> Report:
+    def _report(self, item: OrderedItem, run: Callable[[Any, OrderedItem], Result]) -> Report:
         """A failure is a value. After one, the source is connected to afresh: nobody knows in what state it is."""
         start = time.monotonic()
         report = partial(Report, item.id, pid=os.getpid())
@@ -88,9 +95,9 @@ class Fetcher:
             done = report(Ending.UNAVAILABLE, message=message, error_class=type(error).__name__)
         return done._replace(seconds=time.monotonic() - start)
 
-    def _connected(self) -> Remote:
+    def _connected(self) -> Remote | Destination:
         if self._remote is None:
-            self._remote = open_remote(self._spec)
+            self._remote = open_destination(self._spec) if self._spec.sends else open_remote(self._spec)
         return self._remote
 
     def _hang_up(self) -> None:
@@ -98,7 +105,7 @@ class Fetcher:
         if remote is not None:
             remote.close()
 
-    # The three errands
+    # The errands of a source
 
     def _poll(self, remote: Remote, poll: OrderedItem) -> Result:
         """Write what there is, an item a line, for the daemon to read at its own pace."""
@@ -115,16 +122,27 @@ class Fetcher:
         return {"items": count, "skipped": skipped, "cut": cut}
 
     def _fetch(self, remote: Remote, item: OrderedItem) -> Result:
-        with contextlib.closing(Part(item.path, _bounds(self._spec), partial(self._tell, item))) as part:
+        with contextlib.closing(Part(item.path, _bounds(self._spec), partial(self._tell, "fetching", item))) as part:
             remote.fetch(item, part)
             return part.finish(item.size, item.digest)
 
-    def _tell(self, item: OrderedItem, size: int) -> None:
-        self._channel.say(Note("fetching", {"id": item.id, "bytes": size}))
+    def _tell(self, event: str, item: OrderedItem, size: int) -> None:
+        self._channel.say(Note(event, {"id": item.id, "bytes": size}))
 
     def _ack(self, remote: Remote, item: OrderedItem) -> Result:
         remote.ack(item)
         return {}
+
+    # The errands of a destination
+
+    def _send(self, destination: Destination, item: OrderedItem) -> Result:
+        tell = partial(self._tell, "sending", item)
+        with contextlib.closing(Outgoing(item.path, item.size, self._spec.total, tell)) as result:
+            known = destination.send(item, result)
+            return {"bytes": result.size, "sha256": result.sha256(), "known": known}
+
+    def _look(self, destination: Destination, _item: OrderedItem) -> Result:
+        return {"found": destination.look()}
 
 
 def _bounds(spec: SourceSpec) -> Bounds:

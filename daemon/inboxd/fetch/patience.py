@@ -1,15 +1,18 @@
 """Sockets that keep to a deadline. A library's timeout starts anew with every byte; ours is looked at before each read.
 
-So one byte a second, be it of the headers, of a chunk's length or of the body, holds nobody longer than `total`.
+So one byte a second, be it of the headers, of a chunk's length or of the body, holds nobody longer than `total`. The
+same holds for what we send. A server that says no in the middle of it is not sent the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
+import select
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -23,6 +26,7 @@ class _Patience(NamedTuple):
     deadline: float  # monotonic seconds
 
 
+_USUAL = 60.0  # seconds for a byte, where nobody has said otherwise
 _patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
 
 
@@ -37,12 +41,25 @@ def patient(idle: float, deadline: float) -> Iterator[None]:
 
 
 def _limit(one: socket.socket) -> None:
+    if _patience.get() is not None:
+        one.settimeout(_left())
+
+
+def _left() -> float:
+    """Seconds that the next byte may take."""
     patience = _patience.get()
-    if patience is not None:
-        left = patience.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the total time is over")
-        one.settimeout(min(patience.idle, left))
+    if patience is None:
+        return _USUAL
+    left = patience.deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the total time is over")
+    return min(patience.idle, left)
+
+
+_NO = re.compile(rb"HTTP/1\.[01] [345]")  # of an answer that comes before we are done; a yes can wait until we are
+_EARLY = 64 * 1024  # bytes read of one
+_BROKEN = (ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class _PlainSocket(socket.socket):
@@ -50,11 +67,83 @@ class _PlainSocket(socket.socket):
         _limit(self)
         return super().recv_into(*args, **kwargs)
 
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        left = memoryview(data).cast("B")
+        while left:
+            with _at_once(self):
+                _wait_to_send(self, self._is_refused)
+                sent = _tried(super().send, left)
+            left = left[sent:]
+
+    def _is_refused(self) -> bool:
+        early = super().recv(16, socket.MSG_PEEK)
+        return not early or _NO.match(early) is not None
+
 
 class _SecureSocket(ssl.SSLSocket):
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+    _early = b""  # what was read while we were still sending
+
+    def recv_into(self, buffer: Any = None, nbytes: int | None = None, flags: int = 0) -> int:
+        if self._early:
+            count = min(len(self._early), nbytes or len(buffer))
+            buffer[:count], self._early = self._early[:count], self._early[count:]
+            return count
         _limit(self)
-        return super().recv_into(*args, **kwargs)
+        return super().recv_into(buffer, nbytes, flags)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        with _at_once(self):
+            while True:
+                _wait_to_send(self, self._is_refused)
+                if sent := _tried(super().send, data):
+                    return sent
+
+    def _is_refused(self) -> bool:
+        """What can be read may also be the protocol's own, such as tickets of TLS 1.3."""
+        try:
+            found = b"" if self._early else self.read(_EARLY)
+        except _NOT_NOW:
+            return False
+        self._early += found
+        return not self._early or _NO.match(self._early) is not None
+
+
+@contextlib.contextmanager
+def _at_once(one: socket.socket) -> Iterator[None]:
+    """What is asked of the socket in here waits for nothing."""
+    timeout = one.gettimeout()
+    one.settimeout(0.0)
+    try:
+        yield
+    finally:
+        one.settimeout(timeout)
+
+
+def _wait_to_send(one: socket.socket, is_refused: Callable[[], bool]) -> None:
+    """Raises TimeoutError; BrokenPipeError when the server has said no or hung up, which makes urllib3 read on."""
+    wanted = select.POLLIN | select.POLLOUT
+    while True:
+        poll = select.poll()
+        poll.register(one, wanted)
+        found = dict(poll.poll(_left() * 1000)).get(one.fileno(), 0)
+        if not found:
+            raise TimeoutError("it took nothing for too long")
+        if found & ~select.POLLOUT and is_refused():
+            raise BrokenPipeError("the server has answered already")
+        if found & select.POLLOUT:
+            return
+        if found & select.POLLIN:
+            wanted &= ~select.POLLIN  # an early yes: nothing more to look at
+
+
+def _tried(send: Callable[[Any], int], data: Any) -> int:
+    """Bytes that went. A reset hides what the server said before it: that is still to be read."""
+    try:
+        return send(data)
+    except _NOT_NOW:
+        return 0
+    except _BROKEN as error:
+        raise BrokenPipeError("it was reset") from error
 
 
 class _PlainConnection(HTTPConnection):

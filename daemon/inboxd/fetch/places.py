@@ -21,9 +21,9 @@ def is_plain(name: str) -> bool:
 
 
 def join(path: str, item: str) -> str:
-    """Where the item is. Raises Unfit for an item that would lead out of `path`."""
+    """Where the item is. Raises Unfit for an item that or result that would lead out of `path`."""
     if not all(map(is_plain, item.split("/"))):
-        raise Unfit(f"{item!r} is no path below the source's folder")
+        raise Unfit(f"{item!r} is no path below the folder")
     return posixpath.join(path, item)
 
 

@@ -1,0 +1,113 @@
+"""Destinations that speak HTTP: one request for each result."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import time
+from collections.abc import Iterator
+from functools import cached_property
+
+from inboxd.fetch import places
+from inboxd.fetch.answer import Answer
+from inboxd.fetch.errors import Away, Refused, Unfit
+from inboxd.fetch.filling import fill_url
+from inboxd.fetch.origin import host_of
+from inboxd.fetch.outgoing import Outgoing
+from inboxd.fetch.web import Call, Web
+from inboxd.wire import OrderedItem, SourceSpec
+
+_ELSEWHERE = (404, 405, 410)  # it is the URL or the method that is wrong, and so for every result
+_SHUT_OUT = (401, 403, 407)
+
+
+class _Unreadable(Exception):
+    """Our own disk failed in the middle of a request: not to be taken for the network's failure."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class _Body:
+    """What requests sends as it comes, with a Content-Length."""
+
+    def __init__(self, result: Outgoing) -> None:
+        self._result = result
+        self.is_sent = result.size == 0
+
+    def __len__(self) -> int:
+        return self._result.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._result.blocks()
+            self.is_sent = True
+        except OSError as error:
+            raise _Unreadable(error) from None
+
+
+class HttpDestination:
+    """One `http:` section of a destination."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self._spec = spec
+        self._place = spec.place
+
+    @cached_property
+    def _web(self) -> Web:
+        """Raises Refused. The origin of `url` is the only one it knows."""
+        place = {**self._place, "list": self._place["url"], "origins": [], "redirects": "none"}
+        return Web(dataclasses.replace(self._spec, place=place))
+
+    def close(self) -> None:
+        """Hang up."""
+        if web := self.__dict__.get("_web"):
+            web.close()
+
+    def send(self, item: OrderedItem, result: Outgoing) -> bool:
+        """Raises Away, Refused, Unfit; OSError of our own disk."""
+        places.join("", item.name)
+        url = fill_url(self._place["url"], {"id": item.id, "name": item.name})
+        digest = base64.b64encode(bytes.fromhex(result.sha256())).decode()
+        headers = {
+            "Content-Type": self._place["content_type"],
+            "Idempotency-Key": f'"{item.id}"',  # draft-ietf-httpapi-idempotency-key-header
+            "Repr-Digest": f"sha-256=:{digest}:",  # RFC 9530
+        }
+        body = _Body(result)
+        call = Call(self._place["method"], url, result.deadline, Refused, headers, body if result.size else b"")
+        try:
+            with self._web.ask(call) as answer:
+                return self._heard(answer, body)
+        except _Unreadable as unreadable:
+            raise unreadable.error from None
+        finally:
+            if not body.is_sent:
+                self.close()  # the next request must not be taken for the rest of this one
+
+    def _heard(self, answer: Answer, body: _Body) -> bool:
+        known = answer.status in self._place["known"]
+        if not known:
+            self._judge(answer)
+            if not body.is_sent:
+                raise Away(f"{answer.words} before it had all of it, and took no more")
+        answer.drain()
+        return known
+
+    def _judge(self, answer: Answer) -> None:
+        """Raise what the status means; nothing for 2xx."""
+        if 300 <= answer.status < 400:
+            raise Refused(f"{answer.words}: redirects are not followed; correct `url`")
+        if answer.status in _ELSEWHERE:
+            raise Refused(f"{answer.words}; check `url` and `method`")
+        answer.judge(Refused if answer.status in _SHUT_OUT else Unfit)
+
+    def look(self) -> str:
+        """Ask for the root of its origin. Raises Away, Refused."""
+        home = f"{self._web.origins.home}/"
+        with self._web.ask(Call("HEAD", home, time.monotonic() + self._spec.total, Refused)) as answer:
+            if answer.status >= 500:
+                answer.judge(Refused)
+            told = f"{host_of(home)} answers ({answer.status})"
+        return f"{told}; nothing was sent, so whether it takes results is not known"
