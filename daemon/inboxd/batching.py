@@ -1,6 +1,15 @@
-"""How files that wait are cut into batches. Pure."""
+"""How files that wait are cut into batches, and items and results into errands. Pure."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_MOST_TOGETHER = 25  # things of one errand
+_LARGE = 16 << 20  # bytes of them
 
 
 def cut(waiting: int, idle: int, room: int, batch_size: int) -> list[int]:
@@ -20,3 +29,18 @@ def cut(waiting: int, idle: int, room: int, batch_size: int) -> list[int]:
         sizes.append(batch_size)
         waiting -= batch_size
     return sizes
+
+
+def together(things: Sequence[T], size_of: Callable[[T], int], parallel: int) -> list[list[T]]:
+    """What one errand each brings: small ones share it, so that no fetcher waits for every answer of ours."""
+    most = max(1, min(_MOST_TOGETHER, math.ceil(len(things) / parallel)))
+    errands: list[list[T]] = []
+    room = 0
+    for thing in things:
+        size = size_of(thing)
+        if not errands or len(errands[-1]) >= most or size > room:
+            errands.append([])
+            room = _LARGE
+        errands[-1].append(thing)
+        room -= size
+    return errands

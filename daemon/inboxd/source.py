@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from itertools import islice
 
 from inboxd.agenda import Agenda
+from inboxd.batching import together
 from inboxd.clock import Clock
 from inboxd.config.sources import Http
 from inboxd.config.sources import Source as Rules
@@ -20,8 +20,6 @@ from inboxd.model import new_id
 from inboxd.wire import Listed, OrderedItem
 
 _SLICE = 500  # items of a listing taken in per turn
-_MOST_TOGETHER = 25  # items of one errand
-_LARGE = 16 << 20  # bytes of them, as announced
 
 
 class Source:
@@ -160,17 +158,8 @@ class Source:
         _drop(path + ".from")
 
     def together(self, items: list[Item]) -> list[list[Item]]:
-        """What one errand each brings: small ones share it, so that no fetcher waits for every answer of ours."""
-        most = max(1, min(_MOST_TOGETHER, math.ceil(len(items) / self.rules.parallel)))
-        errands: list[list[Item]] = []
-        room = 0
-        for item in items:
-            if not errands or len(errands[-1]) >= most or (item.size or 0) > room:
-                errands.append([])
-                room = _LARGE
-            errands[-1].append(item)
-            room -= item.size or 0
-        return errands
+        """What one errand each brings."""
+        return together(items, lambda item: item.size or 0, self.rules.parallel)
 
     def ask_now(self) -> None:
         """Poll it, and look for what is due, whatever was planned."""
