@@ -27,6 +27,7 @@ from inboxd.custody.history import History
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.recovery import Recovery
+from inboxd.custody.sends import Sends
 from inboxd.dispatch import Dispatcher
 from inboxd.errands import Errands
 from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, AlreadyRunning, ConfigError, InboxdError, LedgerUnavailable
@@ -34,12 +35,13 @@ from inboxd.events import emit
 from inboxd.intake.inbox import InboxView
 from inboxd.lane import Lane
 from inboxd.operator import Operator
-from inboxd.pipeline import Pipeline, alarm
+from inboxd.outbox import Outbox
+from inboxd.partners import Partners
+from inboxd.pipeline import Fronts, Pipeline, alarm
 from inboxd.pool.child import read_marks
 from inboxd.pool.pool import Pool
 from inboxd.service import Service
-from inboxd.setups import fetchers_of, probe, refuse_broken, setup_for
-from inboxd.source import Source
+from inboxd.setups import probe, refuse_broken, setup_for
 from inboxd.space import Space
 from inboxd.status import Bulletin
 from inboxd.story import Story
@@ -120,14 +122,16 @@ class App:
         known = self.config.state / "ledger.id"
         self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock, known)
         self.history = History(self.config.ledger_url)
-        folders.refuse_moved(self.config, self.history.counts())
+        folders.refuse_moved(self.config, self.history.holding())
         folders.remember(self.config)
         lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
         self._work.close()  # the lanes hold them now
         dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
         errands = Errands(self.pool.fetchers, Items(self.ledger), self.clock)
         durable = self.config.durability == "full"
-        self.pipeline = Pipeline(lanes, self.ledger, dispatcher, errands, self.clock, durable=durable)
+        outbox = Outbox(self.pool.senders, Sends(self.ledger), self.clock)
+        self.pipeline = Pipeline(lanes, self.ledger, Fronts(dispatcher, errands, outbox), self.clock, durable=durable)
+        self.partners = Partners(self.pipeline, self.pool, self.clock)
         began = time.monotonic()
         marks = read_marks(self.config.state / "marks")
         keepers = {lane.name: lane.keeper() for lane in lanes}
@@ -138,21 +142,8 @@ class App:
 
     def _start_workers(self) -> None:
         refuse_broken(self.config, self.pool.start())
-        self._connect_sources(self.config)
+        self.partners.connect(self.config)
         self._recall_pauses()
-
-    def _connect_sources(self, config: Config) -> None:
-        """Sources of lanes that go on stay as they are; the others begin anew."""
-        lanes, known = self.pipeline.lanes, self.pipeline.errands.sources
-        staying = {name for name, source in known.items() if lanes.get(source.lane.name) is source.lane}
-        for name in known.keys() - staying:
-            known.pop(name).close()
-        for inbox, rules in config.inboxes.items():
-            for name, source in rules.sources.items():
-                if name not in known:
-                    known[name] = Source(name, source, lanes[inbox], self.clock)
-        self.pool.fetchers.keep(fetchers_of(config))
-        self.pool.wakeup()
 
     def _lane(self, name: str, inbox: Inbox) -> Lane:
         view = InboxView(name, inbox, self.config.rescan, self.clock, self._wake_pipeline)
@@ -293,7 +284,7 @@ class App:
         try:
             new = load(self.config.file)
             _refuse_fixed(self.config, new)
-            folders.refuse_moved(new, self.history.counts())
+            folders.refuse_moved(new, self.history.holding())
             folders.make(new)
             work.enter_context(folders.hold(new))
             folders.check(new)
@@ -323,10 +314,7 @@ class App:
         for name in changed & new.inboxes.keys():
             moves = new.inboxes[name].folder("work") != self.config.inboxes[name].folder("work")
             self.pipeline.lanes[name].must_be_empty = moves
-        leaving = {source for name in changed for source in self.config.inboxes[name].sources}
-        # A download that has long to go is cut off, and gone on from under the new rules.
-        self.pool.fetchers.keep({name: both for name, both in fetchers_of(self.config).items() if name not in leaving})
-        self.pool.wakeup()
+        self.partners.retire(self.config, changed)
         self.pipeline.retire(changed, lambda: self._swap(new, changes))
 
     def _swap(self, new: Config, changes: list[str]) -> None:
@@ -347,7 +335,7 @@ class App:
         for lane in fresh:
             lane.view.start()
             self.pipeline.lanes[lane.name] = lane
-        self._connect_sources(new)
+        self.partners.connect(new)
         self.pipeline.lanes = {name: self.pipeline.lanes[name] for name in new.inboxes}
         self.pipeline.dispatcher.batch_size = new.workers.batch_size
         for lane in self.pipeline.lanes.values():

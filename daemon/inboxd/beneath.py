@@ -99,11 +99,11 @@ def remove_tree(folder_fd: int | None, name: str) -> None:
     try:
         shutil.rmtree(name, dir_fd=folder_fd)
     except PermissionError:
-        _open_up(folder_fd, name)
+        open_up(folder_fd, name)
         shutil.rmtree(name, dir_fd=folder_fd)
 
 
-def _open_up(folder_fd: int | None, name: str) -> None:
+def open_up(folder_fd: int | None, name: str) -> None:
     """Make a folder and all below it ours to read and write."""
     with _own(folder_fd, name) as (fd, mode):
         if mode is None:
@@ -112,7 +112,7 @@ def _open_up(folder_fd: int | None, name: str) -> None:
         inside = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for entry in os.listdir(inside):
-            _open_up(inside, entry)
+            open_up(inside, entry)
     finally:
         os.close(inside)
 

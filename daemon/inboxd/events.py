@@ -283,6 +283,44 @@ ARRIVALS_LATE = Event(
     "What was missing has come. A warning, so that it stands beside the trouble it ends.",
 )  # fmt: skip
 
+# Destinations
+RESULT_SENT = Event(
+    "result.sent", "INFO", "{inbox}/{file} sent to {destination}: {bytes:,} bytes in {seconds:.1f} s",
+    "The destination has said that it has this result, which a handler left.",
+)  # fmt: skip
+RESULT_WAITING = Event(
+    "result.waiting", "WARNING",
+    "{inbox}/{file} not sent to {destination} in attempt {attempt}: {message}; again in {delay:.1f} s",
+    "Sending failed, and the destination's retry policy grants another attempt. The result waits in work/.",
+    "Nothing, unless it repeats: then ask the partner about this result.",
+)  # fmt: skip
+RESULT_ABANDONED = Event(
+    "result.abandoned", "ERROR",
+    "{inbox}/{file} for {destination} is given up ({reason}) in attempt {attempt}: {message}",
+    "The destination refused this result too often, or it is gone from work/. What is left of it stays there.",
+    "Mend the cause, then `inboxd send DESTINATION --again`; or `--drop`, which brings it to outbound/ unsent.",
+)  # fmt: skip
+RESULT_DROPPED = Event(
+    "result.dropped", "WARNING", "{inbox}/{file} will not be sent to {destination}: dropped by {user}",
+    "An operator says that it is not to be sent. When nothing else is to be sent of its file, it appears in outbound/.",
+)  # fmt: skip
+DESTINATION_AWAY = Event(
+    "destination.away", "ERROR",
+    "destination {destination} of inbox {inbox} is away: {message}; the next try is in {delay:.0f} s",
+    "It can't be reached, is overloaded, or does not answer in time. It rests, and no result is blamed. Said once.",
+    "See whether the host can be reached from here; sending goes on by itself.",
+)  # fmt: skip
+DESTINATION_BACK = Event(
+    "destination.back", "WARNING", "destination {destination} of inbox {inbox} is back after {seconds:.1f} s",
+    "It answers again. A warning, so that it stands beside the trouble it ends.",
+)  # fmt: skip
+DESTINATION_REFUSED = Event(
+    "destination.refused", "ERROR",
+    "destination {destination} of inbox {inbox} refuses us: {message}; next try in {delay:.0f} s",
+    "It does not let us in, is not who it should be, or is set up wrongly here. Nothing works before that is mended.",
+    "Look at its address, credentials, host key or certificate; then `inboxd reload` or `inboxd send DESTINATION`.",
+)  # fmt: skip
+
 # Children
 CHILD_STARTED = Event("child.started", "DEBUG", "{child} started (pid {pid})", "A worker process begins.")
 CHILD_READY = Event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,14 @@ from inboxd.custody.claim import Claims
 from inboxd.custody.deliver import Deliveries
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.recovery import Keeper
+from inboxd.custody.results import Bound, Results
 from inboxd.events import emit
 from inboxd.intake.inbox import InboxView
+from inboxd.intake.match import Matcher
 from inboxd.lifecycle import Limits
 from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, State
 from inboxd.progress import Progress
+from inboxd.sends import Send
 from inboxd.space import Space
 
 _ALL = 1 << 31
@@ -51,7 +55,9 @@ class Lane:
                 Outcome.ERROR: rules.folder("errors"),
                 Outcome.QUARANTINE: rules.folder("quarantine"),
             },
-            rules.folder("outbound"),
+            Results(
+                name, rules.folder("outbound"), self.claims.work_fd, _bound(rules), clock, keep=rules.sent == "keep"
+            ),
             self.claims.work_fd,
             ledger,
         )
@@ -59,6 +65,7 @@ class Lane:
         self.held: deque[InboxFile] = deque()  # in work/, to be dispatched
         self.decided: list[InboxFile] = []  # DECIDED in the ledger, to be delivered
         self.with_results: set[str] = set()  # ids of decided files whose handler left results, or may have
+        self.sent: deque[list[Send]] = deque()  # all sends of a file, ended: its results may leave work/
         self.halves: deque[list[InboxFile]] = deque()  # batches that died, cut in two
         self.twins = Twins()
         self.running = 0  # batches
@@ -283,3 +290,11 @@ class Lane:
         """Stop looking, and give descriptors back."""
         self.view.stop()
         self.claims.close()
+
+
+def _bound(rules: Inbox) -> Bound | None:
+    """Which destinations are to have a result of this name; None where there are no destinations."""
+    if not rules.destinations:
+        return None
+    matchers = {name: Matcher(one.match, [], False) for name, one in rules.destinations.items()}
+    return lambda result: [name for name, matcher in matchers.items() if matcher.takes(os.path.basename(result))]

@@ -153,7 +153,12 @@ class InboxFile(NamedTuple):
     @property
     def results_name(self) -> str:
         """The folder in work/ where its handler may leave results."""
-        return self.id + "-results"
+        return results_name(self.id)
+
+
+def results_name(file_id: str) -> str:
+    """The folder in work/ where the handler of this file may leave results."""
+    return file_id + "-results"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.pipeline import Pipeline
 from inboxd.records import OUTCOME_FOLDERS, Records, Row, row
+from inboxd.senddesk import SendDesk
+from inboxd.sendview import send_row, tell_send
 from inboxd.sourcedesk import SourceDesk
 from inboxd.sourceview import item_row, tell_item
 
@@ -64,6 +66,7 @@ class Operator(Records):
         self._pipeline = pipeline
         self._daemon = daemon
         self._desk = SourceDesk(pipeline, history, clock, self._ask)
+        self._sends = SendDesk(pipeline, history, clock, self._ask)
 
     def status(self) -> Row:
         """What is going on."""
@@ -71,17 +74,20 @@ class Operator(Records):
 
     def explain(self, path: str, name: str | None = None) -> Row:
         """Why this file has not been processed, or what became of it. `name`: it may be a source or an item, too."""
-        if name is not None and not os.path.lexists(path) and (told := self._desk.explain(name)):
-            return {"path": path, **told}
+        partner = name if name is not None and not os.path.lexists(path) else None
+        if partner and (told := self._desk.explain(partner) or self._sends.explain(partner)):
+            return {"path": path, "sends": [], **told}
         lane, folder, name, where = self._place(Path(os.path.abspath(path)), name)
         if where == "incoming" and (told := self._desk.explain_incoming(name)):
-            return {"path": path, **told}
+            return {"path": path, "sends": [], **told}
         file = self._file_at(lane, path, folder, name, where)
         item = self._history.item_of_file(file.id) if file is not None and file.source is not None else None
+        sends = self._history.sends_of(file.id) if file is not None else []
         if file is not None:
             why = [
                 self._tell(file),
                 *([tell_item(item, self._clock.time())] if item else ()),
+                *(tell_send(send, self._clock.time()) for send in sends),
                 *(self._ask(lambda: self._holds(lane)) if file.state in _HELD else ()),
                 *(self._queue(lane, file) if file.state is State.RUNNING else ()),
             ]
@@ -89,8 +95,10 @@ class Operator(Records):
             why = self._ask(lambda: self._reasons(lane, folder, name))
         else:
             why = ["the ledger does not know it"]
-        items = [item_row(item)] if item else []
-        return {"path": path, "inbox": lane.name, "why": why, "file": row(file) if file else None, "items": items}
+        return {
+            "path": path, "inbox": lane.name, "why": why, "file": row(file) if file else None,
+            "items": [item_row(item)] if item else [], "sends": [send_row(send) for send in sends],
+        }  # fmt: skip
 
     def _place(self, path: Path, name: str | None = None) -> tuple[Lane, str, str, str]:
         for lane in list(self._pipeline.lanes.values()):
@@ -107,8 +115,8 @@ class Operator(Records):
         if where == "inbound":
             gone = [] if os.path.lexists(path) else self._history.by_name(lane.name, folder, name, 1)
             return gone[0] if gone else None
-        if where == "work":
-            return self._history.get(name[:32])
+        if where == "work":  # a file by its id, or something of its results
+            return self._history.get(os.path.join(folder, name)[:32])
         outcome = next((outcome for outcome, which in OUTCOME_FOLDERS.items() if which == where), None)
         if outcome is None:
             return None
@@ -233,6 +241,12 @@ class Operator(Records):
         """Ask a source now."""
         return self._desk.poll(source, again, items)
 
+    def send(
+        self, destination: str, again: bool = False, drop: bool = False, results: Sequence[str] | None = None
+    ) -> Row:  # fmt: skip
+        """Try a destination now, and decide on what was given up."""
+        return self._sends.send(destination, again, drop, list(results or ()))
+
     def drain(self) -> Row:
         """Begin to stop: files in progress may finish."""
         self._daemon.drain("asked by an operator")
@@ -269,9 +283,7 @@ class Operator(Records):
     def doctor(self, source: str | None = None) -> Row:
         """Look for what should not be; or whether a source can be reached, and what would be fetched from it."""
         if source is not None:
-            found = self._desk.examine(source, self._daemon.config)
-            wrong = [f"source {source}: {found['problem']}"] if found["problem"] else []
-            return {"problems": wrong, "checked": [f"source {source}"], "sources": [found]}
+            return self._examine(source)
         problems = self._ask(self._pipeline.ledger.check)
         for lane in list(self._pipeline.lanes.values()):
             for which in FOLDERS:
@@ -283,10 +295,23 @@ class Operator(Records):
                 problems.append(f"inbox {lane.name} is paused: {lane.paused}")
             problems += self._ask(partial(_strays, lane, self._pipeline))
         problems += [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
-        problems += self._desk.resting()
+        problems += [*self._desk.resting(), *self._sends.resting()]
         checked = ["ledger", *(f"inbox {name}" for name in self._pipeline.lanes)]
         checked += [f"source {name}" for name in self._pipeline.errands.sources]
-        return {"problems": problems, "checked": checked, "sources": []}
+        checked += [f"destination {name}" for name in self._pipeline.outbox.destinations]
+        return {"problems": problems, "checked": checked, "sources": [], "destinations": []}
+
+    def _examine(self, name: str) -> Row:
+        """A source, or a destination."""
+        is_destination = self._sends.knows(name)
+        desk, kind = (self._sends, "destination") if is_destination else (self._desk, "source")
+        found = desk.examine(name, self._daemon.config)
+        return {
+            "problems": [f"{kind} {name}: {found['problem']}"] if found["problem"] else [],
+            "checked": [f"{kind} {name}"],
+            "sources": [] if is_destination else [found],
+            "destinations": [found] if is_destination else [],
+        }
 
     def _lane(self, inbox: str) -> Lane:
         try:

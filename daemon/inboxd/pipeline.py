@@ -1,6 +1,7 @@
 """The way of a file: detect, settle, claim, batch, dispatch, run, decide, deliver.
 
-And of an item of a source: poll, fetch, then claimed like any file, and ack.
+And of an item of a source: poll, fetch, then claimed like any file, and ack. What a handler leaves for a destination
+is sent after its file is delivered.
 
 One thread owns the files and the ledger, and `turn` is its loop. Each turn writes down what it means to do, does it,
 and writes down what has been done: two commits and one sync serve everything that came together, and a death between
@@ -16,16 +17,16 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from inboxd import events
+from inboxd import errands, events, outbox
 from inboxd.clock import Clock
 from inboxd.custody.claim import Taken
 from inboxd.custody.deliver import Moved
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.dispatch import Dispatcher, Outgoing
-from inboxd.errands import Errands, Going, News
+from inboxd.errands import Errands, News
 from inboxd.errors import LedgerUnavailable
 from inboxd.events import emit
 from inboxd.homes import Homes
@@ -33,6 +34,7 @@ from inboxd.lane import Lane
 from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Sighting
 from inboxd.outage import Outages
+from inboxd.outbox import Outbox
 from inboxd.story import Story
 
 T = TypeVar("T")
@@ -40,17 +42,32 @@ T = TypeVar("T")
 _LOOK = 2000  # directory entries looked at per inbox and turn, so that no inbox holds up the others
 
 
+class Fronts(NamedTuple):
+    """Who has things done by other processes: by workers, by fetchers of sources, by fetchers of destinations."""
+
+    dispatcher: Dispatcher
+    errands: Errands
+    outbox: Outbox
+
+
+class Leaving(NamedTuple):
+    """What goes out in one turn: to the workers, to sources, to destinations."""
+
+    batches: Sequence[Outgoing] = ()
+    errands: Sequence[errands.Going] = ()
+    results: Sequence[outbox.Going] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.errands or self.results)
+
+
 class Pipeline:
     """Owns files and ledger. Every method but `ask` and `wake` belongs to the pipeline's own thread."""
 
-    def __init__(
-        self, lanes: Iterable[Lane], ledger: Ledger, dispatcher: Dispatcher, errands: Errands, clock: Clock, *,
-        durable: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, lanes: Iterable[Lane], ledger: Ledger, fronts: Fronts, clock: Clock, *, durable: bool) -> None:
         self.lanes = {lane.name: lane for lane in lanes}
         self.ledger = ledger
-        self.dispatcher = dispatcher
-        self.errands = errands
+        self.dispatcher, self.errands, self.outbox = fronts
         self.outages = Outages(clock)
         self.draining = False
         self.turns = 0
@@ -80,6 +97,7 @@ class Pipeline:
         self._answer()
         self.dispatcher.collect()  # run: a worker did, and reports
         self.errands.collect()  # poll, fetch, ack: likewise
+        self.outbox.collect()  # send: likewise
         if self.outages.must_wait("ledger"):
             return self.outages.next_try()
         try:
@@ -92,6 +110,7 @@ class Pipeline:
             self._verify()  # settle, where contents must be read for it
             self._claim()  # claim: rename into work/
             self._deliver()  # deliver: rename out of work/
+            self._finish_sent()  # and results that have been sent
             self._sync()
             self._record()  # batch; claimed, delivered, dispatched: commit; dispatch, to workers and fetchers
             self._finish_retiring()
@@ -125,20 +144,21 @@ class Pipeline:
             self._retired = None
 
     def _is_drained(self, lane: Lane) -> bool:
-        return lane.drained() and all(source.is_quiet for source in self.errands.of(lane))
+        quiet = all(source.is_quiet for source in self.errands.of(lane)) and not (self.outbox.busy(lane) or lane.sent)
+        return lane.drained() and quiet and not (lane.must_be_empty and self.outbox.waits_in(lane))
 
     def quiet(self) -> bool:
         """Nothing is under way: no batch runs, nothing waits to be recorded or delivered."""
         to_deliver = any(lane.decided and not self.outages.must_wait(lane.name) for lane in self.lanes.values())
-        return not (
-            self.dispatcher.busy() or self.errands.busy() or self._announced or self._taken or self._moved or to_deliver
-        )
+        busy = self.dispatcher.busy() or self.errands.busy() or self.outbox.busy()
+        return not (busy or self._announced or self._taken or self._moved or to_deliver)
 
     def _holds_nothing(self, lane: Lane) -> bool:
-        """No file of this inbox is, or has been, on its way through work/."""
+        """No file of this inbox is, or has been, on its way through work/, and no result of it."""
         here = any(lane is one for one, _ in (*self._announced, *self._taken, *self._moved))
         rows = self.ledger.counts().get(lane.name, {})
-        return not (here or self.dispatcher.has(lane) or any(rows.get(state) for state in OPEN))
+        held = here or self.dispatcher.has(lane) or any(rows.get(state) for state in OPEN)
+        return not (held or lane.sent or self.outbox.waits_in(lane))
 
     def _answer(self) -> None:
         while not self._asked.empty():
@@ -179,8 +199,8 @@ class Pipeline:
 
     def _intend(self, sightings: list[tuple[Lane, list[Sighting]]]) -> None:
         """One commit: what reports decide, and what we are about to claim."""
-        news = self.errands.news()
-        if not (sightings or self.dispatcher.pending() or news):
+        news, sent = self.errands.news(), self.outbox.news()
+        if not (sightings or self.dispatcher.pending() or news or sent):
             return
         now = self._clock.time()
         try:
@@ -189,6 +209,8 @@ class Pipeline:
                 concluded.write(self.ledger)
                 announced = [(lane, lane.claims.announce(seen, now)) for lane, seen in sightings]
                 announced += self._learn(news, now)
+                if sent is not None:
+                    sent.write(self.outbox.sends)
         except LedgerUnavailable:
             for lane, seen in sightings:
                 lane.view.put_back(seen)
@@ -202,6 +224,8 @@ class Pipeline:
         if news is not None:
             failpoint("fetch.learned")
             self.errands.apply(news)
+        if sent is not None:
+            self.outbox.apply(sent)
 
     def _learn(self, news: News | None, now: float) -> list[tuple[Lane, list[InboxFile]]]:
         """In the open transaction: what sources have, and the files that their items become."""
@@ -243,6 +267,19 @@ class Pipeline:
                 lane.with_results -= done
                 self._moved.append((lane, moved))
 
+    def _finish_sent(self) -> None:
+        """Bring results to outbound/ whose every send has come to an end. Recovery does it again if we don't."""
+        for lane in self.lanes.values():
+            while lane.sent and not self.outages.must_wait(lane.name):
+                sends = lane.sent[0]
+                try:
+                    lane.deliveries.results.finish(sends[0].file_id, sends)
+                except OSError as error:
+                    words = f"{lane.name}: results can't be brought to {error.filename}: {error.strerror}"
+                    self.outages.begin(lane.name, words)
+                else:
+                    lane.sent.popleft()
+
     def _sync(self) -> None:
         """Make renames and claimed bytes durable. A failure is fatal: fsync is never tried again on the same data."""
         if not self._durable:
@@ -258,32 +295,41 @@ class Pipeline:
 
     def _record(self) -> None:
         """One commit: what is claimed, delivered, and going out now. Then it goes."""
-        batches, errands = self._form()
-        if not (batches or errands or self._taken or self._moved):
+        leaving = self._form()
+        if not (leaving or self._taken or self._moved):
             return
         try:
             with self.ledger.transaction():
-                self._write_down(batches, errands)
+                self._write_down(leaving)
         except LedgerUnavailable:
-            self.dispatcher.unform(batches)
-            self.errands.unform(errands)
+            self.dispatcher.unform(leaving.batches)
+            self.errands.unform(leaving.errands)
+            self.outbox.unform(leaving.results)
             raise
-        self._pass_failpoints(batches)
-        for batch in batches:
+        self._pass_failpoints(leaving.batches)
+        for batch in leaving.batches:
             self.dispatcher.dispatch(batch)
-        for errand in errands:
+        for errand in leaving.errands:
             failpoint(f"{errand.verb}.recorded")
             self.errands.dispatch(errand)
+        for result in leaving.results:
+            failpoint("send.recorded")
+            self.outbox.dispatch(result)
         self._follow()
 
-    def _form(self) -> tuple[list[Outgoing], list[Going]]:
-        """What may go out now. Errands first: for them the ledger is read, and it may have gone away."""
+    def _form(self) -> Leaving:
+        """What may go out now. Batches last: for the others the ledger is read, and it may have gone away."""
         if self.draining:
-            return [], []
+            return Leaving()
         errands = self.errands.form()
-        return self.dispatcher.form(self.lanes.values()), errands
+        try:
+            results = self.outbox.form()
+        except LedgerUnavailable:
+            self.errands.unform(errands)
+            raise
+        return Leaving(self.dispatcher.form(self.lanes.values()), errands, results)
 
-    def _write_down(self, batches: Sequence[Outgoing], errands: Sequence[Going]) -> None:
+    def _write_down(self, leaving: Leaving) -> None:
         """In the open transaction."""
         for lane, taken in self._taken:
             lane.claims.record(taken)
@@ -291,10 +337,12 @@ class Pipeline:
         for lane, moved in self._moved:
             lane.deliveries.record(moved, self._clock.time())
             self.errands.delivered(moved.delivered)
-        for batch in batches:
+        for batch in leaving.batches:
             batch.write(self.ledger)
-        for errand in errands:
+        for errand in leaving.errands:
             errand.write(self.errands.items)
+        for result in leaving.results:
+            result.write(self.outbox.sends)
 
     def _follow(self) -> None:
         """The commit is through: memory follows, and the journal hears of it."""
@@ -307,6 +355,7 @@ class Pipeline:
             lane.progress.done(len(moved.delivered) + len(moved.lost), self._clock.monotonic())
             if not lane.unfinished():
                 lane.progress.rest()
+            self.outbox.queued(moved.sends)
             self._story.delivered(lane.name, moved.delivered)
         self._taken.clear()
         self._moved.clear()
@@ -324,7 +373,7 @@ class Pipeline:
     def _next_wake(self) -> float | None:
         if self.dispatcher.pending():
             return 0.0  # a hash has come in whose twin is still to be looked for
-        errands = math.inf if self.draining else self.errands.next_wake()
+        errands = math.inf if self.draining else min(self.errands.next_wake(), self.outbox.next_wake())
         now, wall = self._clock.monotonic(), self._clock.time()
         room = self.dispatcher.room(self.lanes.values())
         moments = [

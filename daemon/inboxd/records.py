@@ -14,6 +14,7 @@ from inboxd.custody.history import History
 from inboxd.errors import UsageError
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.progress import show_span
+from inboxd.sendview import send_row
 from inboxd.sourceview import item_row, tell_item
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ class Records:
         item = self._history.item_of_file(file.id) if file.source is not None else None
         return {
             **row(file), "history": history, "path": self._path(file), "item": item_row(item) if item else None,
+            "sends": [send_row(send) for send in self._history.sends_of(file.id)],
         }  # fmt: skip
 
     def _one(self, id: str) -> InboxFile:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from inboxd import wire
-from inboxd.config.load import database_specs, handler_specs, source_specs
+from inboxd.config.load import database_specs, destination_specs, handler_specs, source_specs
 from inboxd.config.models import Config
 from inboxd.errors import ConfigError
 from inboxd.pool.terms import FetchTerms
@@ -27,6 +27,15 @@ def fetchers_of(config: Config) -> dict[str, tuple[wire.SourceSetup, FetchTerms]
     return {
         name: (wire.SourceSetup(name, spec), FetchTerms(rules[name].parallel, spec.total + _FETCH_GRACE))
         for name, spec in source_specs(config).items()
+    }
+
+
+def senders_of(config: Config) -> dict[str, tuple[wire.SourceSetup, FetchTerms]]:
+    """Likewise of each destination."""
+    rules = {name: one for inbox in config.inboxes.values() for name, one in inbox.destinations.items()}
+    return {
+        name: (wire.SourceSetup(name, spec), FetchTerms(rules[name].parallel, spec.total + _FETCH_GRACE))
+        for name, spec in destination_specs(config).items()
     }
 
 

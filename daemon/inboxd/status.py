@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
-from inboxd import __version__, events
+from inboxd import __version__, events, sendview
 from inboxd.arrivals import Expectations
 from inboxd.clock import Clock
 from inboxd.config.models import Config
@@ -103,6 +103,8 @@ class Bulletin:
                 self._told[lane.name] = figures
                 emit(events.PROGRESS, inbox=lane.name, summary=text)
         resting = [f"source {one.name} {condition(one)}" for one in self._sources() if rests(one)]
+        destinations = list(self._app.pipeline.outbox.destinations.values())
+        resting += [f"destination {one.name} {sendview.condition(one)}" for one in destinations if sendview.rests(one)]
         troubles = _troubles(list(self._app.pipeline.lanes.values()))
         self._app.service.status("; ".join((self._state(), *troubles, ", ".join(texts) or "nothing waits", *resting)))
 
@@ -165,6 +167,7 @@ class Bulletin:
                 for lane in list(app.pipeline.lanes.values())
             ],
             "sources": self._describe_sources(),
+            "destinations": self._describe_destinations(),
             "downloads": [download.row() for download in self._look_at_downloads(now)],
             "workers": workers,
             "resources": {**resources, "disk_free": _free(app.config.state)},
@@ -183,6 +186,15 @@ class Bulletin:
             }
             for source in sources
         ]
+
+    def _describe_destinations(self) -> list[dict[str, Any]]:
+        known = dict(self._app.pipeline.outbox.destinations)
+        try:
+            counts = self._app.history.send_counts()
+        except LedgerUnavailable:
+            counts = {}
+        told = [sendview.describe(one, counts.get(name, {})) for name, one in known.items()]
+        return told + [sendview.describe_unknown(name, counts[name]) for name in counts if name not in known]
 
     def _look(self, now: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The workers, and what the daemon itself uses."""

@@ -51,6 +51,11 @@ class Answers(Protocol):
     def poll(self, source: str, again: bool = False, items: Sequence[str] | None = None) -> Row:
         """Ask a source now; `again`: fetch what was given up, or what is named of it, after all."""
 
+    def send(
+        self, destination: str, again: bool = False, drop: bool = False, results: Sequence[str] | None = None
+    ) -> Row:  # fmt: skip
+        """Try a destination now; `again`: also what was given up, or what is named of it; `drop`: send that no more."""
+
     def drain(self) -> Row:
         """Begin to stop."""
 
@@ -61,7 +66,7 @@ class Answers(Protocol):
         """Remove delivered files that are old enough."""
 
     def doctor(self, source: str | None = None) -> Row:
-        """Look for what should not be; or whether a source can be reached, and what would be fetched from it."""
+        """Look for what should not be; or whether a source or destination can be reached, and what would be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Verb:
 
 _FILES = {"inbox": "text", "state": "text", "outcome": "text", "since": "seconds", "limit": "rows", "before": "text"}
 _RETRY = {"ids": "texts", "errors": "flag", "inbox": "text", "since": "seconds"}
+_SEND = {"destination": "text", "again": "flag", "drop": "flag", "results": "texts"}
 VERBS = {
     "ping": Verb(),
     "status": Verb(),
@@ -87,6 +93,7 @@ VERBS = {
     "pause": Verb({"inbox": "text"}, "inbox", restricted=True),
     "resume": Verb({"inbox": "text"}, "inbox", restricted=True),
     "poll": Verb({"source": "text", "again": "flag", "items": "texts"}, "source", restricted=True),
+    "send": Verb(_SEND, "destination", restricted=True),
     "drain": Verb(restricted=True),
     "reload": Verb(restricted=True),
     "prune": Verb({"dry_run": "flag"}, restricted=True),

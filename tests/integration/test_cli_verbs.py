@@ -58,6 +58,13 @@ def inboxd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "poll partner --again x",
             ("poll", {"source": "partner", "again": True, "items": ["x"]}), 1, "refused: x: it was not given up",
         ),
+        ("send customer", ("send", {"destination": "customer", "again": False, "drop": False}), 0, "instead of later: 1"),
+        ("send customer --again", ("send", {"destination": "customer", "again": True, "drop": False}), 0, "after all"),
+        (
+            "send customer --drop x",
+            ("send", {"destination": "customer", "again": False, "drop": True, "results": ["x"]}), 1,
+            "refused: x: it was not given up",
+        ),
         ("explain partner", ("explain", {"path": "HERE/partner", "name": "partner"}), 0, "is growing"),
         ("drain --no-wait", ("drain", {}), 0, "stopping"),
         ("reload", ("reload", {}), 78, ""),

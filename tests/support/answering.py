@@ -12,7 +12,7 @@ from inboxd.errors import ConfigError, UsageError
 
 HOSTILE = "ev\x1b]0;owned\x07il\n\udcff\u202e.csv"
 ID = "01a20a5172737753878492203e6560fd"
-COMMANDS = ("run", "check", "schema", "init", "status", "files", "show", "explain", "retry", "forget", "pause", "resume", "poll", "drain",
+COMMANDS = ("run", "check", "schema", "init", "status", "files", "show", "explain", "retry", "forget", "pause", "resume", "poll", "send", "drain",
             "reload", "prune", "doctor")  # fmt: skip
 
 
@@ -95,6 +95,34 @@ def examined(**values: Any) -> dict[str, Any]:
     return {**usual, **values}
 
 
+def destination(**values: Any) -> dict[str, Any]:
+    """It is away, and has refused a result."""
+    usual = {
+        "destination": "customer", "inbox": "orders", "kind": "http", "address": "https://customer.example/in",
+        "condition": HOSTILE, "rests": True, "sending": 0, "due": 3, "abandoned": 1,
+    }  # fmt: skip
+    return {**usual, **values}
+
+
+def send(**values: Any) -> dict[str, Any]:
+    """A result that waits for another try."""
+    usual = {
+        "id": "0199" + "0" * 28, "file_id": ID, "destination": "customer", "name": HOSTILE, "inbox": "orders",
+        "size": 1536, "state": "DUE", "attempts": 2, "failures": 1, "not_before": 1795469500.0, "message": HOSTILE,
+        "due_at": 1795469437.0, "ended_at": None,
+    }  # fmt: skip
+    return {**usual, **values}
+
+
+def looked_at(**values: Any) -> dict[str, Any]:
+    """What the doctor found at a destination."""
+    usual = {
+        "destination": "customer", "inbox": "orders", "kind": "sftp", "address": "sftp://customer.example:22/in",
+        "seconds": 0.5, "problem": None, "found": HOSTILE,
+    }  # fmt: skip
+    return {**usual, **values}
+
+
 def status(*inboxes: dict[str, Any], **values: Any) -> dict[str, Any]:
     """The whole, with two workers."""
     worker = {"slot": 0, "pid": 4711, "state": "BUSY", "inbox": "orders", "batch": "b1", "file": HOSTILE,
@@ -105,6 +133,7 @@ def status(*inboxes: dict[str, Any], **values: Any) -> dict[str, Any]:
         "version": "0.1.0", "pid": 4242, "config": "/etc/inboxd/config.yaml", "state": "RUNNING", "degraded": [],
         "since": 1795460000.0, "uptime": 7325.0, "durability": "full", "ledger": "sqlite",
         "inboxes": list(inboxes or [inbox()]), "sources": [source()], "downloads": [download()],
+        "destinations": [destination()],
         "workers": [worker, idle],
         "resources": {"rss": 50 << 20, "cpu": 1.5, "open_files": 27, "threads": 7, "disk_free": 1 << 40},
     }  # fmt: skip
@@ -137,12 +166,18 @@ class Answering:
         self._note("show", id=id)
         if not ID.startswith(id):
             raise UsageError(f"no file has the id {id!r}", hint="`inboxd files` lists them")
-        return {**row(), "history": [failure(1), failure(2)], "path": f"/srv/errors/{HOSTILE}", "item": None}
+        return {
+            **row(),
+            "history": [failure(1), failure(2)],
+            "path": f"/srv/errors/{HOSTILE}",
+            "item": None,
+            "sends": [],
+        }
 
     def explain(self, path: str, name: str | None = None) -> dict[str, Any]:
         self._note("explain", path=path, name=name)
         why, file = [f"{HOSTILE} is growing"], row(state="WAITING")
-        return {"path": path, "inbox": "orders", "why": why, "file": file, "items": []}
+        return {"path": path, "inbox": "orders", "why": why, "file": file, "items": [], "sends": []}
 
     def retry(
         self, ids: Any = None, errors: bool = False, inbox: str | None = None, since: float | None = None
@@ -171,6 +206,15 @@ class Answering:
         return {"source": source, "inbox": "orders", "under_way": False, "hurried": 3, "full": "inbox orders is paused",
                 "renewed": [HOSTILE] if again else [], "refused": refused}  # fmt: skip
 
+    def send(self, destination: str, again: bool = False, drop: bool = False, results: Any = None) -> dict[str, Any]:
+        self._note("send", destination=destination, again=again, drop=drop, results=results)
+        refused = {one: "it was not given up" for one in results or [] if one != HOSTILE}
+        chosen = [HOSTILE] if again or drop else []
+        return {
+            "destination": destination, "condition": "waits", "hurried": 1, "renewed": chosen if again else [],
+            "dropped": chosen if drop else [], "refused": refused,
+        }  # fmt: skip
+
     def drain(self) -> dict[str, Any]:
         self._note("drain")
         return {"draining": True}
@@ -186,8 +230,13 @@ class Answering:
     def doctor(self, source: str | None = None) -> dict[str, Any]:
         self._note("doctor", source=source)
         if source is not None:
-            return {"problems": [], "checked": [f"source {source}"], "sources": [examined()]}
-        return {"problems": [f"{HOSTILE} has no row"], "checked": ["ledger", "inbox orders"], "sources": []}
+            return {"problems": [], "checked": [f"source {source}"], "sources": [examined()], "destinations": []}
+        return {
+            "problems": [f"{HOSTILE} has no row"],
+            "checked": ["ledger", "inbox orders"],
+            "sources": [],
+            "destinations": [],
+        }
 
 
 @contextlib.contextmanager

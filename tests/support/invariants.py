@@ -28,7 +28,7 @@ import yaml
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support import itemchecks
+from support import itemchecks, sendchecks
 from support.load import Dropped, read_manifest
 from support.site import entries_below, read_witness
 
@@ -69,6 +69,8 @@ class Evidence:
     manifest: list[Dropped] | None = None  # every file that was dropped
     offered: tuple[Dropped, ...] = ()  # what sources have; of it, nothing need be here before all is finished
     acked: frozenset[tuple[str, str]] | None = None  # (source, item): what sources were told of
+    received: frozenset[tuple[str, str, int]] | None = None  # (key, name, bytes): what destinations have received
+    results_lost: bool = False  # somebody removed results from work/
     witness: list[dict[str, Any]] | None = None  # every line the handler wrote
     calm: bool = False  # nothing was killed, stopped or timed out: each run counts once
     finished: bool = False  # the daemon had the time to end everything
@@ -162,6 +164,11 @@ class Facts:
         """One for each item of a source."""
         return self.ledger.items
 
+    @property
+    def sends(self) -> list[Row]:
+        """One for each result and destination."""
+        return self.ledger.sends
+
     @cached_property
     def starts(self) -> dict[str, list[dict[str, Any]]]:
         """The witness's starts by id; of a retried file only those since its counters began again."""
@@ -236,6 +243,11 @@ class Ledger:
              for key, value in row.items()}
             for row in self._table("id", "state", "destination", "claimed_at")
         ]  # fmt: skip
+
+    @cached_property
+    def sends(self) -> list[Row]:
+        rows = self._table("file_id", "destination", "due_at")
+        return [{**row, "name": os.fsdecode(bytes(row["name"]))} for row in rows]
 
     @cached_property
     def failures(self) -> list[Row]:
@@ -332,7 +344,10 @@ def i3_done_is_there(facts: Facts) -> Iterator[str]:
 def i4_no_leftovers(facts: Facts) -> Iterator[str]:
     """No temporary of a daemon that is gone."""
     yield from itemchecks.leftovers(facts)
+    kept = sendchecks.kept(facts)
     for entry in facts.of_kind("work"):
+        if entry.relative[:32] in kept and "-results" in entry.relative:
+            continue
         if is_draft(entry) and facts.by_id.get(entry.relative[:32], {}).get("state") not in OPEN:
             yield f"left in work/: {entry.path}"
     for entry in facts.of_kind("processed", "errors", "quarantine", "outbound"):
@@ -379,6 +394,7 @@ def i6_one_good_run(facts: Facts) -> Iterator[str]:
 
 def i7_nothing_missing(facts: Facts) -> Iterator[str]:
     """Every dropped file is somewhere; when all had time to finish, at its end."""
+    yield from sendchecks.missing_results(facts)
     manifest = facts.evidence.manifest
     if manifest is None:
         return
@@ -414,11 +430,13 @@ def i8_no_early_ack(facts: Facts) -> Iterator[str]:
     """No item is acknowledged before its bytes and its row are safe; and what came from a source is an item."""
     yield from itemchecks.early_acks(facts)
     yield from itemchecks.unknown_files(facts)
+    yield from sendchecks.unasked(facts)
 
 
 def i9_acked_in_the_end(facts: Facts) -> Iterator[str]:
     """Every accepted item is acknowledged at least once, when all had time to finish."""
     yield from itemchecks.missing_acks(facts)
+    yield from sendchecks.unheard(facts)
 
 
 def i10_legal_path(facts: Facts) -> Iterator[str]:
@@ -434,6 +452,7 @@ def i10_legal_path(facts: Facts) -> Iterator[str]:
             yield f"a failed attempt of {failure['file_id']} ended {failure['ending']!r}"
     for item in facts.items:
         yield from (f"{itemchecks.tell(item)}: {fault}" for fault in itemchecks.illegal(item))
+    yield from sendchecks.illegal(facts)
 
 
 def _after(line: dict[str, Any], row: Row) -> bool:

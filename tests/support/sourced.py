@@ -62,10 +62,11 @@ def assert_sound_with(site: Site, partner: Partner, *more: Dropped, **evidence: 
 
 def items(site: Site) -> list[dict[str, Any]]:
     """The rows of the ledger, by what the source calls them; none before its first migration."""
-    return _rows(site, "SELECT * FROM items ORDER BY item, version")
+    return rows(site, "SELECT * FROM items ORDER BY item, version")
 
 
-def _rows(site: Site, query: str) -> list[dict[str, Any]]:
+def rows(site: Site, query: str) -> list[dict[str, Any]]:
+    """What a query of the ledger gives; nothing before its first migration."""
     url = str(site.settings.get("ledger", "sqlite"))
     if url != "sqlite":
         with psycopg.connect(url.replace("+psycopg", ""), row_factory=dict_row) as db, _nothing_yet():
@@ -85,8 +86,8 @@ def _nothing_yet() -> AbstractContextManager[None]:
 
 def states(site: Site) -> Counter[str]:
     """How many items are in which state."""
-    rows = _rows(site, "SELECT state, count(*) AS number FROM items GROUP BY state")
-    return Counter({row["state"]: row["number"] for row in rows})
+    found = rows(site, "SELECT state, count(*) AS number FROM items GROUP BY state")
+    return Counter({row["state"]: row["number"] for row in found})
 
 
 def wait_states(site: Site, timeout: float = 30.0, **wanted: int) -> None:

@@ -106,7 +106,7 @@ def test_a_source_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
                  "cleartext": True, "after": "leave", "authority": None, "when": "held"}  # fmt: skip
         with trial_poll(spec("ftp", place), "main", (), patience=1.5) as (report, listed):
             assert (report.ending, list(listed)) == (Ending.TIMED_OUT, [])
-    assert report.message == "it has not been listed within 2 s"
+    assert report.message == "it has not answered in full within 2 s"
     assert 1.0 < report.seconds < 20.0
 
 

@@ -7,7 +7,21 @@ from pathlib import Path
 
 from inboxd.model import Outcome, State
 from inboxd.verbs import VERBS
-from support.answering import COMMANDS, download, examined, expected, failure, inbox, item, row, source, status
+from support.answering import (
+    COMMANDS,
+    destination,
+    download,
+    examined,
+    expected,
+    failure,
+    inbox,
+    item,
+    looked_at,
+    row,
+    send,
+    source,
+    status,
+)
 
 TEXT = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 
@@ -28,6 +42,9 @@ def test_every_key_is_told() -> None:
         *expected(),
         *item(),
         *examined(),
+        *destination(),
+        *send(),
+        *looked_at(),
         *row(),
         *failure(1),
         *worker,

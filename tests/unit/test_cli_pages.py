@@ -8,9 +8,23 @@ import re
 import pytest
 from rich.console import Console
 
-from inboxd.cli import pages, screen, sourcepages
+from inboxd.cli import pages, screen, sendpages, sourcepages
 from inboxd.cli.page import Bar, Page, Table, Text, plain, span
-from support.answering import HOSTILE, download, examined, expected, failure, inbox, item, row, source, status
+from support.answering import (
+    HOSTILE,
+    destination,
+    download,
+    examined,
+    expected,
+    failure,
+    inbox,
+    item,
+    looked_at,
+    row,
+    send,
+    source,
+    status,
+)
 
 _SHOWN = r"ev\x1b]0;owned\x07il\x0a\xff\u202e.csv"
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
@@ -26,9 +40,10 @@ def drawn(page: Page, width: int) -> str:
 
 
 def story(**values: object) -> Page:
-    return pages.story(
-        {**row(**values), "history": [failure(1), failure(2)], "path": f"/srv/{HOSTILE}", "item": item()}
-    )
+    ended = [send(state=state, ended_at=1795469437.0) for state in ("SENT", "DROPPED")]
+    sends = [send(), send(state="ABANDONED"), *ended]
+    told = {"history": [failure(1), failure(2)], "path": f"/srv/{HOSTILE}", "item": item(), "sends": sends}
+    return pages.story({**row(**values), **told})
 
 
 ALL = [
@@ -48,8 +63,21 @@ ALL = [
         }
     ),
     pages.retried({"retried": [], "refused": {HOSTILE: HOSTILE}}),
-    pages.findings({"problems": [HOSTILE], "checked": [HOSTILE], "sources": [examined()]}),
+    pages.findings(
+        {"problems": [HOSTILE], "checked": [HOSTILE], "sources": [examined()], "destinations": [looked_at()]}
+    ),
     sourcepages.examined(examined(problem=HOSTILE)),
+    sendpages.examined(looked_at(problem=HOSTILE)),
+    sendpages.sent(
+        {
+            "destination": "customer",
+            "condition": HOSTILE,
+            "hurried": 1,
+            "renewed": [HOSTILE],
+            "dropped": [HOSTILE],
+            "refused": {HOSTILE: HOSTILE},
+        }
+    ),
 ]
 
 
@@ -189,6 +217,26 @@ def test_what_the_doctor_found_at_a_source() -> None:
     ]
     calm = examined(fresh=0, names=[], left_out=0, known={}, skipped=0, cut=False, twice=False)
     assert plain(sourcepages.examined(calm)).splitlines()[1:] == ["  would be fetched: nothing"]
+
+
+def test_status_tells_what_destinations_are_at() -> None:
+    told = destination(condition="rests after 5 failures in a row", due=3, abandoned=1)
+    lines = plain(pages.status(status(destinations=[told]))).splitlines()
+    row_of_it = next(line for line in lines if line.startswith("customer"))
+    assert row_of_it.split()[:6] == ["customer", "orders", "https://customer.example/in", "3", "0", "1"]
+    assert row_of_it.endswith("rests after 5 failures in a row")
+    assert not any("destination" in line for line in plain(pages.status(status(destinations=[]))).splitlines())
+
+
+def test_a_story_tells_what_became_of_the_results() -> None:
+    lines = plain(story()).splitlines()
+    what = f"result {_SHOWN} for customer"
+    assert f"{what}: to be sent ({_SHOWN})" in lines
+    assert f"{what}: given up in attempt 2 ({_SHOWN})" in lines
+    assert [line.partition(" 20")[0] for line in lines if line.startswith(what)][2:] == [
+        f"{what}: sent",
+        f"{what}: dropped",
+    ]
 
 
 def test_a_refusal_names_its_id_once() -> None:

@@ -117,7 +117,11 @@ def _add_serving(verbs: _Verbs) -> None:
     )
     check = verbs.serving("check", "check the configuration and load every handler, start nothing")
     check.add_argument(
-        "--connect", nargs="?", const="", metavar="SOURCE", help="list all sources, or this one, too, and fetch nothing"
+        "--connect",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="connect to all sources and destinations, or to this one, too; fetch and send nothing",
     )
     verbs.serving("schema", "print the JSON Schema of the configuration, for editors")
     init = verbs.serving("init", "make a folder with a configuration and a handler to begin with")
@@ -136,9 +140,9 @@ def _add_looking(verbs: _Verbs) -> None:
     files.add_argument("--before", metavar="ID", help="only what was claimed before this file")
     show = verbs.asking("show", "looking", "one file's whole story")
     show.add_argument("id", metavar="ID", help="its id, or the beginning of it")
-    explain = verbs.asking("explain", "looking", "why a file has not been processed, or nothing comes of a source")
+    explain = verbs.asking("explain", "looking", "why a file has not been processed, or nothing comes or goes")
     explain.add_argument(
-        "path", metavar="PATH|SOURCE|ITEM", help="a path in any folder of any inbox; or the name of a source or an item"
+        "path", metavar="PATH|NAME", help="a path in any folder of any inbox; or a source, an item or a destination"
     )
 
 
@@ -161,13 +165,24 @@ def _add_changing(verbs: _Verbs) -> None:
     poll.add_argument(
         "--again", nargs="*", metavar="ITEM", help="fetch items that were given up, all or those named, after all"
     )
+    send = verbs.asking("send", "changing", "send now what waits for a destination")
+    send.add_argument("destination", metavar="DESTINATION", help="its name in the configuration")
+    chosen = send.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--again", nargs="*", metavar="RESULT", help="send results that were given up, all or those named, after all"
+    )
+    chosen.add_argument(
+        "--drop", nargs="*", metavar="RESULT", help="send those no more; unsent, they appear in outbound/"
+    )
     drain = verbs.asking("drain", "changing", "stop the daemon once the files in progress are finished")
     drain.add_argument("--no-wait", action="store_true", help="do not wait until it has stopped")
     verbs.asking("reload", "changing", "read the configuration again: all or nothing")
     prune = verbs.asking("prune", "changing", "remove delivered files that are older than their inbox keeps them")
     prune.add_argument("--dry-run", action="store_true", help="only count them")
-    doctor = verbs.asking("doctor", "changing", "look for what should not be, or whether a source can be reached")
-    doctor.add_argument("source", nargs="?", metavar="SOURCE", help="connect to it, and tell what would be fetched")
+    doctor = verbs.asking("doctor", "changing", "look for what should not be, or whether a partner can be reached")
+    doctor.add_argument(
+        "source", nargs="?", metavar="NAME", help="a source or destination: connect to it, change nothing"
+    )
 
 
 def _span(text: str) -> float:

@@ -1,4 +1,4 @@
-"""retry, forget, pause, resume, poll, drain, reload, prune, doctor."""
+"""retry, forget, pause, resume, poll, send, drain, reload, prune, doctor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from argparse import Namespace
 from contextlib import suppress
 from typing import Any
 
-from inboxd.cli import pages, sourcepages
+from inboxd.cli import pages, sendpages, sourcepages
 from inboxd.cli.client import NoAnswer, ask, process
 from inboxd.cli.output import give
 from inboxd.cli.page import Page, Text
@@ -52,6 +52,15 @@ def poll(options: Namespace) -> int:
     again = options.again is not None
     answer = ask(options, "poll", source=options.source, again=again, items=options.again or None)
     give(options, answer, sourcepages.polled(answer))
+    return EXIT_FOUND if answer["refused"] else 0
+
+
+def send(options: Namespace) -> int:
+    """Try a destination now; 1 when some of what was named could not be meant."""
+    again, drop = options.again is not None, options.drop is not None
+    results = options.again or options.drop or None
+    answer = ask(options, "send", destination=options.destination, again=again, drop=drop, results=results)
+    give(options, answer, sendpages.sent(answer))
     return EXIT_FOUND if answer["refused"] else 0
 
 

@@ -1,10 +1,10 @@
-"""check --connect: whether sources can be reached, with no daemon."""
+"""check --connect: whether sources and destinations can be reached, with no daemon."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inboxd.cli import sourcepages
+from inboxd.cli import sendpages, sourcepages
 from inboxd.cli.client import has_run
 from inboxd.cli.output import show
 from inboxd.cli.page import Text
@@ -13,6 +13,7 @@ from inboxd.config.models import Config
 from inboxd.custody.history import History
 from inboxd.errors import LedgerError, UsageError
 from inboxd.items import ItemState
+from inboxd.sendtrial import look_at
 from inboxd.sourcetrial import Known, examine
 from inboxd.wire import SourceSetup
 
@@ -20,19 +21,27 @@ EXIT_FOUND = 1  # done, and not all is well
 
 
 def examine_all(config: Config, only: str) -> int:
-    """All sources, or one, each told when it has answered; 1 when one does not. Raises UsageError."""
-    rules = {name: (inbox, one) for inbox, all in config.inboxes.items() for name, one in all.sources.items()}
-    if only and only not in rules:
-        raise UsageError(f"there is no source {only!r}", hint=f"there are: {', '.join(rules) or 'none'}")
-    specs, known = source_specs(config), _known(config)
+    """All of them, or one, each told when it has answered; 1 when one does not. Raises UsageError."""
+    sources = {name: inbox for inbox, rules in config.inboxes.items() for name in rules.sources}
+    destinations = {name: inbox for inbox, rules in config.inboxes.items() for name in rules.destinations}
+    names = [*sources, *destinations]
+    if only and only not in names:
+        known = ", ".join(names) or "none"
+        raise UsageError(f"there is no source and no destination {only!r}", hint=f"there are: {known}")
+    specs, known_items = source_specs(config), _known(config)
     problems = 0
-    for name, (inbox, source) in rules.items():
-        if only in ("", name):
-            found = examine(SourceSetup(name, specs[name]), inbox, source, config.secret_variables, known)
+    for name in [only] if only else names:
+        if name in sources:
+            inbox = sources[name]
+            rules, setup = config.inboxes[inbox].sources[name], SourceSetup(name, specs[name])
+            found = examine(setup, inbox, rules, config.secret_variables, known_items)
             show(sourcepages.examined(found))
-            problems += found["problem"] is not None
-    if not rules:
-        show([Text("there are no sources to connect to")])
+        else:
+            found = look_at(name, destinations[name], config)
+            show(sendpages.examined(found))
+        problems += found["problem"] is not None
+    if not names:
+        show([Text("there are no sources and no destinations to connect to")])
     return EXIT_FOUND if problems else 0
 
 

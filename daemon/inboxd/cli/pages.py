@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from inboxd.cli import sourcepages
+from inboxd.cli import sendpages, sourcepages
 from inboxd.cli.page import Bar, Cell, Page, Table, Text, Tone, amount, span, when
 
 Row = dict[str, Any]
@@ -30,8 +30,9 @@ def status(answer: Row) -> Page:
     reasons = [Text(f"degraded: {reason}", "bad") for reason in answer["degraded"]]
     page: Page = [Text(first, _STATES.get(answer["state"], "title")), Text(second, "dim"), *reasons]
     page += [Text(""), _progress(answer["inboxes"]), Text(""), _inboxes(answer["inboxes"])]
-    sources = sourcepages.sources(answer["sources"]) + sourcepages.downloads(answer["downloads"])
-    return [*page, *sources, *sourcepages.expected(answer), *_workers(answer)]
+    partners = sourcepages.sources(answer["sources"]) + sourcepages.downloads(answer["downloads"])
+    partners += sendpages.destinations(answer["destinations"])
+    return [*page, *partners, *sourcepages.expected(answer), *_workers(answer)]
 
 
 def _progress(inboxes: Sequence[Row]) -> Table:
@@ -115,7 +116,7 @@ def story(answer: Row) -> Page:
     shown = {**answer, "result": result}
     facts = [(key, shown.get(key)) for key in ("state", "outcome", "message", "result", "sha256", "path")]
     page += [Text(""), *(Text(f"{key}: {value}") for key, value in facts if value)]
-    return [*page, *sourcepages.item(answer["item"])]
+    return [*page, *sourcepages.item(answer["item"]), *sendpages.results(answer["sends"])]
 
 
 def _chapters(answer: Row) -> Iterator[tuple[float, list[Text]]]:
@@ -180,6 +181,7 @@ def findings(answer: Row) -> Page:
     """What the doctor found."""
     problems: Page = [Text(problem, "bad") for problem in answer["problems"]]
     seen = [line for row in answer["sources"] for line in sourcepages.examined(row)]
+    seen += [line for row in answer["destinations"] for line in sendpages.examined(row)]
     return [*problems, *seen, Text(f"checked {', '.join(answer['checked'])}: {_many(len(problems), 'problem')}", "dim")]
 
 

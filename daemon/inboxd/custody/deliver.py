@@ -3,7 +3,7 @@
 Everything here is done again from the DECIDED row when we die on the way, and doing it twice is harmless:
 
 1. sidecar    NAME.error.json beside where an error will lie   (written under its id in work/, then renamed)
-2. results    what the handler left, into outbound/            (each by rename)
+2. results    what the handler left, into outbound/            (each by rename; results.py)
 3. `move`     rename, never onto another                       (a taken name: `redirect` commits the next name first)
 4. (sync)     both folders are durable
 5. `record`   rows DONE are committed
@@ -24,13 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from inboxd import events
-from inboxd.beneath import look, opened, writable
+from inboxd.beneath import look, opened
 from inboxd.calling import command
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
+from inboxd.custody.results import Results
+from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.model import Failure, InboxFile, Outcome
+from inboxd.sends import Send
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class Moved:
     redirected: list[InboxFile] = field(default_factory=list)  # the name was taken; a new destination to commit
     lost: list[InboxFile] = field(default_factory=list)  # somebody took them out of work/
     results: bool = False  # some of it are results
+    sends: list[Send] = field(default_factory=list)  # results that wait in work/ for their destinations
     outage: OSError | None = None  # why the rest is not moved; to be tried again later
 
     def ids(self) -> set[str]:
@@ -51,12 +55,13 @@ class Moved:
 class Deliveries:
     """Delivers the files of one inbox."""
 
-    def __init__(self, folders: dict[Outcome, Path], outbound: Path, work_fd: int, ledger: Ledger) -> None:
+    def __init__(self, folders: dict[Outcome, Path], results: Results, work_fd: int, ledger: Ledger) -> None:
         self.config: Path | None = None  # which people name to reach the daemon
+        self.results = results
         self._folders = folders
-        self._outbound = outbound
         self._work_fd = work_fd
         self._ledger = ledger
+        self._sends = Sends(ledger)
 
     def move(self, files: Sequence[InboxFile], *, with_results: frozenset[str] | None = None) -> Moved:
         """Bring decided files to their destinations, as far as that goes.
@@ -138,28 +143,12 @@ class Deliveries:
         failpoint("deliver.sidecar")
 
     def _place_results(self, file: InboxFile, moved: Moved) -> None:
-        found = look(self._work_fd, file.results_name)
-        if found is None:
-            return
-        if file.outcome is Outcome.PROCESSED and stat.S_ISDIR(found.st_mode):
-            with writable(self._work_fd, file.results_name), opened(self._outbound) as outbound_fd:
-                self._publish(file, outbound_fd)
+        sends = self.results.place(file.id) if file.outcome is Outcome.PROCESSED else None
+        if sends is None:
+            disk.drop(self._work_fd, file.results_name)
+        else:
             moved.results = True
-        disk.drop(self._work_fd, file.results_name)
-
-    def _publish(self, file: InboxFile, outbound_fd: int) -> None:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        results_fd = os.open(file.results_name, flags, dir_fd=self._work_fd)
-        try:
-            for name in sorted(os.listdir(results_fd)):
-                with writable(results_fd, name):
-                    try:
-                        disk.rename_new(results_fd, name, outbound_fd, name)
-                    except FileExistsError:
-                        disk.rename_new(results_fd, name, outbound_fd, disk.with_tag(name, file.id[-8:]))
-                failpoint("deliver.results")
-        finally:
-            os.close(results_fd)
+            moved.sends += sends
 
     def sync(self, moved: Moved) -> None:
         """Make durable what was moved: the folders, and of results the bytes, too."""
@@ -173,6 +162,7 @@ class Deliveries:
 
     def record(self, moved: Moved, now: float) -> None:
         """Write down, in the open transaction, what has become of them. `now`: wall clock, seconds."""
+        self._sends.queue(moved.sends)
         self._ledger.deliver(moved.delivered)
         self._ledger.redirect(moved.redirected)
         self._ledger.lose([file._replace(finished_at=now) for file in moved.lost])

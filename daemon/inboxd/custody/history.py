@@ -12,11 +12,13 @@ from sqlalchemy import ColumnElement, Select, TextClause, func, select, text
 from inboxd.custody.engine import make_reader, place_of, translated
 from inboxd.custody.items import item_of
 from inboxd.custody.rows import failure_of, file_of, harmless
-from inboxd.custody.schema import failures, files, items, totals
+from inboxd.custody.schema import failures, files, items, sends, totals
+from inboxd.custody.sends import send_of
 from inboxd.custody.statements import literal
 from inboxd.items import Item, ItemState
 from inboxd.lifecycle import OPEN
 from inboxd.model import Failure, InboxFile, Outcome, State
+from inboxd.sends import Send, SendState
 
 
 class History:
@@ -115,6 +117,33 @@ class History:
         for row in self._rows(query):
             result.setdefault(row["inbox"], {})[State(row["state"])] = row["number"]
         return result
+
+    def holding(self) -> set[str]:
+        """The inboxes that have something in work/: files, or results that are to be sent."""
+        sending = text("SELECT DISTINCT inbox FROM sends WHERE open = 1")
+        return {*self.counts(), *(row["inbox"] for row in self._rows(sending))}
+
+    # Results for destinations
+
+    def send_counts(self) -> dict[str, dict[SendState, int]]:
+        """By destination, how many sends are in each state but the final ones."""
+        query = text(
+            "SELECT destination, state, count(*) AS number FROM sends WHERE open = 1 GROUP BY destination, state"
+        )
+        result: dict[str, dict[SendState, int]] = {}
+        for row in self._rows(query):
+            result.setdefault(row["destination"], {})[SendState(row["state"])] = row["number"]
+        return result
+
+    def sends_of(self, file_id: str) -> list[Send]:
+        """Of the results of one file, the first first."""
+        query = select(sends).where(sends.c.file_id == harmless(file_id)).order_by(sends.c.id)
+        return [send_of(row) for row in self._rows(query)]
+
+    def sends_in_trouble(self, destination: str, limit: int) -> list[Send]:
+        """Those to a destination that have failed and have not come to an end, the oldest first."""
+        mine = (text("open = 1"), sends.c.destination == destination, sends.c.message.is_not(None))
+        return [send_of(row) for row in self._rows(select(sends).where(*mine).order_by(sends.c.id).limit(limit))]
 
     def arrivals(self, inbox: str, source: str | None, begin: float, until: float, *, has_items: bool) -> int:
         """How many files were claimed after `begin` and up to `until` (wall clock, seconds), of a source or all.

@@ -23,7 +23,7 @@ from inboxd.custody.engine import translated
 from inboxd.custody.opening import Opening
 from inboxd.custody.reading import Reads
 from inboxd.custody.rows import failure_values
-from inboxd.custody.schema import failures, files
+from inboxd.custody.schema import failures, files, sends
 from inboxd.custody.statements import Statement, Statements, literal, target
 from inboxd.errors import LedgerConflict
 from inboxd.model import Failure, InboxFile, State
@@ -124,12 +124,14 @@ class Ledger(Reads):
         self._touched.failures |= keys.union(stale)
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Remove DONE rows, with their failures: their files are gone by policy."""
+        """Remove DONE rows, with their failures and all that was sent: their files are gone by policy."""
         for some in _slices(ids):
             gone = files.delete().where(files.c.id.in_(some), files.c.state == literal(State.DONE))
             left = exists().where(files.c.id == failures.c.file_id)
             self.writer().execute(gone)
             self.writer().execute(failures.delete().where(failures.c.file_id.in_(some), ~left))
+            kept = exists().where(files.c.id == sends.c.file_id)
+            self.writer().execute(sends.delete().where(sends.c.file_id.in_(some), ~kept))
 
     def dialect_insert(self, table: Table) -> Any:
         """INSERT as this kind of database has it, with ON CONFLICT."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, text, tuple_
+from sqlalchemy import ColumnElement, exists, func, literal_column, select, text, tuple_
 
 from inboxd.custody.rows import failure_of, file_of, harmless
-from inboxd.custody.schema import failures, files, meta
+from inboxd.custody.schema import failures, files, meta, sends
 from inboxd.custody.session import Session
 from inboxd.custody.statements import literal
 from inboxd.model import Failure, InboxFile, Outcome, State
@@ -97,12 +97,13 @@ class Reads(Session):
         return found[0] if found else None
 
     def prune(self, inbox: str, outcome: Outcome, before: float, limit: int) -> list[InboxFile]:
-        """Delivered files that ended before `before` (wall clock), oldest id first."""
+        """Delivered files that ended before `before` (wall clock) and have no results to send, oldest id first."""
         # Ids hold the time of the claim: what ended before then was claimed before, and later rows need not be read.
         # A clock that was set back between claim and end makes a row wait longer here, never go earlier.
         query = select(files).where(
             files.c.id < f"{max(0, int(before * 1000) + 1):012x}", files.c.inbox == inbox, _is(State.DONE),
             files.c.outcome == literal(outcome), files.c.finished_at < before,
+            ~exists().where(sends.c.file_id == files.c.id, sends.c.open == literal_column("1")),
         )  # fmt: skip
         return self._files(query.order_by(files.c.id).limit(limit))
 

@@ -7,7 +7,8 @@ Each step may be cut off and done again (docs/recovery.md has the table of crash
    never began is not counted; nobody is blamed for the death of the daemon.
 3. DECIDED rows are delivered.
 4. FETCHING items: given back; what has come of them stays, and is gone on from. incoming/ is swept of all else.
-5. work/ against the rows, in both directions: unknown files are adopted, missing ones are LOST.
+5. work/ against the rows, in both directions: unknown files are adopted, missing ones are LOST. Results that are to be
+   sent stay, and those that have been go on.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from inboxd.custody.deliver import Deliveries
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
+from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.items import ItemState
 from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, State, new_id
+from inboxd.sends import OPEN_SENDS
 from inboxd.wire import Mark
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -72,6 +75,7 @@ class Recovery:
         """`alive` is called at every step, so that a long recovery is not taken for a hanging one."""
         self._ledger = ledger
         self._items = Items(ledger)
+        self._sends = Sends(ledger)
         self._alive = alive
         self._keepers = keepers
         self._story = story
@@ -219,8 +223,37 @@ class Recovery:
             self._ledger.lose(missing)
             self._ledger.identify(copied)  # restored from a backup, or on a device with a new number
         self.summary["lost"] += len(missing)
+        self._sweep(keeper, present)
         self._adopt(keeper, sorted(present))
-        _sweep(work_fd)
+
+    def _sweep(self, keeper: Keeper, unknown: Collection[str]) -> None:
+        """Sidecar drafts, results of runs that no longer count, and results that have been sent.
+
+        `unknown`: files in work/ without a row.
+        """
+        work_fd = keeper.claims.work_fd
+        names = [name for name in os.listdir(work_fd) if name.endswith((".error.json", "-results"))]
+        known = self._sends.of_files([name[:32] for name in names])
+        for name in names:
+            self._alive()
+            file_id = name.removesuffix("-results")
+            if sends := known.get(file_id):
+                if not any(send.state in OPEN_SENDS for send in sends):
+                    keeper.deliveries.results.finish(file_id, sends)
+            elif self._counts(file_id, unknown):
+                with self._ledger.transaction():
+                    self._sends.queue(keeper.deliveries.results.place(file_id) or [])
+            else:
+                disk.drop(work_fd, name)
+
+    def _counts(self, file_id: str, unknown: Collection[str]) -> bool:
+        """These results are of a run that succeeded. Of a file that no row knows, since an older ledger was put back:
+        as far as the file has left work/, which it does after its results.
+        """
+        file = self._ledger.get(file_id) if _ID.fullmatch(file_id) else None
+        if file is not None:
+            return file.state is State.DONE and file.outcome is Outcome.PROCESSED
+        return bool(_ID.fullmatch(file_id)) and not any(name.startswith(file_id) for name in unknown)
 
     def _adopt(self, keeper: Keeper, names: Iterable[str]) -> None:
         """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off."""
@@ -275,10 +308,3 @@ def _sweep_incoming(incoming: Path, wanted: Collection[str]) -> None:
         for name in os.listdir(incoming_fd):
             if name.removesuffix(".from") not in wanted:
                 disk.drop(incoming_fd, name)
-
-
-def _sweep(work_fd: int) -> None:
-    """Results and sidecar drafts of runs that no longer count."""
-    for name in os.listdir(work_fd):
-        if name.endswith((".error.json", "-results")):
-            disk.drop(work_fd, name)

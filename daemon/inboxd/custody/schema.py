@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 #: The newest revision in migrations/versions.
-REVISION = "0003"
+REVISION = "0004"
 
 metadata = MetaData()
 
@@ -119,6 +119,33 @@ Index("items_file", items.c.id, unique=True)
 Index(
     "items_open", items.c.source, items.c.state, items.c.not_before, items.c.id,
     sqlite_where=text("state <> 'ACKED'"), postgresql_where=text("state <> 'ACKED'"),
+)  # fmt: skip
+
+#: Results that destinations are to have; `file_id` is the file whose handler left it.
+sends = Table(
+    "sends",
+    metadata,
+    Column("file_id", String(32), primary_key=True),
+    Column("destination", Text, primary_key=True),
+    Column("name", LargeBinary, primary_key=True),  # bytes as the file system has them
+    Column("id", String(32), nullable=False),
+    Column("inbox", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("open", SmallInteger, nullable=False),  # 0 in a final state
+    Column("attempts", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),
+    Column("message", Text),
+    Column("due_at", Double, nullable=False),
+    Column("ended_at", Double),
+    sqlite_with_rowid=False,
+)
+
+Index("sends_id", sends.c.id, unique=True)
+Index(
+    "sends_open", sends.c.destination, sends.c.state, sends.c.not_before, sends.c.id,
+    sqlite_where=text("open = 1"), postgresql_where=text("open = 1"),
 )  # fmt: skip
 
 #: Counts per inbox and outcome, so that status does not read ten million rows.

@@ -44,7 +44,8 @@ class Pool:
         self._generation = GenerationLock(state_dir / "generation.lock")
         self._secrets = secrets
         self._exchange = Exchange(workers.count, wake)
-        self.fetchers = Fetchers(wake)
+        self.fetchers = Fetchers(wake)  # of sources
+        self.senders = Fetchers(wake)  # of destinations
         self._supervisor: Supervisor | None = None
 
     def take_generation(self, timeout: float = 10.0) -> None:
@@ -59,7 +60,7 @@ class Pool:
         self.take_generation()
         self._marks.mkdir(mode=0o700, exist_ok=True)
         launch = Launch(self._marks, self._generation.fd, self._secrets)
-        self._supervisor = Supervisor(launch, self._clock, self.fetchers)
+        self._supervisor = Supervisor(launch, self._clock, self.fetchers, self.senders)
         self._supervisor.employ(self._workers, self._setup, self._exchange)
         try:
             return self._supervisor.start()

@@ -30,7 +30,7 @@ Turn = Callable[[], float | None]
 class Supervisor:
     """Starts, feeds, watches, recycles and ends children, in the thread that calls `start` and `run`."""
 
-    def __init__(self, launch: Launch, clock: Clock, fetchers: Fetchers) -> None:
+    def __init__(self, launch: Launch, clock: Clock, *fetchers: Fetchers) -> None:
         self._launch = launch
         self._clock = clock
         self._fetchers = fetchers
@@ -41,7 +41,7 @@ class Supervisor:
         self._stop_at = math.inf  # monotonic seconds when the grace is over
         self._sweep_at = math.inf  # monotonic seconds of the next look for orphans
         self._closed = False
-        self.crews: dict[str, Crew] = {}  # the workers by the name "", fetchers by that of their source
+        self.crews: dict[str, Crew] = {}  # the workers by the name "", fetchers by that of their source or destination
 
     def employ(self, workers: Terms, setup: Setup, exchange: Exchange) -> None:
         """The workers; before `start`."""
@@ -115,13 +115,13 @@ class Supervisor:
             crew.drain("the daemon stops")
 
     def _match_sources(self) -> None:
-        """A crew for each source that has one kept; the others end."""
-        kept = self._fetchers.kept
+        """A crew for each source and destination that has one kept; the others end."""
+        kept = {name: one for fetchers in self._fetchers for name, one in fetchers.kept.items()}
         for name, crew in list(self.crews.items()):
             if not name or (name in kept and kept[name].exchange is crew.exchange):
                 continue
             if not crew.draining:
-                crew.drain("its source has changed, or is gone")
+                crew.drain("its partner's section has changed, or is gone")
             if crew.is_gone():
                 self._selector.unregister(crew.exchange.event_fd)
                 crew.exchange.tell()

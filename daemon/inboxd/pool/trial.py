@@ -1,4 +1,5 @@
-"""A poll on trial: a fetcher of its own lists a source, while somebody waits; nothing is fetched, told or written down.
+"""On trial: a fetcher of its own lists a source, or looks at a destination, while somebody waits; nothing is fetched,
+told, sent or written down.
 
 Needs no daemon. Blocks; for any thread but the supervisor's.
 """
@@ -39,6 +40,12 @@ def trial_poll(
         yield report, read_listing(path) if report.ending is Ending.DONE else iter(())
 
 
+def trial_look(setup: SourceSetup, inbox: str, secrets: Collection[str], patience: float) -> Report:
+    """What a destination says within `patience` seconds; its result's `found` tells it. Raises OSError."""
+    errand = Errand(new_id(), inbox, setup.source, "look", (OrderedItem(new_id(), name="its folder"),))
+    return _run(setup, errand, secrets, patience)
+
+
 def _run(setup: SourceSetup, errand: Errand, secrets: Collection[str], patience: float) -> Report:
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as mark, tempfile.TemporaryFile() as printed:
@@ -54,7 +61,7 @@ def _run(setup: SourceSetup, errand: Errand, secrets: Collection[str], patience:
         try:
             return _converse(ours, setup, errand, start + patience)
         except TimeoutError:
-            report = Report("", Ending.TIMED_OUT, message=f"it has not been listed within {patience:.0f} s")
+            report = Report("", Ending.TIMED_OUT, message=f"it has not answered in full within {patience:.0f} s")
         except (OSError, BrokenFrame) as error:
             report = Report("", Ending.CRASHED, message=f"its fetcher ended: {_last_words(printed) or error}")
         finally:
