@@ -341,10 +341,10 @@ class App:
         for lane in self.pipeline.lanes.values():
             lane.space.require(new.min_free_space, new.min_free_inodes)
         self._recall_pauses()
-        broken = [lane for lane in self.pipeline.lanes.values() if lane.broken]
-        self.pool.renew(setup_for(new), new.workers, anew=frozenset(lane.name for lane in broken))
-        for lane in broken:  # by workers that are started from now on
-            lane.resume()
+        self.pool.renew(setup_for(new), new.workers)
+        for lane in self.pipeline.lanes.values():
+            if lane.broken:  # workers that are started from now on may run it
+                lane.resume()
         emit(events.RELOADED, changes="; ".join(changes))
 
     # Pauses outlive the daemon

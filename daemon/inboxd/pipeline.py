@@ -131,15 +131,23 @@ class Pipeline:
         return future
 
     def retire(self, names: set[str], then: Callable[[], None]) -> None:
-        """Let these inboxes drain under their old rules, and call `then` (in this thread) when they have."""
+        """Let these inboxes drain under their old rules, and call `then` (in this thread) when they have.
+
+        Where there is nothing to drain, it has been called when this returns, unless the ledger is away.
+        """
         for name in names:
             self.lanes[name].retiring = True
         self._retired = then
+        try:
+            self._finish_retiring()
+        except LedgerUnavailable:
+            return  # the next turn that comes so far calls it again
 
     def _finish_retiring(self) -> None:
         then = self._retired
         drained = all(self._is_drained(lane) for lane in self.lanes.values() if lane.retiring)
-        if then is not None and drained and not self.dispatcher.pending():
+        unrecorded = self.dispatcher.pending() or self._announced or self._taken or self._moved
+        if then is not None and drained and not unrecorded:
             then()  # it may raise LedgerUnavailable, and is called again
             self._retired = None
 

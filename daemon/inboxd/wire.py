@@ -60,13 +60,6 @@ class Setup:
         handler = self.handlers.get(order.inbox)
         return handler is not None and handler.batch and isinstance(order, Order) and not order.hash
 
-    def may_run(self, order: Order | Errand, new: Setup | SourceSetup) -> bool:
-        """A worker with this set-up may run it although `new` is in force: nothing has changed for its inbox."""
-        if not isinstance(new, Setup):
-            return False
-        unchanged = self.databases == new.databases and self.path == new.path
-        return unchanged and self.handlers.get(order.inbox) == new.handlers.get(order.inbox)
-
 
 class OrderedFile(NamedTuple):
     """One file as a worker sees it."""
@@ -111,10 +104,6 @@ class SourceSetup:
     def runs_whole(self, _order: Order | Errand) -> bool:
         """Items are fetched one by one."""
         return False
-
-    def may_run(self, _order: Order | Errand, new: Setup | SourceSetup) -> bool:
-        """Only with the set-up that is in force."""
-        return self == new
 
 
 class Listed(NamedTuple):

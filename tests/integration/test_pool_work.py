@@ -163,7 +163,7 @@ def test_garbage_in_cycles_is_collected(tmp_path):
         assert "child.recycled" not in pool.names()
 
 
-def test_reload_recycles_one_by_one_and_changes_options(tmp_path):
+def test_reload_recycles_and_changes_options(tmp_path):
     with rig(tmp_path, processes=2) as pool:
         old = set(pool.pids())
         pool.pool.renew(pool.setup(colour="blue"))
@@ -172,6 +172,35 @@ def test_reload_recycles_one_by_one_and_changes_options(tmp_path):
         assert report.result == {"colour": "blue"}
         wait_until(lambda: len(pool.pids()) == 2 and not old & set(pool.pids()), "two new workers")
         assert "child.died" not in pool.names()
+
+
+def test_what_is_dispatched_after_a_reload_no_old_worker_runs(tmp_path):
+    """Though the set-up is the same, and whether the workers are idle, starting or busy."""
+    with rig(tmp_path, processes=3) as pool:
+        for _ in range(10):
+            pool.dispatch("noop", "before")
+            pool.pool.renew(pool.setup())
+            old = set(pool.pids())
+            after = [pool.dispatch("tell", "after") for _ in range(3)]
+            assert not old & {report.pid for order in after for report in pool.outcome(order)}
+        assert "child.died" not in pool.names()
+
+
+def test_after_a_reload_all_idle_workers_make_room_at_once_and_a_busy_one_finishes(tmp_path):
+    with rig(tmp_path, processes=3) as pool:
+        busy = pool.dispatch("wait_for_go", "old")
+        pool.wait_begun(busy)
+        (old,) = [row["pid"] for row in pool.pool.snapshot() if row["file_id"]]
+        pool.pool.renew(pool.setup())
+        orders = [pool.dispatch("wait_for_go", "new") for _ in range(2)]
+        for order in orders:
+            pool.wait_begun(order)
+        waiting = pool.dispatch("tell", "later")
+        (tmp_path / "go").touch()
+        assert [(report.ending, report.pid) for report in pool.outcome(busy)] == [(Ending.PROCESSED, old)]
+        assert pool.outcome(waiting)[0].pid != old
+        wait_until(lambda: pool.pool.idle() == 3 and old not in pool.pids(), "three new workers")
+        assert pool.names().count("child.recycled") == 3
 
 
 @pytest.mark.parametrize("count", [1, 3])

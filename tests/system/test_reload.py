@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import socket
 
 from support.daemon import inboxd, inboxd_json, run_daemon
 from support.load import files
@@ -130,6 +133,82 @@ def _last_result(site: Site) -> object:
     site.drop("again.dat", b"again")
     wait_until(lambda: site.finished() > before, "one more file")
     return inboxd_json(site.config, "files", "--limit", "1")["files"][0]["result"]
+
+
+VERSIONED = """
+import os, time
+
+VERSION = {version!r}
+
+def handle(file):
+    go = os.path.join(os.path.dirname(__file__), "go")
+    while file.name.startswith("wait") and not os.path.exists(go):
+        time.sleep(0.005)
+    return {{"version": VERSION}}
+"""
+
+
+def _results(site: Site) -> dict[str, str]:
+    """What the handler returned, by the names of the files; only of those that have come to an end."""
+    rows = inboxd_json(site.config, "files", "--limit", "1000")["files"]
+    return {row["name"]: row["result"]["version"] for row in rows if row["result"]}
+
+
+def test_no_file_that_comes_after_a_reload_meets_the_old_code(site: Site) -> None:
+    """Whatever the workers were at, and however soon it comes."""
+    site.workers(processes=3, batch_size=3)
+    code = site.base / "told.py"
+    wanted: dict[str, str] = {}
+    code.write_text(VERSIONED.format(version=""))
+    site.inbox("main", handler={"python": "told:handle"})
+    with run_daemon(site.config) as daemon:
+        for round_ in range(1, 11):
+            version = "v" * round_  # of another length: the compiled module is known by its time and size
+            site.drop_all((b"before-%d-%d" % (round_, number), b"") for number in range(round_ * 3))
+            code.write_text(VERSIONED.format(version=version))
+            _reload(site)
+            for number in range(20):
+                site.drop(f"after-{round_}-{number}")
+                wanted[f"after-{round_}-{number}"] = version
+            if round_ % 2:
+                wait_finished(site, len(site.manifest))
+        wait_finished(site, len(site.manifest))
+        results = _results(site)
+        assert not {name: results[name] for name, least in wanted.items() if results[name] < least}
+        assert not daemon.events("child.died")
+    assert_sound(site, calm=True, finished=True)
+
+
+def _reload(site: Site) -> None:
+    """As the verb does, without the time that a process takes to end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(os.path.relpath(site.state / "control.sock"))
+        connection.sendall(b'{"verb": "reload", "args": {}}\n')
+        answer = json.loads(connection.makefile("rb").readline())
+    assert answer["ok"], answer
+
+
+def test_files_in_progress_at_a_reload_finish_with_the_old_code(site: Site) -> None:
+    """And nothing that comes meanwhile waits for them."""
+    code = site.base / "told.py"
+    code.write_text(VERSIONED.format(version="old"))
+    site.inbox("main", handler={"python": "told:handle"})
+    with run_daemon(site.config):
+        site.drop("wait")
+        wait_until(lambda: inboxd_json(site.config, "files", "--state", "running")["files"], "a run")
+        code.write_text(VERSIONED.format(version="newer"))
+        assert inboxd(site.config, "reload").returncode == 0
+        names = [f"after-{number}" for number in range(30)]
+        for name in names:
+            site.drop(name)
+        wait_finished(site, len(names))
+        assert _results(site) == dict.fromkeys(names, "newer")
+        (site.base / "go").touch()
+        wait_finished(site, len(names) + 1)
+        assert _results(site)["wait"] == "old"
+        (waited,) = [row for row in inboxd_json(site.config, "files")["files"] if row["name"] == "wait"]
+        assert waited["attempts"] == 1
+    assert_sound(site, calm=True, finished=True)
 
 
 def test_a_reload_without_changes(site: Site) -> None:

@@ -122,8 +122,8 @@ def test_the_exchange_bounds_what_waits():
     assert (exchange.free(), exchange.idle()) == (3, 1)
     exchange.dispatch(ORDER)
     assert (exchange.free(), exchange.idle()) == (2, 0)
-    assert exchange.next_order(lambda order: False) is None
-    assert exchange.next_order(lambda order: True) is ORDER
+    assert exchange.next_order(lambda: False) is None
+    assert exchange.next_order(lambda: True) is ORDER
     assert (exchange.free(), exchange.idle()) == (2, 0)
     exchange.dispatch(ORDER)
     exchange.close()

@@ -15,12 +15,11 @@ from inboxd.pool.exchange import Exchange
 from inboxd.pool.slot import Ground, Slot
 from inboxd.pool.states import ChildState
 from inboxd.pool.terms import Terms
-from inboxd.wire import Errand, Order, Setup, SourceSetup
+from inboxd.wire import Setup, SourceSetup
 
 _LINGER = 30.0  # seconds
 
 _EMPTY = (ChildState.EXITED, ChildState.BACKOFF)
-_USEFUL = (ChildState.IDLE, ChildState.BUSY, ChildState.FATAL)
 _GONE = (*_EMPTY, ChildState.FATAL)
 _SOON_IDLE = (ChildState.IDLE, ChildState.STARTING)
 GRACE_OVER = Death(Cause.STOPPED, "the daemon stops, and the grace is over")
@@ -33,17 +32,12 @@ class Crew:
         self.setup = setup
         self.exchange: Exchange = ground.exchange
         self.draining = False
-        self._anew: frozenset[str] = frozenset()
         self._ground = ground
         self._on_demand = on_demand
         self.slots = [Slot(number, ground) for number in range(ground.terms.count)]
 
-    def renew(self, setup: Setup | SourceSetup, terms: Terms, anew: frozenset[str] = frozenset()) -> None:
-        """Any thread: start children with these from now on; those that run are recycled one by one.
-
-        Those that have an earlier set-up can't serve the inboxes in `anew`.
-        """
-        self._anew |= anew  # before the set-up: what an older worker could not run, it never can
+    def renew(self, setup: Setup | SourceSetup, terms: Terms) -> None:
+        """Any thread: start children with these from now on. What is dispatched after this, no older child gets."""
         self.setup, self._ground.terms = setup, terms
 
     def drain(self, reason: str) -> None:
@@ -66,7 +60,7 @@ class Crew:
         """Everything that may be due before the supervisor waits. `now`: monotonic seconds."""
         self._match_count()
         self._fill_slots(now)
-        self._renew_one()
+        self._recycle_old()
         self._hand_over()
         self.exchange.tell()
 
@@ -110,17 +104,20 @@ class Crew:
         """One more child has something to do."""
         return not self._on_demand or self.exchange.waiting() > sum(slot.state in _SOON_IDLE for slot in self.slots)
 
-    def _renew_one(self) -> None:
-        """Recycle a child that has an old set-up, when all the others can work."""
-        old = [slot for slot in self.slots if slot.setup is not self.setup and slot.state is ChildState.IDLE]
-        if self._on_demand or all(slot.state in _USEFUL for slot in self.slots):
-            for slot in old[:1]:
+    def _recycle_old(self) -> None:
+        """Those that are idle with an old set-up, all at once: they can do nothing any more."""
+        for slot in self.slots:
+            if slot.state is ChildState.IDLE and not self._is_current(slot):
                 slot.stop("the configuration has changed")
+
+    def _is_current(self, slot: Slot) -> bool:
+        """Its child has the set-up that is in force, and has loaded its handlers since then."""
+        return slot.setup is self.setup
 
     def _hand_over(self) -> None:
         for slot in self.slots:
             if slot.state is ChildState.IDLE:
-                order = self.exchange.next_order(partial(self._fits, slot))
+                order = self.exchange.next_order(partial(self._is_current, slot))
                 if order is not None:
                     slot.hand_over(order)
         # One that is starting counts as idle: else a few slow files would all go to the first that is ready.
@@ -128,9 +125,3 @@ class Crew:
         idle = sum(slot.state in ready for slot in self.slots)
         lost = sum(slot.state is ChildState.FATAL for slot in self.slots)
         self.exchange.set_workers(idle, len(self.slots) - lost)
-
-    def _fits(self, slot: Slot, order: Order | Errand) -> bool:
-        """After a reload, a child with the old set-up may go on with what has not changed."""
-        if slot.setup is self.setup or slot.setup is None:
-            return True
-        return order.inbox not in self._anew and slot.setup.may_run(order, self.setup)

@@ -53,14 +53,15 @@ class Exchange:
         with self._lock:
             return len(self._orders)
 
-    def next_order(self, fits: Callable[[Order | Errand], bool]) -> Order | Errand | None:
-        """The oldest order that `fits` an idle worker, which is idle no longer."""
+    def next_order(self, may_have: Callable[[], bool]) -> Order | Errand | None:
+        """The oldest order, for an idle worker, which is idle no longer; None when there is none that it `may_have`.
+
+        That is asked when the order is seen: what was true before it was dispatched may be so no longer.
+        """
         with self._lock:
-            for index, order in enumerate(self._orders):
-                if fits(order):
-                    del self._orders[index]
-                    self._idle -= 1
-                    return order
+            if self._orders and may_have():
+                self._idle -= 1
+                return self._orders.popleft()
         return None
 
     def set_workers(self, idle: int, ahead: int) -> None:

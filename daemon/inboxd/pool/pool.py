@@ -110,14 +110,13 @@ class Pool:
         if self._supervisor is not None:
             self._supervisor.drain(grace)
 
-    def renew(self, setup: Setup, workers: Workers | None = None, *, anew: frozenset[str] = frozenset()) -> None:
-        """After a reload: recycle the workers one by one. Orders for a changed inbox wait for a new one.
-
-        So do those for the inboxes in `anew`, whose handlers no old worker can run.
+    def renew(self, setup: Setup, workers: Workers | None = None) -> None:
+        """After a reload: each worker is recycled when it has finished its order. Whatever is dispatched after this
+        waits for a new one, which has loaded its handlers after this.
         """
         self._setup, self._workers = setup, workers or self._workers
         if self._supervisor is not None:
-            self._supervisor.renew(self._setup, self._workers, anew)
+            self._supervisor.renew(self._setup, self._workers)
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Per worker: slot, state, pid, batch, inbox, file_id, file (its name), since (monotonic seconds), files_done,

@@ -56,9 +56,9 @@ class Supervisor:
         self._selector.register(crew.exchange.event_fd, selectors.EVENT_READ, lambda _mask: crew.exchange.woken())
         self.crews[name] = crew
 
-    def renew(self, setup: Setup, workers: Terms, anew: frozenset[str]) -> None:
-        """Any thread: start workers with `setup` from now on; those that run are recycled one by one."""
-        self.crews[""].renew(setup, workers, anew)
+    def renew(self, setup: Setup, workers: Terms) -> None:
+        """Any thread: start workers with `setup` from now on; those that run are recycled."""
+        self.crews[""].renew(setup, workers)
         self.wakeup()
 
     def drain(self, grace: float) -> None:
