@@ -8,7 +8,8 @@ import os
 import pytest
 
 from inboxd.model import Ending
-from inboxd.wire import HandlerSpec, Setup
+from inboxd.pool.terms import FetchTerms
+from inboxd.wire import Errand, HandlerSpec, OrderedItem, Setup, SourceSetup, SourceSpec
 from support.pool_rig import Rig, rig
 from support.wait import wait_until
 
@@ -209,6 +210,31 @@ def test_reload_changes_the_number_of_workers(tmp_path, count):
         pool.pool.renew(pool.setup(), pool.workers.model_copy(update={"processes": count}))
         wait_until(lambda: len(pool.pool.snapshot()) == count == pool.pool.idle(), f"{count} idle workers")
         assert endings(pool.run("noop", "a")) == [Ending.PROCESSED]
+
+
+def test_sources_that_come_and_go_leave_no_descriptors(tmp_path):
+    """Whether they are just kept, have an errand waiting, or one in progress; and each item is reported."""
+    spec = SourceSpec("ftp", {"host": "127.0.0.1", "port": 9}, connect=1.0, idle=1.0, total=1.0)
+    sources = {"acme": (SourceSetup("acme", spec), FetchTerms(1, 60.0))}
+    with rig(tmp_path) as pool:
+        before = len(os.listdir("/proc/self/fd"))
+        fetchers = pool.pool.fetchers
+        reported: list[str] = []
+        for number in range(20):
+            fetchers.keep(sources)
+            if number % 4:
+                batch = f"batch-{number}"
+                errand = Errand(batch, "inbox", "acme", "ack", (OrderedItem("a"), OrderedItem("b")))
+                assert fetchers.dispatch(errand) == []
+                pool.pool.wakeup()
+            if number % 4 == 3:
+                wait_until(pool.pool.errands, "a fetcher")
+            fetchers.keep({})
+            pool.pool.wakeup()
+        wait_until(lambda: reported.extend(batch for batch, _ in fetchers.reports()) or len(reported) >= 30, "reports")
+        assert len(reported) == 30
+        wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "descriptors to be closed")
+        assert fetchers.reports() == []
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5"])

@@ -23,6 +23,7 @@ class Exchange:
         self._wake = wake
         self._orders: deque[Order | Errand] = deque()
         self._reports: deque[tuple[str, Report]] = deque()
+        self._owed = 0  # files and items that are dispatched, and whose reports nobody has taken yet
         self._idle = 0
         self._news = False
         self._closed = False
@@ -39,6 +40,7 @@ class Exchange:
 
     def dispatch(self, order: Order | Errand) -> None:
         with self._lock:
+            self._owed += len(order.files)
             closed = self._closed
             if not closed:
                 self._orders.append(order)
@@ -93,7 +95,14 @@ class Exchange:
         reports = []
         while self._reports:
             reports.append(self._reports.popleft())
+        with self._lock:
+            self._owed -= len(reports)
         return reports
+
+    def owes_reports(self) -> bool:
+        """Something that was dispatched is not reported, or its report is not taken."""
+        with self._lock:
+            return self._owed > 0
 
     def wakeup(self) -> None:
         """Make the supervisor's selector return. Takes no lock, so a signal handler may call it."""

@@ -28,7 +28,7 @@ class Fetchers:
         """`wake`: there are reports."""
         self.kept: dict[str, Kept] = {}
         self._wake = wake
-        self._left: list[Exchange] = []  # of sources that are kept no more, while reports may come
+        self._left: list[Exchange] = []  # of sources that are kept no more, while they owe reports
 
     def keep(self, sources: Mapping[str, tuple[SourceSetup, FetchTerms]]) -> None:
         """These, from now on. What goes on at others is finished or given back."""
@@ -61,4 +61,6 @@ class Fetchers:
     def reports(self) -> list[tuple[str, Report]]:
         """(batch, report), oldest first of each source; each is handed out once."""
         exchanges = [*self._left, *(kept.exchange for kept in self.kept.values())]
-        return [one for exchange in exchanges for one in exchange.take_reports()]
+        reports = [one for exchange in exchanges for one in exchange.take_reports()]
+        self._left = [exchange for exchange in self._left if exchange.owes_reports()]
+        return reports
