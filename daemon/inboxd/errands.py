@@ -131,8 +131,22 @@ class Errands:
             elif running.verb == "ack":
                 judged = judge_ack(source.acking[report.file_id], report, source.limits, now)
                 news.judged.append((source, report, judged))
-        news.found = [(source, source.found(now)) for source in self.sources.values() if source.has_found]
+        news.found = list(self._found(now))
         return news if news.reports or news.found else None
+
+    def _found(self, now: float) -> Iterator[tuple[Source, list[Item]]]:
+        """A listing lies in incoming/: a disk that is gone is no reason to end. Its source is polled again."""
+        for source in self.sources.values():
+            if not source.has_found:
+                continue
+            try:
+                found = source.found(now)
+            except (OSError, ValueError, TypeError) as error:
+                source.listing_lost()
+                source.agenda.poll_failed()
+                self._story.listing_lost(source, error)
+            else:
+                yield source, found
 
     def _judge_fetch(self, source: Source, report: Report, now: float) -> Judged:
         item = source.fetching[report.file_id]

@@ -232,6 +232,13 @@ SOURCE_LISTING_CUT = Event(
     "It is longer than the source's `max_items`. What lies behind is seen only when what lies before has gone there.",
     "Acknowledge, delete or move items that are fetched, or raise `max_items`.",
 )  # fmt: skip
+SOURCE_LISTING_LOST = Event(
+    "source.listing-lost", "ERROR",
+    "source {source} of inbox {inbox}: its listing can't be read here: {message}; the next poll is in {delay:.0f} s",
+    "A listing lies in incoming/ until it is taken in. It has gone from there, was cut off, or the disk fails. Nothing "
+    "is lost at the source.",
+    "See whether the disk of incoming/ is there and sound, and that nothing else writes into that folder.",
+)  # fmt: skip
 SOURCE_QUOTA = Event(
     "source.quota", "WARNING", "source {source} of inbox {inbox}: its quota is used up ({message}); the rest waits",
     "More was fetched within `quota: {per: …}` than is allowed. Fetching goes on by itself as that span moves on.",

@@ -48,6 +48,7 @@ class Source:
         self._seen: dict[str, str] = {}  # likewise, of the one that is being taken in
         self._listing: Iterator[Listed] | None = None
         self._path = ""
+        self._unread = 0  # items of it
         self._slice: list[Item] | None = None
 
     # Polling
@@ -65,7 +66,7 @@ class Source:
     def polled(self, count: int, seconds: float, now: float) -> None:
         """The listing is written: it is taken in from now on, a slice a turn. `now`: wall clock, seconds."""
         self._path, self.polling = self.polling, ""
-        self._listing, self._seen = read_listing(self._path), {}
+        self._listing, self._seen, self._unread = read_listing(self._path), {}, count
         self.listed, self.new, self.poll_seconds, self.polled_at = count, 0, seconds, now
 
     @property
@@ -74,10 +75,16 @@ class Source:
         return self._listing is not None
 
     def found(self, now: float) -> list[Item]:
-        """The next slice of new items; the same again until `took` is called."""
+        """The next slice of new items; the same again until `took` is called.
+
+        Raises OSError, ValueError, TypeError when the listing can't be read; then `listing_lost` has to follow.
+        """
         if self._slice is None:
             assert self._listing is not None
             listed = list(islice(self._listing, _SLICE))
+            self._unread -= len(listed)
+            if len(listed) < _SLICE and self._unread > 0:
+                raise ValueError(f"it has been cut off: {self._unread} items are missing")
             self._slice = [self._item(one, now) for one in listed if self._is_ready(one)]
             if len(listed) < _SLICE:
                 self._listing = None
@@ -91,6 +98,11 @@ class Source:
         self.look(ItemState.DISCOVERED)
         if self._listing is None:
             _drop(self._path)
+
+    def listing_lost(self) -> None:
+        """What is left of it is given up. What was sighted before stays so: the next poll is compared with that."""
+        self._listing, self._slice, self._seen = None, None, {}
+        _drop(self._path)
 
     @property
     def has_found(self) -> bool:
@@ -189,5 +201,5 @@ def _drop(path: str) -> None:
     if path:
         try:
             os.unlink(path)
-        except FileNotFoundError:
+        except OSError:  # it is not there, or its disk is not; the next start sweeps incoming/
             pass

@@ -36,6 +36,10 @@ class SourceStory:
         """Its listing is not what it should be, or its fetcher died of it."""
         emit(events.SOURCE_REFUSED, **_of(source), message=report.message, delay=source.agenda.poll_in())
 
+    def listing_lost(self, source: Source, error: Exception) -> None:
+        """It came, and can't be read here."""
+        emit(events.SOURCE_LISTING_LOST, **_of(source), message=str(error), delay=source.agenda.poll_in())
+
     def found(self, source: Source, new: Sequence[Item]) -> None:
         """These are new; with the last of a listing the poll is told."""
         if events.is_told(events.ITEM_DISCOVERED):

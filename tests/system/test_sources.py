@@ -321,6 +321,27 @@ def test_pages(site: Site, partner: Partner) -> None:
     assert_sound_with(site, partner, calm=True, finished=True)
 
 
+def test_a_listing_that_disappears_under_the_daemon_is_asked_for_again(site: Site, partner: Partner) -> None:
+    """Somebody tidies incoming/: that is told, and nothing else happens."""
+    connect(site, partner)
+    offer(partner, 20)
+    incoming = site.root() / "incoming"
+    incoming.mkdir(parents=True, mode=0o700)
+    with run_daemon(site.config) as daemon:
+
+        def told_or_tidied() -> bool:
+            for _ in range(100):
+                for path in incoming.glob("*.listing"):
+                    path.unlink(missing_ok=True)
+            return bool(daemon.events("source.listing-lost", source=NAME))
+
+        wait_until(told_or_tidied, "a listing to be missed", every=0.0)
+        wait_states(site, ACKED=20)
+        wait_finished(site, 20)
+        assert daemon.stop() == 0
+    assert_sound_with(site, partner, calm=True, finished=True)
+
+
 def test_max_items(site: Site, partner: Partner) -> None:
     connect(site, partner, max_items=30)
     offer(partner, 50)
