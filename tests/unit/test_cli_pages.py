@@ -212,7 +212,7 @@ def test_what_the_doctor_found_at_a_source() -> None:
         "  would be fetched, once two listings show them alike: 7: a, b, c, d, e, …",
         "  left alone: 2: x (odd), …",
         "  known already: 1 ack due, 3 acked",
-        "  can't be used, for their ids, versions or URLs: 1",
+        "  can't be used, for their ids, versions, sizes or URLs: 1",
         "  the listing is cut off at `max_items`",
     ]
     calm = examined(fresh=0, names=[], left_out=0, known={}, skipped=0, cut=False, twice=False)

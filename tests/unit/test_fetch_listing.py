@@ -10,9 +10,11 @@ import pytest
 
 from inboxd.fetch.errors import Refused, Unfit
 from inboxd.fetch.filling import fill_body, fill_url
+from inboxd.fetch.ftp_session import _seen
 from inboxd.fetch.index import Index
 from inboxd.fetch.listing import Listing, last_part, with_parameter
 from inboxd.fetch.origin import Origins, absolute, host_of, is_loopback, origin_of
+from inboxd.listing import is_usable
 from inboxd.wire import Listed
 
 _LIST = "https://p.example/api/outbox"
@@ -143,6 +145,15 @@ def test_an_index_without_dates() -> None:
     assert _brief(_index("<ul><li><a href='a.csv'> a.csv</a></li><li><a href=b.csv>b</a> 2026-11-23</li></ul>")) == [
         ("a.csv", None, ""), ("b.csv", None, ""),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("digits", [19, 20, 5000])
+def test_a_size_beyond_all_sizes_is_none_that_fits(digits: int) -> None:
+    """And no ValueError: int() refuses thousands of digits."""
+    nines = "9" * digits
+    (one,) = _index(f"<a href='a.csv'>a.csv</a> 2026-11-23 10:00 {nines}\n")
+    assert not is_usable(one)
+    assert _seen(f"Type=file;Size={nines};Modify=20261127101500; a.csv").size >= 1 << 63
 
 
 @pytest.mark.parametrize(

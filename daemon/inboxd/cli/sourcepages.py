@@ -102,7 +102,9 @@ def examined(row: Row) -> Page:
         Text(f"  would be fetched{twice}: {_some(row['fresh'], row['names'])}"),
         Text(f"  left alone: {_some(row['left_out'], reasons)}") if row["left_out"] else None,
         Text(f"  known already: {known}") if known else None,
-        Text(f"  can't be used, for their ids, versions or URLs: {row['skipped']}", "warn") if row["skipped"] else None,
+        Text(f"  can't be used, for their ids, versions, sizes or URLs: {row['skipped']}", "warn")
+        if row["skipped"]
+        else None,
         Text("  the listing is cut off at `max_items`", "warn") if row["cut"] else None,
     ]
     return [line for line in lines if line is not None]

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from inboxd.escape import escape
 from inboxd.fetch.errors import RemoteError
 from inboxd.fetch.names import harmless_name
 from inboxd.fetch.opening import open_destination, open_remote
@@ -18,13 +17,11 @@ from inboxd.fetch.outgoing import Outgoing
 from inboxd.fetch.part import Bounds, Part
 from inboxd.fetch.remote import Destination, Remote
 from inboxd.items import SOURCE_FAULTS
-from inboxd.listing import new_listing, write_listed
+from inboxd.listing import is_usable, new_listing, write_listed
 from inboxd.model import Ending, Report
-from inboxd.wire import Errand, Listed, Note, OrderedItem, Ready, SourceSetup, SourceSpec
+from inboxd.wire import Errand, Note, OrderedItem, Ready, SourceSetup, SourceSpec
 from inboxd.work.channel import Channel, Stopped, main
 from inboxd.work.telling import Telling
-
-_LONGEST_WORD = 1024  # characters of what a source calls an item or a version of it
 
 Result = dict[str, Any]
 
@@ -112,9 +109,10 @@ class Fetcher:
         count = skipped = 0
         with new_listing(poll.path) as listing:
             items = remote.list()
-            for item in itertools.islice(items, self._spec.max_items):
-                if _is_usable(item):
-                    write_listed(listing, item._replace(name=harmless_name(item.name)))
+            for found in itertools.islice(items, self._spec.max_items):
+                item = found._replace(name=harmless_name(found.name))
+                if is_usable(item):
+                    write_listed(listing, item)
                     count += 1
                 else:
                     skipped += 1
@@ -147,13 +145,6 @@ class Fetcher:
 
 def _bounds(spec: SourceSpec) -> Bounds:
     return Bounds(spec.max_size, spec.total, spec.min_speed, spec.durable)
-
-
-def _is_usable(item: Listed) -> bool:
-    """Its words can be told from any other's, and kept as they are."""
-    words = (item.item, item.version, item.url)
-    kept = all(len(word) <= _LONGEST_WORD and word == escape(word) for word in words)
-    return kept and item.item != ""
 
 
 if __name__ == "__main__":

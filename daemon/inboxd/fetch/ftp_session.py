@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from inboxd.fetch.deadline import cut_after
 from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, Unfit
-from inboxd.fetch.places import version_of
+from inboxd.fetch.places import size_of, version_of
 from inboxd.wire import SourceSpec
 
 _BLOCK = 64 * 1024  # bytes
@@ -170,7 +170,7 @@ class Session:
             changed = "unknown"
         if not size.isdecimal():
             raise Unfit("it has no size")
-        return Seen(posixpath.basename(path), True, int(size), version_of(size, changed))
+        return Seen(posixpath.basename(path), True, size_of(size), version_of(size, changed))
 
     def entries(self) -> Generator[Seen, None, None]:
         """All names in the source's folder."""
@@ -309,7 +309,7 @@ def _seen(line: str) -> Seen:
     facts = {key.lower(): value for key, _, value in (fact.partition("=") for fact in stated.split(";"))}
     size = facts.get("size", "")
     is_file = facts.get("type", "").lower() == "file" and size.isdecimal()
-    return Seen(name, is_file, int(size) if is_file else 0, version_of(size, facts.get("modify", "unknown")))
+    return Seen(name, is_file, size_of(size) if is_file else 0, version_of(size, facts.get("modify", "unknown")))
 
 
 def _is_loopback(host: str) -> bool:

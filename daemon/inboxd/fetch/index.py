@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 from inboxd.fetch.origin import absolute
+from inboxd.fetch.places import size_of
 from inboxd.wire import Listed
 
 _BESIDE = 400  # characters looked at after a link
@@ -85,6 +86,6 @@ def _listed(rest: str, url: str, dated: re.Match[str] | None) -> Listed:
         item=name if plain else rest,  # two names that are no UTF-8 must not look the same
         name=name,
         url=url,
-        size=int(size) if size.isdigit() else None,
+        size=size_of(size) if size.isdigit() else None,
         version=dated[0] if dated else "",
     )

@@ -32,6 +32,11 @@ def version_of(size: object, changed: object) -> str:
     return f"{size}-{changed}"
 
 
+def size_of(digits: str) -> int:
+    """What they say; 1 << 63, which is no size, for more of them than any has (int() itself refuses thousands)."""
+    return int(digits) if len(digits) < 20 else 1 << 63
+
+
 def start(part: Part, version: str, size: int | None) -> int:
     """Where to go on from: what an earlier try has of this version stays, anything else goes."""
     if part.validator != version or (size is not None and part.size > size):
