@@ -18,8 +18,9 @@ from inboxd.model import new_id
 
 _WORK_FOLDERS = "work-folders.json"
 
-#: Folders that a file's renames lead through; they must be on one mount.
-_JOINED: tuple[FolderName, ...] = ("inbound", "work", "processed", "errors", "quarantine", "outbound", "incoming")
+#: Folders that a file's renames lead through, they must be on one mount; and where items of sources come from.
+_JOINED: tuple[FolderName, ...] = ("inbound", "work", "processed", "errors", "quarantine", "outbound")
+_FETCHED: tuple[FolderName, ...] = ("incoming",)
 
 
 def make(config: Config) -> None:
@@ -107,12 +108,12 @@ def _private(folder: Path) -> str:
 
 def _on_one_mount(name: str, inbox: Inbox) -> Iterator[str]:
     inbound = inbox.folder("inbound")
-    for which in _JOINED[1:]:
+    for which in _JOINED[1:] + (_FETCHED if inbox.sources else ()):
         folder = inbox.folder(which)
         if not mounts.same_mount(inbound, folder):
             yield (
-                f"inbox {name}: {folder} ({which}) is not on the mount of {inbound}: no file can be renamed into it. "
-                "Put all folders of an inbox below one mount (under systemd: one ReadWritePaths= parent)"
+                f"inbox {name}: {folder} ({which}) is not on the mount of {inbound}: no file can be renamed between "
+                "them. Put all folders of an inbox below one mount (under systemd: one ReadWritePaths= parent)"
             )
             return
     yield _probe(name, inbound, inbox.folder("work"))

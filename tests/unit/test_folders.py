@@ -1,0 +1,51 @@
+"""The folders of an inbox lie where files can be renamed; what has no renames may lie elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inboxd import folders
+from inboxd.config.models import Config
+from inboxd.errors import PreconditionError
+from inboxd.intake import mounts
+from support.settings import loaded
+
+_SOURCES = "sources: {acme: {http: {list: 'https://acme.example/', ack: null}, every: 1h}}, "
+
+
+def _made(tmp_path: Path, sources: str) -> Config:
+    config = loaded(tmp_path, f"state: state\ninboxes:\n  a: {{root: a, {sources}handler: {{command: ['true']}}}}\n")
+    folders.make(config)
+    return config
+
+
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    """This folder is on another mount."""
+    monkeypatch.setattr(mounts, "same_mount", lambda one, other: which not in (one.name, other.name))
+
+
+@pytest.mark.parametrize("which", ["work", "processed", "errors", "quarantine", "outbound"])
+@pytest.mark.parametrize("sources", ["", _SOURCES])
+def test_files_stay_on_one_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: str, which: str) -> None:
+    config = _made(tmp_path, sources)
+    folders.check(config)
+    _elsewhere(monkeypatch, which)
+    with pytest.raises(PreconditionError, match=rf"inbox a: {tmp_path}/a/{which} \({which}\) is not on the mount of"):
+        folders.check(config)
+
+
+def test_items_come_from_the_same_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _made(tmp_path, _SOURCES)
+    _elsewhere(monkeypatch, "incoming")
+    with pytest.raises(PreconditionError, match=r"a/incoming \(incoming\) is not on the mount of"):
+        folders.check(config)
+
+
+def test_an_inbox_without_sources_does_not_care_where_incoming_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _made(tmp_path, "")
+    _elsewhere(monkeypatch, "incoming")
+    folders.check(config)
