@@ -205,8 +205,10 @@ FILES_PRUNED = Event(
     "The inbox's `retention` says so.",
 )  # fmt: skip
 HANDLER_OUTPUT = Event(
-    "handler.output", "INFO", "{file}: {line}", "A line that the handler printed while it was at this file."
-)
+    "handler.output", "INFO", "{file}: {line}",
+    "A line that the handler printed while it was at this file; of a fetcher, one that its libraries did. Where no "
+    "file was in progress, the process is named.",
+)  # fmt: skip
 
 # Sources
 SOURCE_POLLED = Event(
