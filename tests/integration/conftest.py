@@ -12,12 +12,14 @@ from support.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: Any, tmp_path: Path) -> str:
+def database_url(request: Any, tmp_path: Path) -> Iterator[str]:
     """An empty database of each kind in turn."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'warehouse.db'}"
+        yield f"sqlite:///{tmp_path / 'warehouse.db'}"
+        return
     server: Postgres = request.getfixturevalue("postgres")
-    return server.url(server.create())
+    with server.lend() as database:
+        yield server.url(database)
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres: Postgres) -> str:
-    return postgres.url(postgres.create())
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    with postgres.lend() as database:
+        yield postgres.url(database)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
