@@ -4,10 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from support.postgres import Postgres
+
+_TESTS = Path(__file__).parent
 
 # A shell without job control starts its background jobs with it ignored, and so would be all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,6 +18,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Where Python is told to keep no bytecode, each of a thousand starts of the daemon would compile all of it anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What pytest-xdist leaves to one process: the tests of a file, which share its fixtures; all that need the machine.
+
+    Each test in system/ has a daemon of its own, and runs wherever there is time.
+    """
+    tier = item.path.relative_to(_TESTS).parts[0]
+    if tier != "system":
+        item.add_marker(pytest.mark.xdist_group(tier if tier == "machine" else str(item.path.relative_to(_TESTS))))
 
 
 @pytest.fixture(scope="session")
