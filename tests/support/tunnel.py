@@ -13,17 +13,23 @@ class Tunnel:
     """Listens on `port` of the loopback address and passes bytes on to another port there.
 
     `stall_after`: bytes towards the client after which nothing is passed on any more, None for never.
-    `cut_after`: the same, but both ends are closed. `delay`: seconds that every piece waits, each way.
+    `cut_after`: the same, but both ends are closed. `hold_after`: bytes towards the server after which no more of them
+    are read. `delay`: seconds that every piece waits, each way. `window`: bytes that the kernel takes from the client
+    before we read them, None for as many as it likes.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, window: int | None = None) -> None:
         self._target = target
         self._server = socket.create_server(("127.0.0.1", 0))
+        if window is not None:
+            self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.port: int = self._server.getsockname()[1]
         self.stall_after: int | None = None
         self.cut_after: int | None = None
+        self.hold_after: int | None = None
         self.delay = 0.0
         self.passed = 0  # bytes towards the client
+        self.sent = 0  # bytes towards the server
         self.connections = 0
         self._links: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -49,7 +55,8 @@ class Tunnel:
                 selector.register(link, selectors.EVENT_READ, other)
             while True:
                 for key, _ in selector.select(0.05):
-                    if key.fileobj is far and self.stall_after is not None and self.passed >= self.stall_after:
+                    end, count = (self.stall_after, self.passed) if key.fileobj is far else (self.hold_after, self.sent)
+                    if end is not None and count >= end:
                         time.sleep(0.01)
                         continue
                     data = key.fileobj.recv(16384)
@@ -58,6 +65,8 @@ class Tunnel:
                     time.sleep(self.delay)
                     if key.fileobj is far:
                         self.passed += len(data)  # before they are seen: who has seen them may ask how many there were
+                    else:
+                        self.sent += len(data)
                     key.data.sendall(data)
                     if key.fileobj is far and self.cut_after is not None and self.passed >= self.cut_after:
                         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from inboxd.fetch.errors import Away, TooLarge
@@ -30,3 +31,33 @@ def cut_after(seconds: float, cut: Callable[[], object], words: str) -> Iterator
         raise
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def cut_when_still(seconds: float, cut: Callable[[], object], words: str) -> Iterator[Callable[[], None]]:
+    """The same, when for so long nobody has called what this yields: something has moved."""
+    over, done = threading.Event(), threading.Event()
+    moved = time.monotonic()
+
+    def move() -> None:
+        nonlocal moved
+        moved = time.monotonic()
+
+    def watch() -> None:
+        while not done.wait(max(0.0, moved + seconds - time.monotonic())):
+            if time.monotonic() - moved >= seconds:
+                over.set()
+                with contextlib.suppress(Exception):  # it may have been hung up just now
+                    cut()
+                return
+
+    watcher = threading.Thread(target=watch, name="still", daemon=True)
+    watcher.start()
+    try:
+        yield move
+    except Exception as error:
+        if over.is_set():
+            raise Away(words) from error
+        raise
+    finally:
+        done.set()

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from inboxd.fetch.errors import Away, Gone, Unfit
 
@@ -53,7 +53,7 @@ class Outgoing:
                 pass
         return self._sha256
 
-    def blocks(self, most: int = _BLOCK) -> Iterator[bytes]:
+    def blocks(self, most: int = _BLOCK) -> Generator[bytes, None, None]:
         """All of it, in blocks of at most `most` bytes. Raises Away, Unfit; OSError of our own disk."""
         sent = 0
         for block in self._read(most):
@@ -64,7 +64,7 @@ class Outgoing:
                 self._told = now
                 self._tell(sent)
 
-    def _read(self, most: int = _BLOCK) -> Iterator[bytes]:
+    def _read(self, most: int = _BLOCK) -> Generator[bytes, None, None]:
         found, left = hashlib.sha256(), self.size
         self._file.seek(0)
         while left:

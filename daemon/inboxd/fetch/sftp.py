@@ -23,6 +23,7 @@ class SftpSource:
     def __init__(self, spec: SourceSpec) -> None:
         """Raises Refused when paramiko is missing."""
         try:
+            from inboxd.fetch.sftp_session import Session
             from inboxd.fetch.ssh import Connection
         except ModuleNotFoundError as error:
             raise Refused(f"SFTP needs a library, {error.name}: pip install 'inboxd[sftp]'") from error
@@ -30,7 +31,7 @@ class SftpSource:
         self._total = spec.total
         self._path = spec.place["path"].rstrip("/") or "/"
         self._move = places.move_target(spec.place)
-        self._connection = Connection(spec)
+        self._connection = Connection(spec, Session)
 
     def list(self) -> Iterator[Listed]:
         """All regular files. Raises Away, Refused."""

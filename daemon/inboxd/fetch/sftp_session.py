@@ -28,8 +28,8 @@ from paramiko.sftp import (
 from inboxd.fetch.errors import Away, Gone, Unfit
 from inboxd.fetch.places import version_of
 
-_BLOCK = 32 * 1024  # bytes; what every server gives at once
-_AHEAD = 32  # blocks asked for and not there yet: 1 MiB in memory at most
+BLOCK = 32 * 1024  # bytes; what every server gives or takes at once
+AHEAD = 32  # blocks asked for and not there yet, or sent and not confirmed: 1 MiB in memory at most
 
 
 class Seen(NamedTuple):
@@ -42,7 +42,11 @@ class Seen(NamedTuple):
     version: str
 
 
-class _Answers:
+class Denied(Unfit):
+    """We may not do that there."""
+
+
+class Answers:
     """Where paramiko puts the answers to questions that it does not wait for itself."""
 
     def __init__(self) -> None:
@@ -53,7 +57,7 @@ class _Answers:
 
 
 class Session(paramiko.SFTPClient):
-    """A channel that speaks SFTP. All that fails is Gone (no such file), Unfit (not allowed, not done) or Away."""
+    """A channel that speaks SFTP. All that fails is Gone (no such file), Denied, Unfit (not done) or Away."""
 
     _expecting: dict[int, Any]  # protected members of paramiko's class, which its stubs leave out
     _request: Callable[..., tuple[int, Message]]
@@ -83,7 +87,7 @@ class Session(paramiko.SFTPClient):
         except FileNotFoundError as error:
             raise Gone("there is no such file or folder") from error
         except PermissionError as error:
-            raise Unfit("permission denied") from error
+            raise Denied("permission denied") from error
         except TimeoutError as error:
             self._end()
             raise Away(f"{self._where} gave no answer for {self._idle:g} s (timeout.idle)") from error
@@ -102,22 +106,27 @@ class Session(paramiko.SFTPClient):
     def look(self, path: str) -> Seen:
         """What is there now; a link is a link."""
         with self._asking():
-            return _seen(path, super().lstat(_bytes(path)))
+            return _seen(path, super().lstat(as_bytes(path)))
+
+    def follow(self, path: str) -> Seen:
+        """The same; of a link, what it leads to."""
+        with self._asking():
+            return _seen(path, super().stat(as_bytes(path)))
 
     def erase(self, path: str) -> None:
         """Remove a file."""
         with self._asking():
-            super().remove(_bytes(path))
+            super().remove(as_bytes(path))
 
     def shift(self, path: str, target: str) -> None:
         """Rename; Unfit when the target is there, as this version of the protocol wants it."""
         with self._asking():
-            super().rename(_bytes(path), _bytes(target))
+            super().rename(as_bytes(path), as_bytes(target))
 
     def make_folder(self, path: str) -> None:
         """One folder, whose parent is there."""
         with self._asking():
-            super().mkdir(_bytes(path))
+            super().mkdir(as_bytes(path))
 
     def entries(self, path: str) -> Generator[Seen, None, None]:
         """All names in a folder but . and .., as the server gives them."""
@@ -143,16 +152,16 @@ class Session(paramiko.SFTPClient):
     def _in_full(self, path: str, name: str, seen: paramiko.SFTPAttributes) -> paramiko.SFTPAttributes:
         """Some servers leave out in a listing what they say when asked."""
         if None in (seen.st_mode, seen.st_size, seen.st_mtime) and "/" not in name:
-            return super().lstat(_bytes(f"{path}/{name}"))
+            return super().lstat(as_bytes(f"{path}/{name}"))
         return seen
 
     def blocks(self, path: str, begin: int, end: int) -> Generator[bytes, None, None]:
         """The bytes from `begin` to `end`, in order, or to where the file ends before."""
         with self._asking():
-            file = super().open(_bytes(path), "r")
+            file = super().open(as_bytes(path), "r")
             handle: Any = file.handle
         try:
-            size = _BLOCK
+            size = BLOCK
             while begin < end:
                 data = b""
                 for data in self._run(handle, begin, end, size):
@@ -167,10 +176,10 @@ class Session(paramiko.SFTPClient):
 
     def _run(self, handle: Any, begin: int, end: int, size: int) -> Iterator[bytes]:
         """Blocks as long as each is whole; ends after the first that is not, with what was still on its way dropped."""
-        answers = _Answers()
+        answers = Answers()
         pending: deque[tuple[int, int]] = deque()
         while begin < end or pending:
-            while begin < end and len(pending) < _AHEAD:
+            while begin < end and len(pending) < AHEAD:
                 count = min(size, end - begin)
                 with self._asking():
                     pending.append((self._async_request(answers, CMD_READ, handle, int64(begin), count), count))
@@ -184,7 +193,7 @@ class Session(paramiko.SFTPClient):
                 return
             yield data
 
-    def _data(self, answers: _Answers, number: int, count: int) -> bytes:
+    def _data(self, answers: Answers, number: int, count: int) -> bytes:
         with self._asking():
             while number not in answers.here:
                 self._read_response()
@@ -200,14 +209,14 @@ class Session(paramiko.SFTPClient):
                 raise SFTPError(f"{count} bytes were asked for, {len(data)} came")
             return data
 
-    def _drain(self, answers: _Answers, pending: deque[tuple[int, int]]) -> None:
+    def _drain(self, answers: Answers, pending: deque[tuple[int, int]]) -> None:
         with self._asking():
             while any(number not in answers.here for number, _ in pending):
                 self._read_response()
 
-    def _handle(self, command: Any, path: str) -> bytes:
+    def _handle(self, command: Any, path: str, *more: Any) -> bytes:
         with self._asking():
-            kind, message = self._request(command, _bytes(path))
+            kind, message = self._request(command, as_bytes(path), *more)
             if kind != CMD_HANDLE:
                 raise SFTPError("a handle was asked for, something else came")
             handle: bytes = message.get_string()
@@ -218,7 +227,7 @@ class Session(paramiko.SFTPClient):
             self._request(CMD_CLOSE, handle)
 
 
-def _bytes(path: str) -> bytes:
+def as_bytes(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 

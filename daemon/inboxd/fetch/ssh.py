@@ -6,13 +6,13 @@ import contextlib
 import io
 import logging
 import socket
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import paramiko
 from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
-from inboxd.fetch.deadline import cut_after
+from inboxd.fetch.deadline import cut_after, cut_when_still
 from inboxd.fetch.errors import Away, Refused
 from inboxd.fetch.sftp_session import Session
 from inboxd.wire import SourceSpec
@@ -26,18 +26,22 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it has t
 logging.getLogger("paramiko").propagate = False
 
 
-class Connection:
+_Speaking = TypeVar("_Speaking", bound=Session)
+
+
+class Connection(Generic[_Speaking]):
     """One connection, with one session on it, made when first asked for and made anew after it broke."""
 
-    def __init__(self, spec: SourceSpec) -> None:
+    def __init__(self, spec: SourceSpec, kind: type[_Speaking]) -> None:
         self._spec = spec
+        self._kind = kind
         self._place = spec.place
         self.where = f"{self._place['host']}:{self._place['port']}"
         self._transport: paramiko.Transport | None = None
-        self._session: Session | None = None
+        self._session: _Speaking | None = None
 
     @contextlib.contextmanager
-    def within(self, seconds: float) -> Iterator[Session]:
+    def within(self, seconds: float) -> Iterator[_Speaking]:
         """The session, for an operation that may take so long. Raises Away, Refused."""
         session = self._session if self._session and self._session.is_at_rest() else self._open()
         session.begin(min(self._spec.idle, max(seconds, 0.001)))
@@ -49,6 +53,13 @@ class Connection:
                 self.close()  # answers of this operation may still come: they must not meet the next one
             raise
 
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[Callable[[], None]]:
+        """While bytes go out: to be told of each step. A full window of TCP holds paramiko beyond any time-out."""
+        words = f"{self.where} took nothing for {self._spec.idle:g} s (timeout.idle)"
+        with cut_when_still(self._spec.idle, self._hang_up, words) as move:
+            yield move
+
     def close(self) -> None:
         """Hang up. Never raises."""
         with contextlib.suppress(Exception):  # whatever state it is in
@@ -59,7 +70,7 @@ class Connection:
         if self._transport is not None:
             self._transport.close()
 
-    def _open(self) -> Session:
+    def _open(self) -> _Speaking:
         self.close()
         known = _KnownHosts(self._place["known_hosts"], self._place["host"], self._place["port"])
         key = _private_key(self._place)
@@ -101,7 +112,7 @@ class Connection:
         options.key_types = (*wanted, *(name for name in options.key_types if name not in wanted))
         return transport
 
-    def _enter(self, transport: paramiko.Transport, known: _KnownHosts, key: paramiko.PKey | None) -> Session:
+    def _enter(self, transport: paramiko.Transport, known: _KnownHosts, key: paramiko.PKey | None) -> _Speaking:
         transport.start_client()
         known.check(transport.get_remote_server_key())
         self._log_in(transport, key)
@@ -114,7 +125,7 @@ class Connection:
             if transport.is_active():
                 raise Refused(f"{self.where} has no SFTP for user {self._place['user']}: ask its operator") from error
             raise
-        return Session(channel, self.where)
+        return self._kind(channel, self.where)
 
     def _log_in(self, transport: paramiko.Transport, key: paramiko.PKey | None) -> None:
         user, password = self._place["user"], self._place["password"]
