@@ -37,7 +37,7 @@ from inboxd.lane import Lane
 from inboxd.operator import Operator
 from inboxd.outbox import Outbox
 from inboxd.partners import Partners
-from inboxd.pipeline import Fronts, Pipeline, alarm
+from inboxd.pipeline import Fronts, Pipeline
 from inboxd.pool.child import read_marks
 from inboxd.pool.pool import Pool
 from inboxd.service import Service
@@ -207,7 +207,10 @@ class App:
         try:
             self.pipeline.run(self._stopping)
         except BaseException as error:  # noqa: BLE001 - the last stop: told, then the process ends
-            alarm("pipeline", error, traceback.format_exc())
+            emit(
+                events.DAEMON_FAILED, thread="pipeline", error_class=type(error).__name__, message=str(error),
+                detail=traceback.format_exc(),
+            )  # fmt: skip
             logs.close()
             os._exit(EXIT_SOFTWARE)
 

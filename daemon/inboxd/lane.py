@@ -286,6 +286,13 @@ class Lane:
         parts = [[file for file in rest if self.wants_hash(file) is needed] for needed in (True, False)]
         return alone + [sorted(part, key=lambda file: file.id) for part in parts if part]
 
+    def finish_sent(self) -> None:
+        """Let results go whose every send has come to an end. Raises OSError; what is left waits."""
+        while self.sent:
+            sends = self.sent[0]
+            self.deliveries.results.finish(sends[0].file_id, sends)
+            self.sent.popleft()
+
     def close(self) -> None:
         """Stop looking, and give descriptors back."""
         self.view.stop()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from inboxd import errands, events, outbox
+from inboxd import errands, outbox
 from inboxd.clock import Clock
 from inboxd.custody.claim import Taken
 from inboxd.custody.deliver import Moved
@@ -28,7 +28,6 @@ from inboxd.custody.ledger import Ledger
 from inboxd.dispatch import Dispatcher, Outgoing
 from inboxd.errands import Errands, News
 from inboxd.errors import LedgerUnavailable
-from inboxd.events import emit
 from inboxd.homes import Homes
 from inboxd.lane import Lane
 from inboxd.lifecycle import OPEN
@@ -278,15 +277,12 @@ class Pipeline:
     def _finish_sent(self) -> None:
         """Bring results to outbound/ whose every send has come to an end. Recovery does it again if we don't."""
         for lane in self.lanes.values():
-            while lane.sent and not self.outages.must_wait(lane.name):
-                sends = lane.sent[0]
+            if lane.sent and not self.outages.must_wait(lane.name):
                 try:
-                    lane.deliveries.results.finish(sends[0].file_id, sends)
+                    lane.finish_sent()
                 except OSError as error:
                     words = f"{lane.name}: results can't be brought to {error.filename}: {error.strerror}"
                     self.outages.begin(lane.name, words)
-                else:
-                    lane.sent.popleft()
 
     def _sync(self) -> None:
         """Make renames and claimed bytes durable. A failure is fatal: fsync is never tried again on the same data."""
@@ -395,14 +391,3 @@ class Pipeline:
             moments.append(now + self.outages.next_try())
         soonest = min(errands, *moments)
         return None if soonest == math.inf else max(0.0, soonest - now)
-
-
-def alarm(thread: str, error: BaseException, detail: str) -> None:
-    """A part that must never end has ended."""
-    emit(
-        events.DAEMON_FAILED,
-        thread=thread,
-        error_class=type(error).__name__,
-        message=str(error),
-        detail=detail,
-    )
