@@ -20,8 +20,8 @@ STATES = OPEN | {"SENT", "DROPPED"}
 
 
 def kept(facts: Facts) -> set[str]:
-    """Files whose results have to stay in work/."""
-    return {send["file_id"] for send in facts.sends if send["state"] in OPEN}
+    """Files whose results have to stay in work/; or may, as long as there was no time to bring them away."""
+    return {send["file_id"] for send in facts.sends if send["state"] in OPEN or not facts.evidence.finished}
 
 
 def missing_results(facts: Facts) -> Iterator[str]:
