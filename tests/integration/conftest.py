@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from support.handler_rig import HandlerRig
+from support.http_rig import HttpRig
+from support.partner import Partner
 from support.postgres import Postgres
 
 
@@ -20,6 +22,21 @@ def database_url(request: Any, tmp_path: Path) -> Iterator[str]:
     server: Postgres = request.getfixturevalue("postgres")
     with server.lend() as database:
         yield server.url(database)
+
+
+@pytest.fixture
+def partner() -> Iterator[Partner]:
+    """Somebody on HTTP who offers files."""
+    with Partner() as one:
+        yield one
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[HttpRig]:
+    """HTTP sources in this process; tests of other kinds have rigs of their own."""
+    one = HttpRig(tmp_path)
+    yield one
+    one.close()
 
 
 @pytest.fixture

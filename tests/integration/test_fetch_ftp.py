@@ -18,6 +18,7 @@ from inboxd.fetch.part import Bounds, Part
 from inboxd.wire import OrderedItem, SourceSpec
 from support.ftpd import Authority, Ftpd
 from support.tunnel import Tunnel
+from support.words import chain
 
 CANARY = "canary-9d2e"
 OLD = ("MLSD", "MLST", "FEAT")  # what servers of the last century have not
@@ -67,15 +68,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 def only(source: FtpSource) -> OrderedItem:
     (found,) = source.list()
     return OrderedItem("0" * 24 + "1f0c97b2", item=found.item, size=found.size, version=found.version)
-
-
-def chain(error: BaseException | None) -> str:
-    """All that a traceback of it would say."""
-    said = ""
-    while error is not None:
-        said += f"{error!r} {error}\n"
-        error = error.__cause__ or error.__context__
-    return said
 
 
 KINDS = pytest.mark.parametrize(

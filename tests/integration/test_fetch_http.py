@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,6 @@ from support.http_rig import HttpRig, failure, ordered
 from support.partner import PASSWORD, USER, Handler, Partner, answer, broken_off, serve_file
 
 _DATA = bytes(range(256)) * 400
-
-
-@pytest.fixture
-def partner() -> Iterator[Partner]:
-    with Partner() as one:
-        yield one
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[HttpRig]:
-    one = HttpRig(tmp_path)
-    yield one
-    one.close()
 
 
 def test_an_item_is_listed_fetched_and_acknowledged_in_this_order(partner: Partner, rig: HttpRig) -> None:

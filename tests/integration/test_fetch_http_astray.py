@@ -16,25 +16,12 @@ from support.partner import PASSWORD, Partner, answer
 
 
 @pytest.fixture
-def partner() -> Iterator[Partner]:
-    with Partner() as one:
-        yield one
-
-
-@pytest.fixture
 def stranger() -> Iterator[Partner]:
     """Another origin, that takes note of what it gets."""
     with Partner() as one:
         one.guarded = False
         one.add("a.csv", b"x")
         yield one
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[HttpRig]:
-    one = HttpRig(tmp_path)
-    yield one
-    one.close()
 
 
 @pytest.mark.parametrize("redirects", ["none", "same-origin"])

@@ -34,19 +34,6 @@ _HASTY = {"idle": 0.4, "total": 1.0}
 _MIB = 1 << 20
 
 
-@pytest.fixture
-def partner() -> Iterator[Partner]:
-    with Partner() as one:
-        yield one
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[HttpRig]:
-    one = HttpRig(tmp_path)
-    yield one
-    one.close()
-
-
 def _fetching(partner: Partner, rig: HttpRig, kind: type[RemoteError], words: str = ".", **bounds: Any) -> RemoteError:
     """How the one item of `partner` fails, soon."""
     source = rig.partner(partner.url, _HASTY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,6 @@ from support.http_rig import HttpRig, failure, ordered
 from support.partner import PASSWORD, USER, Partner, answer
 
 _DATA = bytes(range(256)) * 400
-
-
-@pytest.fixture
-def partner() -> Iterator[Partner]:
-    with Partner() as one:
-        yield one
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[HttpRig]:
-    one = HttpRig(tmp_path)
-    yield one
-    one.close()
 
 
 @pytest.mark.parametrize(

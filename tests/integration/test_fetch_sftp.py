@@ -18,6 +18,7 @@ from inboxd.fetch.sftp import SftpSource
 from inboxd.wire import Listed, OrderedItem, SourceSpec
 from support.sshd import Sshd, fingerprint, make_key
 from support.tunnel import Tunnel
+from support.words import chain
 
 CANARY = "canary-6f1c"
 
@@ -88,15 +89,6 @@ def order(listed: Listed) -> OrderedItem:
 def only(source: SftpSource) -> OrderedItem:
     (found,) = source.list()
     return order(found)
-
-
-def chain(error: BaseException | None) -> str:
-    """All that a traceback of it would say."""
-    said = ""
-    while error is not None:
-        said += f"{error!r} {error}\n"
-        error = error.__cause__ or error.__context__
-    return said
 
 
 def test_regular_files_are_listed_and_nothing_else(rig: Rig, out: Path) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from cutter import Cutter
 
 from inboxd.clock import SystemClock
 from inboxd.custody.history import History
@@ -40,3 +43,23 @@ def ledger(url: str) -> Iterator[Ledger]:
 def history(url: str, ledger: Ledger) -> History:
     """Reads what `ledger` writes."""
     return History(url)
+
+
+@pytest.fixture
+def wire(postgres: Postgres) -> Iterator[Cutter]:
+    """A way to the database that can be cut at a COMMIT."""
+    with tempfile.TemporaryDirectory(prefix="cut-") as folder:
+        cutter = Cutter(Path(folder), postgres.folder)
+        yield cutter
+        cutter.close()
+
+
+@pytest.fixture
+def far(postgres: Postgres, wire: Cutter) -> Iterator[Ledger]:
+    """A ledger behind the wire."""
+    behind = postgres.url(postgres.create()).replace(
+        quote(str(postgres.folder), safe=""), quote(str(wire.folder), safe="")
+    )
+    ledger = Ledger.open(behind, "full", SystemClock())
+    yield ledger
+    ledger.close()

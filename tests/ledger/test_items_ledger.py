@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from cutter import Cutter
 from walks import say, walk
 
-from inboxd.clock import SystemClock
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.errors import LedgerConflict, LedgerUnavailable
 from inboxd.items import ITEM_TRANSITIONS, Item, ItemState
 from inboxd.model import State, new_id
-from support.postgres import Postgres
 
 S = ItemState
 
@@ -253,25 +247,6 @@ def test_what_was_taken_since(ledger: Ledger, items: Items) -> None:
 
 
 # A commit whose fate is unknown
-
-
-@pytest.fixture
-def wire(postgres: Postgres) -> Iterator[Cutter]:
-    with tempfile.TemporaryDirectory(prefix="cut-") as folder:
-        cutter = Cutter(Path(folder), postgres.folder)
-        yield cutter
-        cutter.close()
-
-
-@pytest.fixture
-def far(postgres: Postgres, wire: Cutter) -> Iterator[Ledger]:
-    """A ledger behind the wire."""
-    behind = postgres.url(postgres.create()).replace(
-        quote(str(postgres.folder), safe=""), quote(str(wire.folder), safe="")
-    )
-    ledger = Ledger.open(behind, "full", SystemClock())
-    yield ledger
-    ledger.close()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

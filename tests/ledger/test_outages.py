@@ -5,11 +5,8 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from cutter import Cutter
@@ -228,25 +225,6 @@ def test_missing_rights_are_refused(postgres: Postgres) -> None:
 
 
 # A commit whose fate is unknown
-
-
-@pytest.fixture
-def wire(postgres: Postgres) -> Iterator[Cutter]:
-    with tempfile.TemporaryDirectory(prefix="cut-") as folder:
-        cutter = Cutter(Path(folder), postgres.folder)
-        yield cutter
-        cutter.close()
-
-
-@pytest.fixture
-def far(postgres: Postgres, wire: Cutter) -> Iterator[Ledger]:
-    """A ledger behind the wire."""
-    behind = postgres.url(postgres.create()).replace(
-        quote(str(postgres.folder), safe=""), quote(str(wire.folder), safe="")
-    )
-    ledger = Ledger.open(behind, "full", SystemClock())
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from inboxd.fetch import places
 from inboxd.fetch.errors import Away, Gone, Refused, Unfit
-from inboxd.fetch.ftp_session import Seen, Session, Unresumable
+from inboxd.fetch.ftp_session import Session, Unresumable
 from inboxd.fetch.part import Part
 from inboxd.wire import Listed, OrderedItem, SourceSpec
 
@@ -52,9 +52,9 @@ class FtpSource:
         try:
             with self._within(part.deadline - time.monotonic()) as session:
                 path = _path(session, item)
-                size = _expected(session, path, item).size
+                size = places.expected(session, path, item).size
                 self._copy(session, path, item, part, size)
-                _expected(session, path, item)
+                places.expected(session, path, item)
         except (Gone, Unfit) as error:
             raise places.named(error, item.item) from error
         if part.size < size:
@@ -81,7 +81,7 @@ class FtpSource:
         try:
             with self._within(self._spec.total) as session:
                 path = _path(session, item)
-                _expected(session, path, item)
+                places.expected(session, path, item)
                 if self._spec.place["after"] == "delete":
                     session.erase(path)
                 else:
@@ -94,7 +94,7 @@ class FtpSource:
         _make_folder(session, folder)
         for name in places.free_names(item):
             target = places.join(folder, name)
-            if not _is_there(session, target):
+            if not places.is_there(session, target):
                 return session.shift(path, target)
         raise Unfit(f"it can't be moved to {folder}: too many of that name are there; clear that folder")
 
@@ -109,23 +109,6 @@ def _path(session: Session, item: OrderedItem) -> str:
     if "\r" in item.item or "\n" in item.item:
         raise Unfit("FTP has no way to ask for a name of several lines")
     return places.join(session.path, item.item)
-
-
-def _expected(session: Session, path: str, item: OrderedItem) -> Seen:
-    """What is there, if it is what was listed."""
-    seen = session.look(path)
-    if not seen.is_file:
-        raise Unfit("it is no file any more")
-    places.check_version(seen.version, item)
-    return seen
-
-
-def _is_there(session: Session, path: str) -> bool:
-    try:
-        session.look(path)
-    except Gone:
-        return False
-    return True
 
 
 def _make_folder(session: Session, folder: str) -> None:

@@ -13,25 +13,15 @@ import posixpath
 import socket
 import ssl
 from collections.abc import Generator, Iterator
-from typing import NamedTuple
 
 from inboxd.fetch.deadline import cut_after
 from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, Unfit
-from inboxd.fetch.places import size_of, version_of
+from inboxd.fetch.places import Seen, size_of, version_of
 from inboxd.wire import SourceSpec
 
 _BLOCK = 64 * 1024  # bytes
 _LONGEST = 8192  # bytes of a line
 _NOT_KNOWN = ("500", "501", "502", "503", "504")  # RFC 959: the command, or its parameter, is not
-
-
-class Seen(NamedTuple):
-    """One name in a folder, or what it stands for."""
-
-    name: str
-    is_file: bool
-    size: int
-    version: str
 
 
 class _FtpTls(ftplib.FTP_TLS):
@@ -170,7 +160,7 @@ class Session:
             changed = "unknown"
         if not size.isdecimal():
             raise Unfit("it has no size")
-        return Seen(posixpath.basename(path), True, size_of(size), version_of(size, changed))
+        return Seen(posixpath.basename(path), True, False, size_of(size), version_of(size, changed))
 
     def entries(self) -> Generator[Seen, None, None]:
         """All names in the source's folder."""
@@ -308,8 +298,10 @@ def _seen(line: str) -> Seen:
     stated, _, name = line.partition(" ")
     facts = {key.lower(): value for key, _, value in (fact.partition("=") for fact in stated.split(";"))}
     size = facts.get("size", "")
-    is_file = facts.get("type", "").lower() == "file" and size.isdecimal()
-    return Seen(name, is_file, size_of(size) if is_file else 0, version_of(size, facts.get("modify", "unknown")))
+    kind = facts.get("type", "").lower()
+    is_file = kind == "file" and size.isdecimal()
+    version = version_of(size, facts.get("modify", "unknown"))
+    return Seen(name, is_file, kind == "dir", size_of(size) if is_file else 0, version)
 
 
 def _is_loopback(host: str) -> bool:

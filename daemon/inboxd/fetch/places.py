@@ -1,11 +1,11 @@
-"""What folders on other machines have in common: paths, versions, and what happens to an item that we have. Pure."""
+"""What folders on other machines have in common: paths, versions, and what happens to an item that we have."""
 
 from __future__ import annotations
 
 import contextlib
 import posixpath
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from inboxd.fetch.errors import Gone, Refused, RemoteError, Unfit
 from inboxd.fetch.part import Part
@@ -13,6 +13,23 @@ from inboxd.wire import OrderedItem
 
 DEEPEST = 16  # folders below folders that are looked into
 _NUMBERS = 99
+
+
+class Seen(NamedTuple):
+    """One name in a folder, or what it stands for."""
+
+    name: str
+    is_file: bool
+    is_folder: bool
+    size: int
+    version: str
+
+
+class Looking(Protocol):
+    """A session with a machine that has files."""
+
+    def look(self, path: str) -> Seen:
+        """What is there. Raises Gone."""
 
 
 def is_plain(name: str) -> bool:
@@ -48,6 +65,24 @@ def check_version(found: str, item: OrderedItem) -> None:
     """Raises Unfit when the item is not the one that was listed."""
     if found != item.version:
         raise Unfit(f"it has changed: version {item.version} was listed, {found} is there; the next poll lists it anew")
+
+
+def expected(session: Looking, path: str, item: OrderedItem) -> Seen:
+    """What is there, if it is what was listed. Raises Gone, Unfit."""
+    seen = session.look(path)
+    if not seen.is_file:
+        raise Unfit("it is no regular file any more")
+    check_version(seen.version, item)
+    return seen
+
+
+def is_there(session: Looking, path: str) -> bool:
+    """Something of that name is."""
+    try:
+        session.look(path)
+    except Gone:
+        return False
+    return True
 
 
 def move_target(place: dict[str, Any]) -> str:

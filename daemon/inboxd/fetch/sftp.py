@@ -14,7 +14,7 @@ from inboxd.fetch.part import Part
 from inboxd.wire import Listed, OrderedItem, SourceSpec
 
 if TYPE_CHECKING:
-    from inboxd.fetch.sftp_session import Seen, Session
+    from inboxd.fetch.sftp_session import Session
 
 
 class SftpSource:
@@ -56,7 +56,7 @@ class SftpSource:
         within = item.count("/") < places.DEEPEST
         return bool(self._place["recursive"]) and within and places.join(self._path, item) != self._move
 
-    def _entries(self, session: Session, folder: str, is_root: bool) -> Generator[Seen, None, None]:
+    def _entries(self, session: Session, folder: str, is_root: bool) -> Generator[places.Seen, None, None]:
         advice = f"check `path`, and the rights of user {self._place['user']} there"
         with places.of_the_listing(f"{folder} on {self._connection.where}", advice):
             try:
@@ -70,12 +70,12 @@ class SftpSource:
         path = places.join(self._path, item.item)
         try:
             with self._connection.within(part.deadline - time.monotonic()) as session:
-                size = _expected(session, path, item).size
+                size = places.expected(session, path, item).size
                 begin = places.start(part, item.version, size)
                 with contextlib.closing(session.blocks(path, begin, size)) as blocks:
                     for block in blocks:
                         part.write(block)
-                _expected(session, path, item)
+                places.expected(session, path, item)
         except (Gone, Unfit) as error:
             raise places.named(error, item.item) from error
         if part.size < size:
@@ -88,7 +88,7 @@ class SftpSource:
         path = places.join(self._path, item.item)
         try:
             with self._connection.within(self._total) as session:
-                _expected(session, path, item)
+                places.expected(session, path, item)
                 if self._move:
                     self._move_away(session, path, item)
                 else:
@@ -100,43 +100,26 @@ class SftpSource:
         self._make_target(session)
         for name in places.free_names(item):
             target = places.join(self._move, name)
-            if _is_there(session, target):
+            if places.is_there(session, target):
                 continue
             try:
                 return session.shift(path, target)
             except Unfit as error:
-                if not _is_there(session, target):
+                if not places.is_there(session, target):
                     raise Unfit(f"it can't be moved to {target}: {error}") from error
         raise Unfit(f"it can't be moved to {self._move}: too many of that name are there; clear that folder")
 
     def _make_target(self, session: Session) -> None:
-        if _is_there(session, self._move):
+        if places.is_there(session, self._move):
             return
         for folder in places.parents(self._move):
-            if not _is_there(session, folder):
+            if not places.is_there(session, folder):
                 try:
                     session.make_folder(folder)
                 except RemoteError as error:
-                    if not _is_there(session, folder):
+                    if not places.is_there(session, folder):
                         raise Refused(f"the folder {folder} can't be made: {error}") from error
 
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
-
-
-def _expected(session: Session, path: str, item: OrderedItem) -> Seen:
-    """What is there, if it is what was listed."""
-    seen = session.look(path)
-    if not seen.is_file:
-        raise Unfit("it is no regular file any more")
-    places.check_version(seen.version, item)
-    return seen
-
-
-def _is_there(session: Session, path: str) -> bool:
-    try:
-        session.look(path)
-    except Gone:
-        return False
-    return True

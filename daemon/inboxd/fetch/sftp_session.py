@@ -9,7 +9,7 @@ import contextlib
 import stat
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import paramiko
 from paramiko.message import Message
@@ -26,20 +26,10 @@ from paramiko.sftp import (
 )
 
 from inboxd.fetch.errors import Away, Gone, Unfit
-from inboxd.fetch.places import version_of
+from inboxd.fetch.places import Seen, version_of
 
 BLOCK = 32 * 1024  # bytes; what every server gives or takes at once
 AHEAD = 32  # blocks asked for and not there yet, or sent and not confirmed: 1 MiB in memory at most
-
-
-class Seen(NamedTuple):
-    """One name in a folder, or what it stands for."""
-
-    name: str
-    is_file: bool
-    is_folder: bool
-    size: int
-    version: str
 
 
 class Denied(Unfit):
