@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 from inboxd.model import Ending, Report
 
 _LENGTH = struct.Struct(">I")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 LARGEST = 64 * 1024 * 1024  # bytes; a longer frame ends the conversation
 
 
@@ -270,6 +272,8 @@ def _ready(fields: dict[str, Any]) -> Ready:
 
 def _note(fields: dict[str, Any]) -> Note:
     _check(fields, event=str, fields=dict)
+    if not _is_count(fields.get("fields", {}).get("bytes", 0)):
+        raise TypeError("a note whose bytes are no number of them")
     return Note(**fields)
 
 
@@ -287,9 +291,24 @@ def _report(values: list[Any]) -> Report:
     "".join(texts)  # raises TypeError for anything but text
     if not isinstance(report.result, dict | None):
         raise TypeError("a report whose result is no object")
+    if report.ending in (Ending.HASHED, Ending.DONE):  # of the others, a result is the handler's own business
+        _check_answer(report.result or {})
     if not (_is_span(report.seconds) and (report.after is None or _is_span(report.after))):
         raise TypeError("a report with a span that is none")
     return report
+
+
+def _check_answer(result: dict[str, Any]) -> None:
+    """What the daemon itself reads there."""
+    digest = result.get("sha256")
+    if digest is not None and not (isinstance(digest, str) and _SHA256.fullmatch(digest)):
+        raise TypeError("a report whose sha256 is none")
+    if not _is_count(result.get("items", 0)):
+        raise TypeError("a report whose items are no number of them")
+
+
+def _is_count(found: object) -> bool:
+    return isinstance(found, int) and 0 <= found < 1 << 63
 
 
 def _is_span(seconds: object) -> bool:

@@ -113,7 +113,7 @@ def test_processes_of_other_parts_of_the_daemon_are_spared(tmp_path):
         ours.kill()
 
 
-@pytest.mark.parametrize("inbox", ["babble", "forge", "hang_up"])
+@pytest.mark.parametrize("inbox", ["babble", "forge", "note", "hang_up"])
 def test_a_child_that_breaks_the_protocol_is_killed(tmp_path, inbox):
     with rig(tmp_path) as pool:
         broken, after = pool.run(inbox, "a", "b")

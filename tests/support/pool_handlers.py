@@ -115,6 +115,13 @@ def forge(file):
     time.sleep(3600)
 
 
+def note(file):
+    """Has fetched so many bytes that they are no number."""
+    body = b'{"kind":"note","event":"fetching","fields":{"id":"x","bytes":"many"}}'
+    os.write(_daemon_socket(), len(body).to_bytes(4, "big") + body)
+    time.sleep(3600)
+
+
 def hang_up(file):
     os.close(_daemon_socket())
     time.sleep(3600)

@@ -151,6 +151,19 @@ def test_a_report_of_wrong_types_is_refused(name: str, value: Any) -> None:
         decode(_with_reports(report))
 
 
+@pytest.mark.parametrize("ending", [Ending.HASHED, Ending.DONE])
+@pytest.mark.parametrize(
+    "result",
+    [{"sha256": 7}, {"sha256": "x"}, {"sha256": "AB" * 32}, {"sha256": []}, {"items": "7"}, {"items": -1},
+     {"items": 1 << 63}, {"items": 1.5}, {"items": None}],
+)  # fmt: skip
+def test_an_answer_that_the_daemon_reads_has_its_types(ending: Ending, result: dict[str, Any]) -> None:
+    """What a handler returns is its own business."""
+    with pytest.raises(BrokenFrame):
+        decode(_with_reports(list(Report(ID, ending, result=result))))
+    decode(_with_reports(list(Report(ID, Ending.PROCESSED, result=result))))
+
+
 @pytest.mark.parametrize(
     "report", [[], [ID], [*Report(ID, Ending.FAILED), 1], {"file_id": ID, "ending": "failed"}, "report", None, 7]
 )
@@ -167,7 +180,7 @@ def _with_reports(*reports: Any) -> bytes:
     ("kind", "name", "value"),
     [
         ("ready", "pid", "1"), ("ready", "broken", []), ("ready", "broken", {"main": 1}), ("note", "event", []),
-        ("note", "fields", []), ("reports", "batch", None), ("reports", "rss", "1"), ("reports", "last", "no"),
+        ("note", "fields", []), ("note", "fields", {"bytes": "7"}), ("note", "fields", {"bytes": 1 << 63}), ("reports", "batch", None), ("reports", "rss", "1"), ("reports", "last", "no"),
     ],
 )  # fmt: skip
 def test_what_a_child_says_has_its_types(kind: str, name: str, value: Any) -> None:
