@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import re
 import time
+import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -38,6 +42,20 @@ class Rig:
         certificate = self.authority.issue(certified) if tls else None
         made = self._stack.enter_context(closing(Ftpd(self.out.parent, CANARY, certificate, without)))
         self.port = made.port
+        return made
+
+    def data_tunnels(self, server: Ftpd, **faults: Any) -> list[Tunnel]:
+        """One for each transfer from now on, with these faults."""
+        made: list[Tunnel] = []
+
+        def through(port: int) -> int:
+            one = self._stack.enter_context(closing(Tunnel(port)))
+            for name, value in faults.items():
+                setattr(one, name, value)
+            made.append(one)
+            return one.port
+
+        server.route_data(through)
         return made
 
     def tunnel(self) -> Tunnel:
@@ -177,6 +195,130 @@ def test_a_cut_transfer_is_away_and_the_next_try_goes_on(rig: Rig, tls: bool) ->
     result = again.finish(item.size, "")
     assert result["sha256"] == hashlib.sha256(content).hexdigest()
     assert result["resumed"] > 1_000_000
+
+
+TLS = pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
+
+
+def _kept(rig: Rig, tls: bool) -> tuple[Ftpd, FtpSource, OrderedItem, bytes]:
+    """One file of 6 MB, listed by a source that does not wait long."""
+    content = os.urandom(6_000_000)
+    (rig.out / "a.bin").write_bytes(content)
+    server = rig.serve(tls)
+    source = rig.source(tls="explicit" if tls else "none", idle=0.5)
+    return server, source, only(source), content
+
+
+def _goes_on(rig: Rig, source: FtpSource, item: OrderedItem, content: bytes) -> None:
+    """A later try brings the rest."""
+    part = rig.part()
+    assert 1_000_000 < part.size < 6_000_000
+    source.fetch(item, part)
+    result = part.finish(item.size, "")
+    assert result["sha256"] == hashlib.sha256(content).hexdigest()
+    assert result["resumed"] > 1_000_000
+
+
+@TLS
+@pytest.mark.parametrize(("fault", "words"), [("stall_after", r"timeout\.idle"), ("cut_after", "broke off|ended it")])
+def test_data_that_stall_or_break_off_are_away_and_the_next_try_goes_on(
+    rig: Rig, tls: bool, fault: str, words: str
+) -> None:
+    server, source, item, content = _kept(rig, tls)
+    faults = {fault: 3_000_000}
+    tunnels = rig.data_tunnels(server, **faults)
+    began = time.monotonic()
+    with pytest.raises(Away, match=words), closing(rig.part()) as part:
+        source.fetch(item, part)
+    assert time.monotonic() - began < 10
+    assert len(tunnels) == 1
+    rig.data_tunnels(server)
+    _goes_on(rig, source, item, content)
+
+
+@TLS
+def test_data_that_dawdle_run_into_the_total(rig: Rig, tls: bool) -> None:
+    server, source, item, content = _kept(rig, tls)
+    rig.data_tunnels(server, delay=0.002)
+    began = time.monotonic()
+    with pytest.raises(Away, match=r"timeout\.total"), closing(rig.part(total=0.5)) as part:
+        source.fetch(item, part)
+    assert time.monotonic() - began < 5
+    server.route_data(lambda port: port)
+    part = rig.part()
+    source.fetch(item, part)
+    assert part.finish(item.size, "")["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def _other_size(change: int) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
+    """Sizes are off by so many bytes."""
+
+    def lines(true: Iterator[bytes]) -> Iterator[bytes]:
+        for line in true:
+            yield re.sub(rb"size=(\d+)", lambda found: b"size=%d" % (int(found[1]) + change), line)
+
+    return lines
+
+
+@pytest.mark.parametrize(("change", "words"), [(-4, "more came than"), (4, "gives no more than 10")])
+def test_a_server_that_lies_about_a_size_does_so_at_the_items_cost(rig: Rig, change: int, words: str) -> None:
+    """The second time at the latest: the source, and what else it has, goes on."""
+    (rig.out / "a.bin").write_bytes(b"0123456789")
+    server = rig.serve()
+    server.list_as(_other_size(change))
+    source = rig.source()
+    item = only(source)
+    assert item.size == 10 + change
+    try:
+        with closing(rig.part()) as part:
+            source.fetch(item, part)
+    except (Away, Unfit):
+        pass
+    with pytest.raises(Unfit, match=words), closing(rig.part()) as part:
+        source.fetch(item, part)
+    assert only(source) == item
+
+
+def _lines_without_end(kind: bytes) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
+    def lines(_true: Iterator[bytes]) -> Iterator[bytes]:
+        for number in itertools.count():
+            yield b"type=%s;size=1;modify=20261127101500; %d.csv\r\n" % (kind, number)
+
+    return lines
+
+
+def test_a_listing_without_end_is_read_as_far_as_it_is_wanted(rig: Rig) -> None:
+    server = rig.serve()
+    server.list_as(_lines_without_end(b"file"))
+    source = rig.source()
+    found = source.list()
+    assert [one.item for one in itertools.islice(found, 5000)] == [f"{number}.csv" for number in range(5000)]
+    found.close()  # type: ignore[attr-defined]
+    assert next(source.list()).item == "0.csv"
+
+
+@pytest.mark.parametrize("kind", [b"dir", b"file"])
+def test_a_listing_without_end_meets_the_total(rig: Rig, kind: bytes) -> None:
+    """Though it has no items, or all of them are wanted; and nothing of it is kept."""
+    server = rig.serve()
+    server.list_as(_lines_without_end(kind))
+    source = rig.source(total=1.5)
+    tracemalloc.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(Away, match=r"timeout\.total"):
+            deque(source.list(), maxlen=0)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - began < 6
+
+
+def test_a_name_without_end_is_away(rig: Rig) -> None:
+    server = rig.serve()
+    server.list_as(lambda _true: itertools.repeat(b"x" * 1000))
+    with pytest.raises(Away, match="a name of more than"):
+        list(rig.source().list())
 
 
 def test_a_server_without_rest_begins_again(rig: Rig) -> None:

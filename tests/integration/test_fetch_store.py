@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -15,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from moto.server import ThreadedMotoServer
 
 from inboxd.fetch.errors import Away, Gone, Refused, TooLarge, Unfit
@@ -202,6 +205,52 @@ def test_a_store_that_is_silent_is_away(rig: Rig) -> None:
         rig.port = tunnel.port
         with pytest.raises(Away):
             list(rig.source(idle=0.5).list())
+
+
+@pytest.mark.parametrize("fault", ["stall_after", "cut_after"])
+def test_bytes_that_stall_or_break_off_are_away_and_the_next_try_goes_on(rig: Rig, fault: str) -> None:
+    content = os.urandom(12_000_000)
+    rig.put("out/a.bin", content)
+    with closing(Tunnel(rig.port)) as tunnel:
+        rig.port = tunnel.port
+        source = rig.source(idle=1.0)
+        item = only(source)
+        setattr(tunnel, fault, tunnel.passed + 6_000_000)
+        began = time.monotonic()
+        with pytest.raises(Away, match="can't be reached"), closing(rig.part()) as part:
+            source.fetch(item, part)
+        assert time.monotonic() - began < 15
+        setattr(tunnel, fault, None)
+        again = rig.part()
+        assert 1_000_000 < again.size < 12_000_000
+        with closing(rig.source()) as afresh:  # as a fetcher does after a failure
+            afresh.fetch(item, again)
+        result = again.finish(item.size, "")
+    assert result["sha256"] == hashlib.sha256(content).hexdigest()
+    assert result["resumed"] > 1_000_000
+
+
+@pytest.mark.parametrize("size", [6, 14])
+def test_a_store_that_lies_about_a_size_does_so_at_the_items_cost(
+    rig: Rig, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time at the latest: the source, and what else it has, goes on."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / "a.csv").write_bytes(b"0123456789")
+    true = LocalFileSystem.info
+    monkeypatch.setattr(
+        LocalFileSystem, "info", lambda self, *about, **more: true(self, *about, **more) | {"size": size}
+    )
+    source = rig.source(url=f"file://{folder}", options=None)
+    item = only(source)
+    assert item.size == size
+    with pytest.raises(Unfit):
+        for _ in range(2):
+            with closing(rig.part()) as part, contextlib.suppress(Away):
+                source.fetch(item, part)
+                part.finish(item.size, "")
+    assert only(source) == item
 
 
 @pytest.mark.parametrize("options", [{}, {"key": KEY}, {"anon": False}, None])

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class Ftpd:
         if certificate:
             members |= {"certfile": str(certificate), "tls_control_required": True, "tls_data_required": True}
         self.handler = type("Handler", (base,), members)
+        self._respond = self.handler.respond
         self._loop = IOLoop()
         self._server = FTPServer(("127.0.0.1", 0), self.handler, ioloop=self._loop)
         self.port: int = self._server.address[1]
@@ -94,6 +96,28 @@ class Ftpd:
         while not self._over.is_set():
             self._server.serve_forever(timeout=0.02, blocking=False, handle_exit=False)
         self._server.close_all()
+
+    def route_data(self, through: Callable[[int], int]) -> None:
+        """Have clients fetch data at the port that `through` gives for each of ours."""
+        plain = self._respond
+
+        def respond(handler: Any, answer: str, *more: Any, **about: Any) -> None:
+            if answer.startswith("227"):
+                *host, high, low = answer[answer.index("(") + 1 : answer.index(")")].split(",")
+                port = through(int(high) * 256 + int(low))
+                answer = f"227 Entering passive mode ({','.join(host)},{port // 256},{port % 256})."
+            plain(handler, answer, *more, **about)
+
+        self.handler.respond = respond
+
+    def list_as(self, lines: Callable[[Iterator[bytes]], Iterator[bytes]]) -> None:
+        """Have MLSD and MLST say what `lines` makes of the truth."""
+
+        class Liar(self.handler.abstracted_fs):  # type: ignore[misc, name-defined]
+            def format_mlsx(self, *about: Any, **more: Any) -> Iterator[bytes]:
+                return lines(super().format_mlsx(*about, **more))
+
+        self.handler.abstracted_fs = Liar
 
     def close(self) -> None:
         """Stop, with all connections."""

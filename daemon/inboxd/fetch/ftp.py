@@ -55,10 +55,9 @@ class FtpSource:
                 size = places.expected(session, path, item).size
                 self._copy(session, path, item, part, size)
                 places.expected(session, path, item)
+            places.check_whole(part, size, self._where)
         except (Gone, Unfit) as error:
             raise places.named(error, item.item) from error
-        if part.size < size:
-            raise Away(f"{item.item}: {self._where} ended it after {part.size} of {size} bytes")
 
     def _copy(self, session: Session, path: str, item: OrderedItem, part: Part, size: int) -> None:
         begin = places.start(part, item.version, size)

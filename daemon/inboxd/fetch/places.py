@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from inboxd.fetch.errors import Gone, Refused, RemoteError, Unfit
+from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, Unfit
 from inboxd.fetch.part import Part
 from inboxd.wire import OrderedItem
 
@@ -65,6 +65,17 @@ def check_version(found: str, item: OrderedItem) -> None:
     """Raises Unfit when the item is not the one that was listed."""
     if found != item.version:
         raise Unfit(f"it has changed: version {item.version} was listed, {found} is there; the next poll lists it anew")
+
+
+def check_whole(part: Part, size: int, where: str) -> None:
+    """After a transfer that ended in good order. Raises Away when the rest may come next time, Unfit when it won't.
+
+    A file that has less than is said of it must be charged for that: its source would rest for ever, with all others.
+    """
+    if part.size < size and part.size > part.resumed:
+        raise Away(f"{where} ended it after {part.size} of {size} bytes")
+    if part.size < size:
+        raise Unfit(f"{where} says that it has {size} bytes, and gives no more than {part.size}")
 
 
 def expected(session: Looking, path: str, item: OrderedItem) -> Seen:

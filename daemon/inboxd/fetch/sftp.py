@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from inboxd.fetch import places
-from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, Unfit
+from inboxd.fetch.errors import Gone, Refused, RemoteError, Unfit
 from inboxd.fetch.part import Part
 from inboxd.wire import Listed, OrderedItem, SourceSpec
 
@@ -76,10 +76,9 @@ class SftpSource:
                     for block in blocks:
                         part.write(block)
                 places.expected(session, path, item)
+            places.check_whole(part, size, self._connection.where)
         except (Gone, Unfit) as error:
             raise places.named(error, item.item) from error
-        if part.size < size:
-            raise Away(f"{item.item}: {self._connection.where} ended it after {part.size} of {size} bytes")
 
     def ack(self, item: OrderedItem) -> None:
         """Leave, delete or move it. Raises Away, Refused, Gone, Unfit."""

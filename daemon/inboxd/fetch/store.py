@@ -119,10 +119,10 @@ class StoreSource:
                 while block := self._read(stream):
                     part.write(block)
             self._expected(item)
+            if size is not None:
+                places.check_whole(part, size, self._url)
         except (Gone, Unfit) as error:
             raise places.named(error, item.item) from None
-        if size is not None and part.size < size:
-            raise Away(f"{item.item}: {self._url} ended it after {part.size} of {size} bytes")
 
     def _read(self, stream: Any) -> bytes:
         with self._asking():
