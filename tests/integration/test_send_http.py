@@ -19,7 +19,6 @@ import inboxd
 from inboxd.fetch.errors import Away, Gone, Refused, Unfit
 from inboxd.fetch.outgoing import Outgoing
 from inboxd.model import Ending
-from inboxd.wire import Note, Reports
 from support.certificates import Authority
 from support.receiver import Receiver, Taking, accept, break_off, dawdle, lose_the_answer, refuse, stall
 from support.sending import ID, Sender, fetcher, refusal
@@ -361,26 +360,20 @@ def test_a_fetcher_sends_and_looks(plain: Rig) -> None:
             time.sleep(0.1)
         taking.answer(201)
 
-    with fetcher(plain.spec()) as ask:
+    with fetcher(plain.spec()) as one:
         item = plain.result("a.csv")
-        (reports,) = ask("send", item)
-        assert isinstance(reports, Reports)
-        (report,) = reports.reports
+        (report,), _ = one.ask("send", item)
         digest = hashlib.sha256(b"a,b\n1,2\n").hexdigest()
         assert (report.file_id, report.ending) == (ID, Ending.DONE)
         assert report.result == {"bytes": 8, "sha256": digest, "known": False}
-        (reports,) = ask("look", item)
-        assert isinstance(reports, Reports) and "answers (201)" in (reports.reports[0].result or {})["found"]
-        (reports,) = ask("send", item._replace(path="/nowhere"))
-        assert isinstance(reports, Reports)
-        assert reports.reports[0][:2] == (ID, Ending.REJECTED), "gone from work/"
+        (report,), _ = one.ask("look", item)
+        assert "answers (201)" in (report.result or {})["found"]
+        (report,), _ = one.ask("send", item._replace(path="/nowhere"))
+        assert report[:2] == (ID, Ending.REJECTED), "gone from work/"
         plain.receiver.take = accept(401)
-        (reports,) = ask("send", item, item._replace(id="2" * 32))
-        assert isinstance(reports, Reports)
-        assert [one.ending for one in reports.reports] == [Ending.BROKEN, Ending.RELEASED]
+        reports, _ = one.ask("send", item, item._replace(id="2" * 32))
+        assert [report.ending for report in reports] == [Ending.BROKEN, Ending.RELEASED]
         plain.receiver.take = slowly
-        *notes, last = ask("send", plain.result("a.bin", _BIG))
-        assert isinstance(last, Reports) and last.reports[0].ending is Ending.DONE
-        assert notes and all(
-            isinstance(note, Note) and note.event == "sending" and note.fields["id"] == ID for note in notes
-        )
+        (report,), notes = one.ask("send", plain.result("a.bin", _BIG))
+        assert report.ending is Ending.DONE
+        assert notes and all(note.event == "sending" and note.fields["id"] == ID for note in notes)

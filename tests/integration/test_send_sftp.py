@@ -21,7 +21,6 @@ from inboxd.fetch.outgoing import Outgoing
 from inboxd.fetch.sftp_session import Session
 from inboxd.fetch.sftp_upload import UploadSession
 from inboxd.model import Ending
-from inboxd.wire import Reports
 from support.sending import ID, Sender, fetcher, refusal
 from support.sshd import Sshd, make_key
 from support.tunnel import Tunnel
@@ -375,14 +374,13 @@ def test_a_look_leaves_nothing(rig: Sender, server: Sshd, there: Path) -> None:
 
 
 def test_a_fetcher_sends_and_looks(rig: Sender, there: Path) -> None:
-    with fetcher(rig.spec()) as ask:
+    with fetcher(rig.spec()) as one:
         item = rig.result("sub/a.csv")
         for known in (False, True):
-            (reports,) = ask("send", item)
-            assert isinstance(reports, Reports)
-            assert reports.reports[0].result == {
+            (report,), _ = one.ask("send", item)
+            assert report.result == {
                 "bytes": 8, "sha256": hashlib.sha256(b"a,b\n1,2\n").hexdigest(), "known": known,
             }  # fmt: skip
-        (reports,) = ask("look", item)
-        assert isinstance(reports, Reports) and reports.reports[0].ending is Ending.DONE
+        (report,), _ = one.ask("look", item)
+        assert report.ending is Ending.DONE
     assert _files(there) == {"sub/a.csv": b"a,b\n1,2\n"}

@@ -18,7 +18,8 @@ from inboxd.fetch.errors import RemoteError
 from inboxd.fetch.opening import open_destination
 from inboxd.fetch.outgoing import Outgoing
 from inboxd.fetch.remote import Destination
-from inboxd.wire import Errand, Frames, Message, OrderedItem, Ready, Reports, SourceSetup, SourceSpec, encode
+from inboxd.model import Report
+from inboxd.wire import Errand, Frames, Message, Note, OrderedItem, Ready, Reports, SourceSetup, SourceSpec, encode
 
 ID = "0192a4c8d1b27c3e9f5a6b7c8d9e0f12"
 _SPANS = {"connect": 2.0, "idle": 5.0, "total": 20.0}
@@ -76,33 +77,55 @@ def refusal(kind: type[RemoteError], call: Callable[[], Any], words: str = ".", 
     return caught.value
 
 
+class Fetcher:
+    """A fetcher process that has been told of one destination."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._ours = ours
+        self._frames = Frames()
+        self.pid = 0
+
+    def begin(self, spec: SourceSpec) -> None:
+        """Tell it, and wait until it is ready."""
+        self._ours.sendall(encode(SourceSetup("there", spec)))
+        for message in self._until(lambda one: isinstance(one, Ready)):
+            assert isinstance(message, Ready)
+            self.pid = message.pid
+
+    def ask(self, verb: str, *items: OrderedItem) -> tuple[list[Report], list[Note]]:
+        """What it reports, and what it says meanwhile."""
+        self._ours.sendall(encode(Errand("b1", "main", "there", verb, items)))
+        messages = list(self._until(lambda one: isinstance(one, Reports) and one.last))
+        reports = [report for one in messages if isinstance(one, Reports) for report in one.reports]
+        return reports, [one for one in messages if isinstance(one, Note)]
+
+    def _until(self, is_last: Callable[[Message], bool]) -> Iterator[Message]:
+        while data := self._ours.recv(65536):
+            for message in self._frames.feed(data):
+                yield message
+                if is_last(message):
+                    return
+
+    def most_memory(self) -> int:
+        """Bytes that were resident at most (VmHWM of proc(5))."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 @contextmanager
-def fetcher(spec: SourceSpec) -> Iterator[Callable[[str, OrderedItem], list[Message]]]:
-    """A fetcher process; to be asked for errands, each answered by its notes and reports."""
+def fetcher(spec: SourceSpec) -> Iterator[Fetcher]:
+    """Killed at the end."""
     ours, theirs = socket.socketpair()
     ours.settimeout(30)
-    frames = Frames()
     with ours, tempfile.TemporaryFile() as mark:
         with theirs:
             spoken = (theirs.fileno(), mark.fileno())
             command = [sys.executable, "-P", "-m", "inboxd.fetch.fetcher", *map(str, spoken)]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=spoken)
-
-        def ask(verb: str, *items: OrderedItem) -> list[Message]:
-            ours.sendall(encode(Errand("b1", "main", "there", verb, items)))
-            return list(until(lambda one: isinstance(one, Reports) and one.last))
-
-        def until(is_last: Callable[[Message], bool]) -> Iterator[Message]:
-            while data := ours.recv(65536):
-                for message in frames.feed(data):
-                    yield message
-                    if is_last(message):
-                        return
-
         try:
-            ours.sendall(encode(SourceSetup("there", spec)))
-            list(until(lambda one: isinstance(one, Ready)))
-            yield ask
+            one = Fetcher(ours)
+            one.begin(spec)
+            yield one
         finally:
             process.kill()
             process.wait()

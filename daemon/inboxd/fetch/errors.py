@@ -35,6 +35,10 @@ class Unfit(RemoteError):
     ending = Ending.FAILED
 
 
+class Denied(Unfit):
+    """We may not do that to it. Whose fault that is, its caller knows."""
+
+
 class Gone(RemoteError):
     """This item is not there any more."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,7 @@ from inboxd.wire import OrderedItem
 
 DEEPEST = 16  # folders below folders that are looked into
 _NUMBERS = 99
+_LONGEST_NAME = 255  # bytes, what file systems take
 
 
 class Seen(NamedTuple):
@@ -111,6 +113,13 @@ def free_names(item: OrderedItem) -> Iterator[str]:
     for number in range(1, _NUMBERS + 1):
         yield f"{stem}.{number}{dot}{ending}"
     yield f"{stem}.{item.id[-8:]}{dot}{ending}"
+
+
+def temporary_name(name: str, id: str) -> str:
+    """What a result is called until it is whole: in its folder, the same at every try, as long as a name may be."""
+    ending = f".{id}.part"
+    kept = os.fsencode(posixpath.basename(name))[: _LONGEST_NAME - 1 - len(ending)]
+    return f".{os.fsdecode(kept)}{ending}"
 
 
 def parents(folder: str) -> Iterator[str]:

@@ -25,15 +25,11 @@ from paramiko.sftp import (
     int64,
 )
 
-from inboxd.fetch.errors import Away, Gone, Unfit
+from inboxd.fetch.errors import Away, Denied, Gone, Unfit
 from inboxd.fetch.places import Seen, version_of
 
 BLOCK = 32 * 1024  # bytes; what every server gives or takes at once
 AHEAD = 32  # blocks asked for and not there yet, or sent and not confirmed: 1 MiB in memory at most
-
-
-class Denied(Unfit):
-    """We may not do that there."""
 
 
 class Answers:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import posixpath
 from typing import TYPE_CHECKING
 
 from inboxd.fetch import places
-from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, Unfit
+from inboxd.fetch.errors import Away, Denied, Gone, Refused, RemoteError, Unfit
 from inboxd.fetch.outgoing import Outgoing
 from inboxd.wire import OrderedItem, SourceSpec
 
 if TYPE_CHECKING:
-    from inboxd.fetch.sftp_session import Seen
+    from inboxd.fetch.places import Seen
     from inboxd.fetch.sftp_upload import UploadSession
-
-_LONGEST_NAME = 255  # bytes, what file systems take
 
 
 class SftpDestination:
@@ -26,12 +23,12 @@ class SftpDestination:
     def __init__(self, spec: SourceSpec) -> None:
         """Raises Refused when paramiko is missing."""
         try:
-            from inboxd.fetch.sftp_session import BLOCK, Denied
+            from inboxd.fetch.sftp_session import BLOCK
             from inboxd.fetch.sftp_upload import UploadSession
             from inboxd.fetch.ssh import Connection
         except ModuleNotFoundError as error:
             raise Refused(f"SFTP needs a library, {error.name}: pip install 'inboxd[sftp]'") from error
-        self._block, self._denied = BLOCK, Denied
+        self._block = BLOCK
         self._total = spec.total
         self._user = spec.place["user"]
         self._path = spec.place["path"].rstrip("/") or "/"
@@ -48,7 +45,7 @@ class SftpDestination:
         try:
             with self._connection.within(result.left) as session:
                 return self._bring(session, path, item, result)
-        except self._denied as error:
+        except Denied as error:
             raise self._shut_out(posixpath.dirname(path)) from error
         except Gone as error:
             raise Unfit(f"{item.name}: {error}") from error
@@ -60,7 +57,7 @@ class SftpDestination:
         return Refused(f"{where} does not let user {self._user} write to {folder}: ask its operator, or correct `path`")
 
     def _bring(self, session: UploadSession, path: str, item: OrderedItem, result: Outgoing) -> bool:
-        temporary = _temporary(path, item.id)
+        temporary = posixpath.join(posixpath.dirname(path), places.temporary_name(item.name, item.id))
         there = _seen(session, path)
         if there and not self._replace:
             known = self._is_same(session, path, there, result)
@@ -115,7 +112,7 @@ class SftpDestination:
                 session.make_folder(folder)
             except Unfit as error:
                 if not _is_folder(session, folder):
-                    if isinstance(error, self._denied):
+                    if isinstance(error, Denied):
                         raise
                     raise Unfit(f"the folder {folder} can't be made: {error}") from error
 
@@ -147,7 +144,7 @@ class SftpDestination:
         try:
             if there.is_file and there.size == result.size and _sha256(session, path, result) == result.sha256():
                 return True
-        except self._denied:
+        except Denied:
             pass
         raise Unfit("another file of that name is there; move it away there, or write `replace: true` to overwrite it")
 
@@ -162,14 +159,6 @@ class SftpDestination:
             f"{self._connection.where} lets user {self._user} in, and {self._path} is a folder; "
             "nothing was sent, so whether we may write to it is not known"
         )
-
-
-def _temporary(path: str, id: str) -> str:
-    """In the same folder, the same at every try, and no longer than a name may be."""
-    folder, name = posixpath.split(path)
-    ending = f".{id}.part"
-    kept = os.fsencode(name)[: _LONGEST_NAME - 1 - len(ending)]
-    return posixpath.join(folder, f".{os.fsdecode(kept)}{ending}")
 
 
 def _seen(session: UploadSession, path: str) -> Seen | None:

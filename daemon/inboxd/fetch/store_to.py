@@ -1,0 +1,208 @@
+"""Results for an object store, or for any other file system that fsspec knows.
+
+Where objects appear when they are complete they are written as they are; elsewhere a temporary file is moved. What
+hangs is cut off where the driver is asynchronous, as those of stores are; another is ended with its process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import posixpath
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from inboxd.fetch import places
+from inboxd.fetch.deadline import cut_after, cut_when_still
+from inboxd.fetch.errors import Away, Denied, Gone, Refused, RemoteError, Unfit
+from inboxd.fetch.outgoing import Outgoing
+from inboxd.fetch.store_files import S3, StoreFiles
+from inboxd.wire import OrderedItem, SourceSpec
+
+_PART = 5 << 20  # bytes of one request: the least that S3 takes
+_MOST_PARTS = 9_000  # of one object; S3 takes 10,000
+_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci")  # nothing appears before the end
+_ON_DISK = ("file", "local")
+_VERSION = "?versionId="  # s3fs leaves out what follows
+
+Move = Callable[[], None]
+
+
+class StoreDestination:
+    """One prefix. What is there is not overwritten, unless `replace` says so."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self._spec = spec
+        self._replace: bool = spec.place["replace"]
+        self._store = StoreFiles(spec)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._store.close()
+
+    def send(self, item: OrderedItem, result: Outgoing) -> bool:
+        """Raises Away, Refused, Unfit; OSError of our own disk."""
+        url = self._store.url
+        try:
+            path = self._path(item.name)
+            with self._within(result.left) as move:
+                return self._bring(path, item, result, move)
+        except Denied as error:
+            raise Refused(f"{url} does not let us write: {error}; check the rights of what is in `options`") from None
+        except Gone:
+            raise Refused(f"{url} is not there; make it, or correct `url`") from None
+        except Unfit as error:
+            raise places.named(error, item.name) from None
+
+    def _path(self, name: str) -> str:
+        """Raises Unfit for a name that the driver would take for another."""
+        path = places.join(self._store.prefix, name)
+        if self._store.files._strip_protocol(path) != path or (self._store.protocol in S3 and _VERSION in name):
+            raise Unfit("its name can't be written by the driver of this store")
+        return path
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[Move]:
+        """Raises Away when it takes longer, or one part of it longer than timeout.idle."""
+        url, idle, was_cut = self._store.url, self._spec.idle, threading.Event()
+        loop = getattr(self._store.files, "loop", None)
+
+        def cut() -> None:
+            was_cut.set()
+            if isinstance(loop, asyncio.AbstractEventLoop):
+                loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+
+        with (
+            cut_after(seconds, cut, f"{url} took longer than {seconds:.0f} s (timeout.total)"),
+            cut_when_still(idle, cut, f"{url} took nothing for {idle:g} s (timeout.idle)") as move,
+        ):
+            yield move
+            if was_cut.is_set():  # to fsspec a cancelled request is one that has worked
+                raise Away(f"{url} was hung up on")
+
+    def _bring(self, path: str, item: OrderedItem, result: Outgoing, move: Move) -> bool:
+        there = self._there(path)
+        if there and not self._replace:
+            return self._is_same(path, there, result, move)
+        if there and there.get("type") == "directory" and self._store.is_rooted:
+            raise Unfit("a folder of that name is there; move it away there")
+        if self._store.protocol in _WHOLE:
+            self._write(path, result, move)
+            return False
+        self._make_folders(path)
+        temporary = posixpath.join(posixpath.dirname(path), places.temporary_name(item.name, item.id))
+        try:
+            self._write(temporary, result, move)
+            return self._show(temporary, path, result, move)
+        except Exception:
+            self._sweep(temporary)
+            raise
+
+    def _there(self, path: str) -> dict[str, Any] | None:
+        with self._store.asking():
+            try:
+                found: dict[str, Any] = self._store.files.info(path)
+            except FileNotFoundError:
+                return None
+            return found
+
+    def _is_same(self, path: str, there: dict[str, Any], result: Outgoing, move: Move) -> bool:
+        """True: an earlier try had brought it, and its answer was lost. Raises Unfit for anything else."""
+        is_like = there.get("type") == "file" and there.get("size") == result.size
+        try:
+            if is_like and self._sha256(path, result, move) == result.sha256():
+                return True
+        except Denied:
+            pass
+        raise Unfit("another one of that name is there; move it away there, or write `replace: true` to overwrite it")
+
+    def _sha256(self, path: str, result: Outgoing, move: Move) -> str:
+        found = hashlib.sha256()
+        with self._store.asking():
+            stream = self._store.files.open(path, "rb", block_size=_PART, cache_type="none")
+        with contextlib.closing(stream):
+            while block := self._read(stream):
+                found.update(block)
+                _ = result.left
+                move()
+        return found.hexdigest()
+
+    def _read(self, stream: Any) -> bytes:
+        with self._store.asking():
+            block: bytes = stream.read(_PART)
+            return block
+
+    # Written
+
+    def _make_folders(self, path: str) -> None:
+        """Those below ours, which must be there."""
+        if self._store.is_rooted:
+            with self._store.asking():
+                if not self._store.files.isdir(self._store.prefix):
+                    raise Gone("there is no such folder")
+                self._store.files.makedirs(posixpath.dirname(path), exist_ok=True)
+
+    def _write(self, path: str, result: Outgoing, move: Move) -> None:
+        size = max(_PART, -(-result.size // _MOST_PARTS))
+        with self._store.asking():
+            stream = self._store.files.open(path, "wb", block_size=size)
+        try:
+            for block in result.blocks():
+                with self._store.asking():
+                    stream.write(block)
+                move()
+            with self._store.asking():
+                stream.close()
+        except BaseException:
+            _forget(stream)
+            raise
+        move()
+
+    def _show(self, temporary: str, path: str, result: Outgoing, move: Move) -> bool:
+        """Whether it was there already: somebody may have been faster."""
+        if self._store.protocol in _ON_DISK:
+            _sync(temporary)
+        if not self._replace and (there := self._there(path)):
+            known = self._is_same(path, there, result, move)
+            self._sweep(temporary)
+            return known
+        with self._store.asking():
+            self._store.files.mv(temporary, path)
+        if self._store.protocol in _ON_DISK:
+            _sync(posixpath.dirname(path))
+        return False
+
+    def _sweep(self, temporary: str) -> None:
+        """Where that is still possible; the next try begins it anew anyway."""
+        with contextlib.suppress(RemoteError), self._store.asking():
+            self._store.files.rm_file(temporary)
+
+    def look(self) -> str:
+        """List what is there. Raises Away, Refused."""
+        url = self._store.url
+        with (
+            self._within(self._spec.total),
+            places.of_the_listing(url, "check `url`, and the rights of what is in `options`"),
+            self._store.asking(),
+        ):
+            self._store.files.ls(self._store.root, detail=False)
+        return f"{url} can be listed; nothing was sent, so whether we may write to it is not known"
+
+
+def _forget(stream: Any) -> None:
+    """Let nothing of it appear: to close it, or to forget about it, would complete it."""
+    with contextlib.suppress(Exception):
+        stream.discard()
+    with contextlib.suppress(Exception):
+        stream.closed = True
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
