@@ -24,6 +24,7 @@ from support.wait import wait_until
 
 IN_FLOW = sorted(name for name in NAMES if name.startswith(("poll.", "fetch.", "ack.", "claim.", "decide.")))
 IN_DELIVERY = ["deliver.recorded", "deliver.renamed", "deliver.synced"]
+IN_OTHER_DELIVERIES = ["deliver.sidecar", "deliver.results", "deliver.redirected"]
 IN_RECOVERY = sorted(name for name in NAMES if name.startswith("recover."))
 COUNT = 16
 
@@ -73,6 +74,26 @@ def test_killed_in_the_flow(site: Site, partner: Partner, name: str, when: str) 
     _load(site, partner, when)
     _run_until_killed(site, partner, f"{name}:kill@{1 if when == 'held' else 3}")
     _finish(site, partner)
+
+
+@pytest.mark.parametrize("failpoint", IN_OTHER_DELIVERIES)
+def test_killed_where_only_some_files_pass(site: Site, partner: Partner, failpoint: str) -> None:
+    """An item that ends in errors/, one that leaves results, and one whose name is taken."""
+    connect(site, partner, when="processed")
+    for name in ("reject-a.dat", "results-a.dat", "ok-taken.dat"):
+        partner.add(name, name.encode())
+    taken = site.root() / "processed" / "ok-taken.dat"
+    taken.parent.mkdir(parents=True)
+    taken.write_bytes(b"another's")
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{failpoint}:kill"}, ready=False) as daemon:
+        wait_until(lambda: daemon.process.poll() is not None, f"its death at {failpoint}", 60, 0.03)
+    with run_daemon(site.config) as daemon:
+        wait_states(site, timeout=60, ACKED=2, HELD=1)
+        assert daemon.stop() == 0
+    taken.unlink()  # the checker knows nothing of what others have put there
+    assert site.listed("outbound") == ["one-results-a.dat", "two-results-a.dat"]
+    assert sorted(partner.acked()) == ["ok-taken.dat", "results-a.dat"]
+    assert_sound_with(site, partner, finished=True)
 
 
 @pytest.mark.parametrize("broken_at", ["claim.renamed", "fetch.recorded"])

@@ -23,6 +23,9 @@ ID = "0190a5f0c1d27a3b8c4d5e6f7081920"
 ITEM_COLUMNS = (
     "source", "item", "version", "inbox", "id", "state", "name", "ack", "attempts", "fetched_at", "acked_at",
 )  # fmt: skip
+SEND_COLUMNS = (
+    "file_id", "destination", "name", "id", "inbox", "size", "state", "open", "attempts", "failures", "due_at", "ended_at",
+)  # fmt: skip
 COLUMNS = (
     "id", "inbox", "folder", "name", "dev", "ino", "size", "mtime_ns", "state", "batch", "attempts", "failures",
     "not_before", "claimed_at", "started_at", "finished_at", "outcome", "reason", "message", "destination", "result",
@@ -42,6 +45,7 @@ class World:
         self.rows: dict[str, dict[str, Any]] = {}
         self.failures: list[dict[str, Any]] = []
         self.items: dict[str, dict[str, Any]] = {}
+        self.sends: dict[str, dict[str, Any]] = {}
         self.totals = {("main", "processed"): 1, ("main", "error"): 1}
         self.witness: list[dict[str, Any]] = []
         self._end("good", "processed", "processed", reason="processed", attempts=1, failures=0)
@@ -108,6 +112,25 @@ class World:
             "acked_at": 2.0 if state == "ACKED" else None, **values,
         }  # fmt: skip
 
+    def queue(self, name: str, state: str = "DUE", *, here: bool = True, **values: Any) -> None:
+        """Its handler left one result for a destination; sound for good."""
+        file_id, key = self.rows[name]["id"], "f" * 31 + str(len(self.sends))
+        if here:
+            result = self.path("work", f"{file_id}-results") / "a.csv"
+            result.parent.mkdir()
+            result.write_bytes(b"1234")
+        is_open = state in ("DUE", "ABANDONED")
+        self.sends[key] = {
+            "file_id": file_id, "destination": "customer", "name": b"a.csv", "id": key, "inbox": "main", "size": 4,
+            "state": state, "open": int(is_open), "attempts": 0 if state == "DUE" else 1, "failures": 0,
+            "due_at": 9.0, "ended_at": None if is_open else 9.5, **values,
+        }  # fmt: skip
+
+    def received(self, *sizes: int) -> None:
+        """The destination has had the first result so often, with so many bytes."""
+        heard = frozenset(("f" * 31 + "0", "a.csv", size) for size in sizes)
+        self.evidence = replace(self.evidence, received=heard)
+
     def told(self, *names: str) -> None:
         """The source has heard of these."""
         acked = frozenset(("partner", name) for name in names)
@@ -122,6 +145,9 @@ class World:
             db.execute(f"CREATE TABLE items ({', '.join(ITEM_COLUMNS)})")
             for item in self.items.values():
                 db.execute(f"INSERT INTO items VALUES ({', '.join('?' * len(ITEM_COLUMNS))})", tuple(item.values()))
+            db.execute(f"CREATE TABLE sends ({', '.join(SEND_COLUMNS)})")
+            for send in self.sends.values():
+                db.execute(f"INSERT INTO sends VALUES ({', '.join('?' * len(SEND_COLUMNS))})", tuple(send.values()))
             db.execute("CREATE TABLE failures (file_id, attempt, ending)")
             db.executemany("INSERT INTO failures VALUES (:file_id, :attempt, :ending)", self.failures)
             db.execute("CREATE TABLE totals (inbox, outcome, files, bytes)")
@@ -387,6 +413,50 @@ def _totals_wrong(world: World) -> None:
     world.totals["main", "processed"] = 2
 
 
+def _result_gone(world: World) -> None:
+    world.queue("good", here=False)
+
+
+def _result_cut(world: World) -> None:
+    world.queue("good", size=5)
+
+
+def _sent_and_never_received(world: World) -> None:
+    world.queue("good", "SENT", here=False)
+    world.received()
+
+
+def _received_cut(world: World) -> None:
+    world.queue("good", "SENT", here=False)
+    world.received(3)
+
+
+def _never_sent(world: World) -> None:
+    world.evidence = replace(world.evidence, finished=True)
+    world.queue("good")
+
+
+def _sent_for_an_error(world: World) -> None:
+    world.queue("bad")
+
+
+def _received_from_nobody(world: World) -> None:
+    world.received(4)
+
+
+def _left_though_sent(world: World) -> None:
+    world.evidence = replace(world.evidence, finished=True)
+    world.queue("good", "SENT")
+
+
+def _sent_without_a_time(world: World) -> None:
+    world.queue("good", "SENT", here=False, ended_at=None)
+
+
+def _sent_without_an_attempt(world: World) -> None:
+    world.queue("good", "SENT", here=False, attempts=0)
+
+
 @pytest.mark.parametrize(
     ("broken", "invariant"),
     [
@@ -408,6 +478,9 @@ def _totals_wrong(world: World) -> None:
         (_unknown_state, "I10"), (_outcome_too_early, "I10"), (_run_after_the_end, "I10"),
         (_bytes_changed, "I11"), (_other_hash_in_row, "I11"),
         (_totals_wrong, "I12"),
+        (_result_gone, "I7"), (_result_cut, "I7"), (_sent_and_never_received, "I9"), (_received_cut, "I9"),
+        (_never_sent, "I9"), (_sent_for_an_error, "I8"), (_received_from_nobody, "I8"),
+        (_left_though_sent, "I4"), (_sent_without_a_time, "I10"), (_sent_without_an_attempt, "I10"),
     ],
 )  # fmt: skip
 def test_what_is_broken_is_found(world: World, broken: Callable[[World], None], invariant: str) -> None:
@@ -447,6 +520,12 @@ def test_a_survivor_is_found(world: World) -> None:
     assert as_family == []
     assert len(as_stranger) == 2
     assert all(fault.startswith("I13") for fault in as_stranger)
+
+
+def test_results_on_their_way_are_sound(world: World) -> None:
+    world.queue("good", "SENT", here=False)
+    world.received(4, 4)
+    assert world.broken() == set()
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ class Slot:
             self._on_reports(message)
         elif isinstance(message, Ready):
             self._on_ready(message)
-        elif isinstance(message, Note) and message.event == "fetching":
+        elif isinstance(message, Note) and message.event in ("fetching", "sending"):
             self.fetched = (str(message.fields.get("id")), int(message.fields.get("bytes", 0)))
         elif isinstance(message, Note) and message.event in _NOTES:
             emit(_NOTES[message.event], **message.fields)
