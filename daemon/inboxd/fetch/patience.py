@@ -76,7 +76,10 @@ class _PlainSocket(socket.socket):
             left = left[sent:]
 
     def _is_refused(self) -> bool:
-        early = super().recv(16, socket.MSG_PEEK)
+        try:
+            early = super().recv(16, socket.MSG_PEEK)
+        except _NOT_NOW:
+            return False
         return not early or _NO.match(early) is not None
 
 
@@ -130,7 +133,7 @@ def _wait_to_send(one: socket.socket, is_refused: Callable[[], bool]) -> None:
             raise TimeoutError("it took nothing for too long")
         if found & ~select.POLLOUT and is_refused():
             raise BrokenPipeError("the server has answered already")
-        if found & select.POLLOUT:
+        if found & ~select.POLLIN:  # an error, too, is for send(2) to tell
             return
         if found & select.POLLIN:
             wanted &= ~select.POLLIN  # an early yes: nothing more to look at
