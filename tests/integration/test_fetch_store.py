@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +233,55 @@ def test_bytes_that_stall_or_break_off_are_away_and_the_next_try_goes_on(rig: Ri
         result = again.finish(item.size, "")
     assert result["sha256"] == hashlib.sha256(content).hexdigest()
     assert result["resumed"] > 1_000_000
+
+
+class _Endless(BaseHTTPRequestHandler):
+    """A bucket whose listing has always one page more, of so many objects."""
+
+    each = 1000
+
+    def do_GET(self) -> None:
+        """Whatever is asked."""
+        number = int(re.search(r"continuation-token=(\d+)|$", self.path)[1] or 0)  # type: ignore[index]
+        one = "<Contents><Key>out/{}-{}</Key><Size>1</Size><ETag>x</ETag></Contents>"
+        body = (
+            f"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>{number + 1}</NextContinuationToken>"
+            + "".join(one.format(number, each) for each in range(self.each))
+            + "</ListBucketResult>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_about: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def endless(rig: Rig) -> Iterator[type[_Endless]]:
+    handler = type("Handler", (_Endless,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        rig.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield handler
+        server.shutdown()
+        thread.join()
+
+
+def test_a_listing_without_end_is_read_as_far_as_it_is_wanted(rig: Rig, endless: type[_Endless]) -> None:
+    found = [one.item for one in itertools.islice(rig.source().list(), 5000)]
+    assert len(set(found)) == 5000
+    assert found[-1] == "4-999"
+
+
+@pytest.mark.parametrize("each", [0, 10])
+def test_a_listing_without_end_meets_the_total(rig: Rig, endless: type[_Endless], each: int) -> None:
+    endless.each = each
+    with pytest.raises(Away, match=r"timeout\.total"):
+        deque(rig.source(total=1.0).list(), maxlen=0)
 
 
 @pytest.mark.parametrize("size", [6, 14])

@@ -26,21 +26,21 @@ class StoreSource:
     """All below one prefix."""
 
     def __init__(self, spec: SourceSpec) -> None:
-        self._after = spec.place["after"]
+        self._after, self._total = spec.place["after"], spec.total
         self._store = StoreFiles(spec)
 
     def list(self) -> Iterator[Listed]:
         """All objects below the prefix. Raises Away, Refused."""
-        files = self._store.files
-        with places.of_the_listing(self._store.url, "check `url`, and the rights of the credentials in `options`"):
-            with self._store.asking():
-                found = files.find(self._store.prefix, detail=True)
-                if not found:
-                    files.ls(self._store.root, detail=False)  # raises when it is not there, or not for us
-            for path, info in found.items():
-                item = path.removeprefix(self._store.prefix).lstrip("/")  # "folder/" is a mark of some tools
+        store, is_empty = self._store, True
+        with places.of_the_listing(store.url, "check `url`, and the rights of the credentials in `options`"):
+            for path, info in store.found(self._total):
+                is_empty = False
+                item = path.removeprefix(store.prefix).lstrip("/")  # "folder/" is a mark of some tools
                 if info.get("type") == "file" and self._takes(path, item):
                     yield Listed(item, posixpath.basename(item), size=info.get("size"), version=_version(info))
+            if is_empty:
+                with store.asking():
+                    store.files.ls(store.root, detail=False)  # raises when it is not there, or not for us
 
     def _takes(self, path: str, item: str) -> bool:
         moved = self._move_target()

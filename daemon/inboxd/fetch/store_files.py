@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,6 +65,31 @@ class StoreFiles:
     def is_rooted(self) -> bool:
         """It has folders, and no buckets."""
         return self.prefix.startswith("/")
+
+    def found(self, total: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All that lies below the folder, with what is said of it. `total`: seconds. Raises Away, Refused."""
+        if self.protocol in S3:
+            yield from self._pages(total)
+            return
+        with self.asking():
+            found = self.files.find(self.prefix, detail=True)
+        yield from found.items()
+
+    def _pages(self, total: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What find() says of S3, but page by page: a bucket may have more objects than we have memory."""
+        files, deadline = self.files, time.monotonic() + total
+        bucket, key, _ = files.split_path(self.prefix)
+        asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **files.req_kw}
+        while True:
+            with self.asking():
+                page = files.call_s3("list_objects_v2", **asked)
+            for one in page.get("Contents", []):
+                yield f"{bucket}/{one['Key']}", {**one, "type": "file", "size": one["Size"]}
+            if not page.get("IsTruncated"):
+                return
+            if time.monotonic() > deadline:
+                raise Away(f"{self.url} took longer than {total:.0f} s (timeout.total)")
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def close(self) -> None:
         """Let go of it; its connections are closed with it."""
