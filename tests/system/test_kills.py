@@ -7,7 +7,9 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 
+import psutil
 import pytest
 
 from support.daemon import inboxd, run_daemon
@@ -86,19 +88,27 @@ def test_an_idle_worker_is_killed(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+def _each(processes: list[psutil.Process], do: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            do(process)
+
+
 def test_a_new_daemon_never_runs_beside_workers_of_the_old(site: Site) -> None:
     """It waits for them, and refuses to start when they take too long."""
     site.write(stop_grace="200ms")
     site.put([(b"sleep-3-x.dat", b"x")])
     with run_daemon(site.config) as daemon:
         wait_until(lambda: site.witnessed("start"), "a start")
-        orphans = daemon.workers()
+        orphans = [psutil.Process(pid) for pid in daemon.workers()]
         daemon.kill()
+        _each(orphans, psutil.Process.suspend)
         refused = inboxd(site.config, "run")
         assert refused.returncode == 75
-        assert any(str(pid) in refused.stderr for pid in orphans)
+        assert any(str(orphan.pid) in refused.stderr for orphan in orphans)
         assert "waiting up to" in refused.stderr
         assert len(site.witnessed("start")) == 1
+        _each(orphans, psutil.Process.resume)
     wait_until(lambda: _lone(site), "the end of orphaned workers")
     assert_sound(site)
     with run_daemon(site.config):
