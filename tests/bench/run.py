@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
+import sources
 from candidates import ALL, BARE, HANDWRITTEN, INBOXD, INBOXD_FULL, Candidate
 from scenarios import Measured, backlog, burst, idle, trickle
 
@@ -157,6 +158,11 @@ def main() -> int:
     finally:
         shutil.rmtree(folder)
     print(_as_json(chosen) if arguments.json else table(chosen))
+    if not arguments.json and arguments.only in "sources":
+        print()
+        print(
+            sources.measure(1_000 if arguments.quick else 10_000, 4, arguments.rounds or (1 if arguments.quick else 3))
+        )
     return 0
 
 

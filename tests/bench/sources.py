@@ -1,8 +1,8 @@
 """How fast items come from a local HTTP partner, beside a bare requests loop with the same parallelism.
 
-    python tests/bench/sources.py [--items 10000] [--parallel 4] [--rounds 1]
+    python tests/bench/sources.py [--items 10000] [--parallel 4] [--rounds 3]
 
-Both list, download and acknowledge every item of the same server, which is a process of its own, one after the other
+`./dev bench` runs it last. Both list, download and acknowledge every item of the same server, which is a process of its own, one after the other
 in each round; the ratio is taken within a round. What inboxd does besides: rows, renames, a run of a handler, syncs.
 """
 
@@ -86,35 +86,43 @@ def _processed(base: Path) -> int:
     return sum(1 for _ in (base / "inbox" / "processed").iterdir())
 
 
+def measure(items: int, parallel: int, rounds: int) -> str:
+    """The table."""
+    ratios, lines = [], [f"{'':16}{'bare, items/s':>15}{'inboxd, items/s':>17}{'x bare':>8}"]
+    for number in range(rounds):
+        rates = {}
+        for who in ("bare", "inboxd") if number % 2 == 0 else ("inboxd", "bare"):
+            print(f"  sources {items:,}, round {number + 1}: {who}", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(prefix="inboxd-bench-") as name:
+                rates[who] = _rate(Path(name), who, items, parallel)
+        ratios.append(rates["inboxd"] / rates["bare"])
+        lines.append(
+            f"sources {items:,}".ljust(16) + f"{rates['bare']:>15.0f}{rates['inboxd']:>17.0f}{ratios[-1]:>8.2f}"
+        )
+    lines.append(f"median ratio {statistics.median(ratios):.2f}, {parallel} at once")
+    return "\n".join(lines)
+
+
+def _rate(folder: Path, who: str, items: int, parallel: int) -> float:
+    process, url = _partner(folder / "outbox", items)
+    try:
+        base = folder / who
+        if who == "bare":
+            base.mkdir()
+            return items / _bare(base, url, parallel)
+        return items / _inboxd(base, url, parallel, folder / "outbox.log", items)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure sources beside a bare requests loop.")
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--parallel", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
-    ratios = []
-    print(f"{'':10}{'bare, items/s':>15}{'inboxd, items/s':>17}{'ratio':>8}")
-    for number in range(chosen.rounds):
-        with tempfile.TemporaryDirectory(prefix="inboxd-bench-") as name:
-            rates = []
-            for who in ("bare", "inboxd"):
-                process, url = _partner(Path(name) / f"outbox-{who}", chosen.items)
-                try:
-                    base = Path(name) / f"run-{who}"
-                    if who == "bare":
-                        base.mkdir()
-                        rates.append(chosen.items / _bare(base, url, chosen.parallel))
-                    else:
-                        rates.append(
-                            chosen.items
-                            / _inboxd(base, url, chosen.parallel, Path(name) / "outbox-inboxd.log", chosen.items)
-                        )
-                finally:
-                    process.kill()
-                    process.wait()
-        ratios.append(rates[1] / rates[0])
-        print(f"round {number + 1:<4}{rates[0]:>15.0f}{rates[1]:>17.0f}{ratios[-1]:>8.2f}")
-    print(f"median ratio {statistics.median(ratios):.2f}, {chosen.items} items, {chosen.parallel} at once")
+    print(measure(chosen.items, chosen.parallel, chosen.rounds))
 
 
 if __name__ == "__main__":
