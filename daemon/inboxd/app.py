@@ -335,6 +335,7 @@ class App:
         folders.remember(new)
         for name in set(self.pipeline.lanes) - staying:
             self.pipeline.lanes.pop(name).close()
+            self.pipeline.outages.forget(name)
         for lane in fresh:
             lane.view.start()
             self.pipeline.lanes[lane.name] = lane

@@ -34,6 +34,7 @@ class ItemState(StrEnum):
 
 
 Jitter = Callable[[], float]
+LONGEST_ASKED = 3600.0  # seconds: nobody makes us wait longer by Retry-After
 _S = ItemState
 
 ITEM_TRANSITIONS: dict[tuple[ItemState, str], ItemState] = {
@@ -93,6 +94,11 @@ SOURCE_FAULTS = frozenset({Ending.UNAVAILABLE, Ending.BROKEN})
 _UNHEARD = frozenset({Ending.FAILED, Ending.BROKEN})
 
 
+def delay_of(report: Report, failures: int, limits: Limits, jitter: Jitter) -> float:
+    """Seconds until the next try: as long as the other side asked for, within reason, or by the policy."""
+    return min(report.after, LONGEST_ASKED) if report.after is not None else backoff(failures, limits, jitter)
+
+
 def judge_fetch(item: Item, report: Report, limits: Limits, now: float, jitter: Jitter = random.random) -> Judged:
     """What becomes of an item that was to be fetched. `now`: wall clock, seconds."""
     if report.ending is Ending.DONE:
@@ -103,12 +109,12 @@ def judge_fetch(item: Item, report: Report, limits: Limits, now: float, jitter: 
     if report.ending is Ending.RELEASED:
         return Judged(told, "release")
     if report.ending in SOURCE_FAULTS:
-        delay = report.after if report.after is not None else backoff(item.attempts, limits, jitter)
+        delay = delay_of(report, item.attempts, limits, jitter)
         return Judged(told._replace(not_before=now + delay), "release", delay)
     failures = item.failures + 1
     if report.ending is Ending.REJECTED or failures >= limits.max_failures:
         return Judged(told._replace(state=_S.ABANDONED, failures=failures), "abandon", charged=True)
-    delay = report.after if report.after is not None else backoff(failures, limits, jitter)
+    delay = delay_of(report, failures, limits, jitter)
     return Judged(told._replace(failures=failures, not_before=now + delay), "release", delay, charged=True)
 
 
@@ -122,5 +128,5 @@ def judge_ack(item: Item, report: Report, limits: Limits, now: float, jitter: Ji
         return Judged(item, "wait")
     told = item._replace(message=report.message or str(report.ending))
     failures = item.failures + 1
-    delay = report.after if report.after is not None else backoff(failures, limits, jitter)
+    delay = delay_of(report, failures, limits, jitter)
     return Judged(told._replace(failures=failures, not_before=now + delay), "wait", delay, charged=True)

@@ -287,11 +287,17 @@ class Lane:
         return alone + [sorted(part, key=lambda file: file.id) for part in parts if part]
 
     def finish_sent(self) -> None:
-        """Let results go whose every send has come to an end. Raises OSError; what is left waits."""
-        while self.sent:
-            sends = self.sent[0]
-            self.deliveries.results.finish(sends[0].file_id, sends)
-            self.sent.popleft()
+        """Let results go whose every send has come to an end. Raises the first OSError, after all have been tried."""
+        stuck: OSError | None = None
+        for _ in range(len(self.sent)):
+            sends = self.sent.popleft()
+            try:
+                self.deliveries.results.finish(sends[0].file_id, sends)
+            except OSError as error:
+                self.sent.append(sends)
+                stuck = stuck or error
+        if stuck is not None:
+            raise stuck
 
     def close(self) -> None:
         """Stop looking, and give descriptors back."""

@@ -8,7 +8,13 @@ from inboxd import events
 from inboxd.clock import Clock
 from inboxd.events import emit
 
+LEDGER = "(ledger)"  # no inbox is called so
 _FIRST, _LONGEST = 0.5, 15.0  # seconds between two tries
+
+
+def results_of(inbox: str) -> str:
+    """What is away when the results that an inbox has sent can't leave work/: that alone must not stop the inbox."""
+    return f"(results of {inbox})"
 
 
 @dataclass(slots=True)
@@ -44,6 +50,11 @@ class Outages:
         if known is not None:
             emit(events.RESUMED, reason=known.reason, seconds=self._clock.monotonic() - known.since)
         return known is not None
+
+    def forget(self, inbox: str) -> None:
+        """An inbox has another disk now, or is gone from the configuration."""
+        self.end(inbox)
+        self.end(results_of(inbox))
 
     def is_away(self, what: str) -> bool:
         """It was away when it was last tried."""

@@ -7,6 +7,7 @@ return, inside the pipeline's transactions.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -108,8 +109,9 @@ class Outbox:
         now, sent = self._clock.time(), Sent(list(self._reported))
         for batch, told in self._reported:
             destination, _left = self._running[batch]
-            report = _unblamed(destination.lane, told)
-            judged = judge_send(destination.sending[report.file_id], report, destination.limits, now)
+            send = destination.sending[told.file_id]
+            report = _unblamed(destination, send, told)
+            judged = judge_send(send, report, destination.limits, now)
             sent.judged.append((destination, report, judged))
         return sent
 
@@ -212,8 +214,10 @@ def _may_send(lane: Lane) -> bool:
     return not (lane.retiring and not lane.must_be_empty) and not lane.away
 
 
-def _unblamed(lane: Lane, report: Report) -> Report:
-    """A fetcher calls a result gone that is not there any more; but it may be the disk that has gone."""
-    if report.ending is not Ending.REJECTED or lane.claims.work.is_home():
+def _unblamed(destination: Destination, send: Send, report: Report) -> Report:
+    """A fetcher calls a result gone that it did not find; but it may have been the disk that had gone."""
+    if report.ending is not Ending.REJECTED:
+        return report
+    if destination.lane.claims.work.is_home() and not os.path.lexists(destination.ordered(send).path):
         return report
     return report._replace(ending=Ending.RELEASED, message="its disk went away while it was sent")

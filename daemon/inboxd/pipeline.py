@@ -32,7 +32,7 @@ from inboxd.homes import Homes
 from inboxd.lane import Lane
 from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Sighting
-from inboxd.outage import Outages
+from inboxd.outage import LEDGER, Outages, results_of
 from inboxd.outbox import Outbox
 from inboxd.story import Story
 
@@ -97,10 +97,10 @@ class Pipeline:
         self.dispatcher.collect()  # run: a worker did, and reports
         self.errands.collect()  # poll, fetch, ack: likewise
         self.outbox.collect()  # send: likewise
-        if self.outages.must_wait("ledger"):
+        if self.outages.must_wait(LEDGER):
             return self.outages.next_try()
         try:
-            if self.outages.is_away("ledger"):
+            if self.outages.is_away(LEDGER):
                 self.ledger.identity()  # it must answer before we say that it is back
             self._homes.look(self.lanes.values(), self._holds_nothing)
             self._refill()
@@ -114,8 +114,8 @@ class Pipeline:
             self._record()  # batch; claimed, delivered, dispatched: commit; dispatch, to workers and fetchers
             self._finish_retiring()
         except LedgerUnavailable as error:
-            return self.outages.begin("ledger", str(error))
-        self.outages.end("ledger")
+            return self.outages.begin(LEDGER, str(error))
+        self.outages.end(LEDGER)
         return self._next_wake()
 
     def wake(self) -> None:
@@ -258,7 +258,7 @@ class Pipeline:
         self._announced.clear()
 
     def _deliver(self) -> None:
-        """Rename what is decided. While a destination is away the files stay in work/, decided."""
+        """Rename what is decided. While the folder that it goes to is away it stays in work/, decided."""
         for lane in self.lanes.values():
             if not lane.decided or self.outages.must_wait(lane.name):
                 continue
@@ -277,12 +277,15 @@ class Pipeline:
     def _finish_sent(self) -> None:
         """Bring results to outbound/ whose every send has come to an end. Recovery does it again if we don't."""
         for lane in self.lanes.values():
-            if lane.sent and not self.outages.must_wait(lane.name):
-                try:
-                    lane.finish_sent()
-                except OSError as error:
-                    words = f"{lane.name}: results can't be brought to {error.filename}: {error.strerror}"
-                    self.outages.begin(lane.name, words)
+            results = results_of(lane.name)
+            if lane.away or not lane.sent or self.outages.must_wait(results):
+                continue
+            try:
+                lane.finish_sent()
+            except OSError as error:
+                self.outages.begin(results, f"{lane.name}: results can't be brought to outbound/: {error.strerror}")
+            else:
+                self.outages.end(results)
 
     def _sync(self) -> None:
         """Make renames and claimed bytes durable. A failure is fatal: fsync is never tried again on the same data."""

@@ -10,8 +10,8 @@ import random
 from enum import StrEnum
 from typing import NamedTuple
 
-from inboxd.items import SOURCE_FAULTS, Jitter
-from inboxd.lifecycle import Limits, backoff
+from inboxd.items import SOURCE_FAULTS, Jitter, delay_of
+from inboxd.lifecycle import Limits
 from inboxd.model import Ending, Report
 
 
@@ -80,10 +80,10 @@ def judge_send(send: Send, report: Report, limits: Limits, now: float, jitter: J
         return JudgedSend(send, "wait")
     told = send._replace(message=report.message or str(report.ending))
     if report.ending in SOURCE_FAULTS:
-        delay = report.after if report.after is not None else backoff(send.attempts, limits, jitter)
+        delay = delay_of(report, send.attempts, limits, jitter)
         return JudgedSend(told._replace(not_before=now + delay), "wait", delay)
     failures = send.failures + 1
     if report.ending is Ending.REJECTED or failures >= limits.max_failures:
         return JudgedSend(told._replace(state=_S.ABANDONED, failures=failures), "abandon")
-    delay = report.after if report.after is not None else backoff(failures, limits, jitter)
+    delay = delay_of(report, failures, limits, jitter)
     return JudgedSend(told._replace(failures=failures, not_before=now + delay), "wait", delay)

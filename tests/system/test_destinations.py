@@ -100,11 +100,11 @@ def test_a_result_that_is_refused_is_given_up_alone_and_an_operator_decides(site
         assert inboxd(site.config, "send", NAME, "--drop").returncode == 0
         wait_sends(site, SENT=3, DROPPED=1)
         daemon.wait_event("result.dropped", file="one-results-b.dat")
-        wait_until(lambda: len(site.listed("outbound")) == 2, "both results of the file in outbound/")
+        wait_until(lambda: site.listed("outbound") == ["one-results-b.dat"], "what was dropped in outbound/")
         assert other["name"] == b"one-results-b.dat"
         assert inboxd(site.config, "doctor").returncode == 0
         assert daemon.stop() == 0
-    assert site.listed("outbound") == ["one-results-b.dat", "two-results-b.dat"]
+    assert site.listed("outbound") == ["one-results-b.dat"]
     assert_sound_to(site, customer, calm=True, finished=True)
 
 
@@ -231,3 +231,39 @@ def test_a_wrong_password_rests_the_destination_and_is_told_without_it(site: Sit
         assert "canary" not in daemon.output()
     assert b"canary" not in (site.state / "ledger.sqlite").read_bytes()
     assert_sound_to(site, customer, finished=True)
+
+
+def test_outbound_is_away_for_a_while_when_results_have_been_sent(site: Site, customer: Customer) -> None:
+    """Files go on meanwhile, and it ends by itself."""
+    send_to(site, customer)
+    outbound, elsewhere = site.root() / "outbound", site.root() / "elsewhere"
+    customer.open.clear()
+    with run_daemon(site.config) as daemon:
+        site.drop("results-a.dat", b"a")
+        wait_sends(site, DUE=2)
+        outbound.rename(elsewhere)
+        customer.open.set()
+        daemon.wait_event("daemon.degraded")
+        site.drop("ok.dat", b"b")
+        wait_finished(site, 2)
+        elsewhere.rename(outbound)
+        daemon.wait_event("daemon.resumed")
+        wait_until(lambda: site.count("outbound") == 2, "both in outbound/")
+        assert inboxd_json(site.config, "status")["state"] == "RUNNING"
+        assert daemon.stop() == 0
+    assert_sound_to(site, customer, finished=True)
+
+
+def test_an_inbox_may_be_called_ledger(site: Site) -> None:
+    """What is away is never mistaken for the ledger."""
+    site.inbox("ledger")
+    with run_daemon(site.config) as daemon:
+        outbound = site.root("ledger") / "outbound"
+        outbound.rmdir()
+        site.drop("results-a.dat", b"a", inbox="ledger")
+        daemon.wait_event("daemon.degraded")
+        site.drop("ok.dat", b"b")
+        wait_finished(site, 1)
+        outbound.mkdir()
+        wait_finished(site, 1, inbox="ledger")
+        assert daemon.stop() == 0

@@ -151,7 +151,9 @@ class Recovery:
         self._items.change("release", [item._replace(id=new_id()) for item in gone])
 
     def _give_back_fetching(self) -> None:
-        fetching = self._items.in_state(ItemState.FETCHING)
+        # What is still CLAIMING is of an inbox that the configuration has no longer: its item waits for that one, too.
+        claiming = {file.id for file in self._ledger.open_files(State.CLAIMING)}
+        fetching = [item for item in self._items.in_state(ItemState.FETCHING) if item.id not in claiming]
         with self._ledger.transaction():
             self._items.change("release", fetching)
         self.summary["given back to sources"] += len(fetching)

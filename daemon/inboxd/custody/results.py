@@ -6,19 +6,18 @@ results folder, and what has gone to outbound/ is there no more.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from inboxd.beneath import look, open_up, opened, writable
+from inboxd.beneath import FOLDER, look, open_up, opened, writable
 from inboxd.clock import Clock
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.model import new_id, results_name
 from inboxd.sends import Send, SendState
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: The name of a result -> the destinations that are to have it.
 Bound = Callable[[str], Sequence[str]]
@@ -58,40 +57,82 @@ class Results:
                 yield Send(new_id(now), file_id, destination, name, self._inbox, size, due_at=now)
 
     def _regular_files(self, folder: str) -> Iterator[tuple[str, int]]:
-        """Path below the folder, and size. The handler's modes are not ours to stumble on."""
+        """Path below the folder, and size. The handler's modes are not ours to stumble on: all is made ours to read."""
         open_up(self._work_fd, folder)
         for root, folders, names, fd in os.fwalk(folder, dir_fd=self._work_fd, follow_symlinks=False):
             folders.sort()
             for name in sorted(names):
                 found = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISREG(found.st_mode):
+                    if not found.st_mode & stat.S_IRUSR:
+                        os.chmod(name, stat.S_IMODE(found.st_mode) | stat.S_IRUSR, dir_fd=fd)
                     yield os.path.relpath(os.path.join(root, name), folder), found.st_size
 
     def _publish(self, file_id: str, kept: Collection[str] = ()) -> None:
         folder = results_name(file_id)
-        with writable(self._work_fd, folder), opened(self._outbound) as outbound_fd:
-            results_fd = os.open(folder, _FOLDER, dir_fd=self._work_fd)
-            try:
-                for name in sorted(set(os.listdir(results_fd)).difference(kept)):
-                    with writable(results_fd, name):
-                        _move(results_fd, name, outbound_fd, file_id)
-                    failpoint("deliver.results")
-            finally:
-                os.close(results_fd)
+        with (
+            writable(self._work_fd, folder),
+            opened(self._outbound) as outbound_fd,
+            _folder(self._work_fd, folder) as results_fd,
+        ):
+            for name in sorted(set(os.listdir(results_fd)).difference(kept)):
+                with writable(results_fd, name):
+                    _move(results_fd, name, outbound_fd, file_id)
+                failpoint("deliver.results")
 
     def finish(self, file_id: str, sends: Collection[Send]) -> None:
         """All that was to be sent of its results has come to an end. What was never sent is never removed."""
         folder = results_name(file_id)
         if look(self._work_fd, folder) is None:
             return
-        if self._keep or any(send.state is not SendState.SENT for send in sends):
-            self._publish(file_id)
+        if not self._keep:
+            self._remove_sent(folder, sends)
+        self._publish(file_id)
         failpoint("send.finished")
         disk.drop(self._work_fd, folder)
 
+    def _remove_sent(self, folder: str, sends: Collection[Send]) -> None:
+        """But not what one of its destinations has not, nor what lies beside it and was for none."""
+        unsent = {send.name for send in sends if send.state is not SendState.SENT}
+        for name in {send.name for send in sends} - unsent:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name), dir_fd=self._work_fd)
+        for _root, folders, _names, fd in os.fwalk(folder, topdown=False, dir_fd=self._work_fd, follow_symlinks=False):
+            for name in folders:
+                with contextlib.suppress(OSError):  # something is left in it, or it is a link
+                    os.rmdir(name, dir_fd=fd)
 
-def _move(results_fd: int, name: str, outbound_fd: int, file_id: str) -> None:
+
+def _move(from_fd: int, name: str, to_fd: int, file_id: str) -> None:
+    """By rename. What is in a folder that is there already goes into that one; any other name that is taken is told
+    apart by the end of the file's id.
+    """
     try:
-        disk.rename_new(results_fd, name, outbound_fd, name)
+        disk.rename_new(from_fd, name, to_fd, name)
     except FileExistsError:
-        disk.rename_new(results_fd, name, outbound_fd, disk.with_tag(name, file_id[-8:]))
+        if _is_folder(from_fd, name) and _is_folder(to_fd, name):
+            _merge(from_fd, name, to_fd, file_id)
+        else:
+            disk.rename_new(from_fd, name, to_fd, disk.with_tag(name, file_id[-8:]))
+
+
+@contextlib.contextmanager
+def _folder(parent_fd: int, name: str) -> Iterator[int]:
+    fd = os.open(name, FOLDER, dir_fd=parent_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_folder(folder_fd: int, name: str) -> bool:
+    found = look(folder_fd, name)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _merge(from_fd: int, name: str, to_fd: int, file_id: str) -> None:
+    open_up(from_fd, name)
+    with _folder(from_fd, name) as source_fd, _folder(to_fd, name) as target_fd:
+        for entry in sorted(os.listdir(source_fd)):
+            _move(source_fd, entry, target_fd, file_id)
+    os.rmdir(name, dir_fd=from_fd)

@@ -89,10 +89,11 @@ class Sends:
 
     def of_files(self, file_ids: Collection[str]) -> dict[str, list[Send]]:
         """By the file whose handler left it; files without one are left out."""
-        wanted, found = list(file_ids), list[Send]()
+        wanted, found = list(file_ids), dict[str, list[Send]]()
         for start in range(0, len(wanted), _SLICE):
-            found += self._found(select(sends).where(sends.c.file_id.in_(wanted[start : start + _SLICE])))
-        return {file_id: [send for send in found if send.file_id == file_id] for file_id in {s.file_id for s in found}}
+            for send in self._found(select(sends).where(sends.c.file_id.in_(wanted[start : start + _SLICE]))):
+                found.setdefault(send.file_id, []).append(send)
+        return found
 
     def waits_in(self, inbox: str) -> bool:
         """Results of this inbox lie in work/."""

@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 
 from inboxd.clock import Clock
 from inboxd.errors import IllegalTransition
+from inboxd.items import LONGEST_ASKED
 from inboxd.lifecycle import Limits, backoff
 
 LOOK_AHEAD = 30.0  # seconds: a jump of the wall clock is noticed within them
 _JITTER = 0.1  # of an interval
 _MOST_FAILURES = 5  # in a row, before a source rests
-_LONGEST_ASKED = 3600.0  # seconds: no source makes us wait longer by Retry-After
 _STEP_BACK = 1.0  # seconds by which a wall clock may be slewed between two looks
 
 Jitter = Callable[[], float]  # from 0.0 to 1.0
@@ -199,7 +199,7 @@ class Breaker:
             self._rests += 1
             self._until = now + self._rest()
         if after is not None:
-            self._until = max(self._until, now + min(after, _LONGEST_ASKED))
+            self._until = max(self._until, now + min(after, LONGEST_ASKED))
         return told
 
     def hurry(self) -> None:

@@ -159,7 +159,7 @@ def _fresh_mark(path: Path) -> int:
     The last one stays beside it: the daemon may die before that child's reports have reached the ledger.
     """
     with suppress(FileNotFoundError):
-        path.replace(path.with_suffix(".old"))
+        path.replace(path.with_name(path.name + ".old"))
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
