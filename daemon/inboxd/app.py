@@ -314,9 +314,8 @@ class App:
             name for name, inbox in self.config.inboxes.items()
             if new.inboxes.get(name) != inbox or new.rescan != self.config.rescan
         }  # fmt: skip
-        for name in changed & new.inboxes.keys():
-            moves = new.inboxes[name].folder("work") != self.config.inboxes[name].folder("work")
-            self.pipeline.lanes[name].must_be_empty = moves
+        for name, lane in self.pipeline.lanes.items():  # an earlier change may have said otherwise
+            lane.must_be_empty = name in new.inboxes and new.inboxes[name].folder("work") != lane.work
         self.partners.retire(self.config, changed)
         self.pipeline.retire(changed, lambda: self._swap(new, changes))
 

@@ -22,7 +22,7 @@ from inboxd.model import Report
 from inboxd.wire import Errand, Frames, Message, Note, OrderedItem, Ready, Reports, SourceSetup, SourceSpec, encode
 
 ID = "0192a4c8d1b27c3e9f5a6b7c8d9e0f12"
-_SPANS = {"connect": 2.0, "idle": 5.0, "total": 20.0}
+_SPANS = {"connect": 10.0, "idle": 30.0, "total": 60.0}  # a slow machine needs them
 
 
 class Said(NamedTuple):
@@ -60,7 +60,7 @@ class Sender:
         usual = {"path": str(path), "item": name, "name": name, "size": len(data), "attempt": 1}
         return OrderedItem(**{"id": ID, **usual, **values})
 
-    def send(self, destination: Destination, item: OrderedItem, total: float = 20.0) -> Said:
+    def send(self, destination: Destination, item: OrderedItem, total: float = 60.0) -> Said:
         """As a fetcher does."""
         with closing(Outgoing(item.path, item.size, total)) as result:
             known = destination.send(item, result)

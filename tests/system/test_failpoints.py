@@ -22,7 +22,8 @@ from support.wait import wait_until
 IN_RECOVERY = sorted(name for name in NAMES if name.startswith("recover."))
 BY_OPERATOR = sorted(name for name in NAMES if name.startswith(("retry.", "prune.")))
 AT_SOURCES = {name for name in NAMES if name.startswith(("poll.", "fetch.", "ack."))}  # test_source_failpoints.py
-IN_FLOW = sorted(NAMES - set(IN_RECOVERY) - set(BY_OPERATOR) - AT_SOURCES)
+TO_DESTINATIONS = {name for name in NAMES if name.startswith("send.")}  # test_destination_failpoints.py
+IN_FLOW = sorted(NAMES - set(IN_RECOVERY) - set(BY_OPERATOR) - AT_SOURCES - TO_DESTINATIONS)
 #: What an entry in /dev/null's place would be: never opened, bound for quarantine.
 _LINK = "a-link"
 
