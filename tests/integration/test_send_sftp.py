@@ -215,6 +215,50 @@ def test_a_name_that_is_taken_meanwhile(rig: Sender, there: Path, monkeypatch: p
     assert _files(there) == {"a.csv": taken[0]}
 
 
+def test_a_name_that_is_taken_and_free_again(rig: Sender, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other file is collected after it was in our way: what nobody sees must not count as sent."""
+    look, shift = Session.look, Session.shift
+
+    def take(session: Session, path: str, target: str) -> None:
+        if not (there / "tried").exists():
+            (there / "tried").touch()
+            Path(target).write_bytes(b"other!!!")
+        shift(session, path, target)
+
+    def and_collect(session: Session, path: str) -> Any:
+        seen = look(session, path)
+        if path.endswith("/a.csv"):
+            Path(path).unlink()
+        return seen
+
+    monkeypatch.setattr(UploadSession, "shift", take)
+    monkeypatch.setattr(UploadSession, "look", and_collect)
+    destination, item = rig.destination(), rig.result()
+    refusal(Away, lambda: rig.send(destination, item), "went away while it was read", CANARY)
+    assert set(_files(there)) == {"tried"}
+    monkeypatch.setattr(UploadSession, "look", look)
+    assert rig.send(destination, item._replace(attempt=2)).known is False
+    assert _files(there) == {"tried": b"", "a.csv": b"a,b\n1,2\n"}
+
+
+def test_a_rename_that_fails_is_tried_again(rig: Sender, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other file was collected before we saw it."""
+    shift, left = Session.shift, [1, 3]
+
+    def refuse(session: Session, path: str, target: str) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Unfit("Failure")
+        shift(session, path, target)
+
+    monkeypatch.setattr(UploadSession, "shift", refuse)
+    assert rig.send(rig.destination(), rig.result()).known is False
+    assert _files(there) == {"a.csv": b"a,b\n1,2\n"}
+    left[0] = left.pop()
+    refusal(Unfit, lambda: rig.send(rig.destination(), rig.result("b.csv")), r"b\.csv: Failure")
+    assert set(_files(there)) == {"a.csv"}
+
+
 @pytest.mark.parametrize("offered", [True, False])
 def test_replace(rig: Sender, there: Path, monkeypatch: pytest.MonkeyPatch, offered: bool) -> None:
     """By posix-rename, or as well as can be where a server has none of OpenSSH's extensions."""

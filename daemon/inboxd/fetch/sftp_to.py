@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from inboxd.fetch.places import Seen
     from inboxd.fetch.sftp_upload import UploadSession
 
+_TRIES = 3  # to show one result
+
 
 class SftpDestination:
     """One folder. What is there is never overwritten, unless `replace` says so."""
@@ -68,8 +70,7 @@ class SftpDestination:
             raise Unfit("a folder of that name is there; move it away there")
         try:
             self._write(session, temporary, item, result)
-            shown = self._show(session, temporary, path)
-            known = not shown and self._recognised(session, path, result)
+            known = self._show(session, temporary, path, result)
         except Exception:
             _sweep(session, temporary)
             raise
@@ -122,22 +123,22 @@ class SftpDestination:
 
     # Shown
 
-    def _show(self, session: UploadSession, temporary: str, path: str) -> bool:
-        """False where somebody else has taken the name meanwhile."""
+    def _show(self, session: UploadSession, temporary: str, path: str, result: Outgoing) -> bool:
+        """Whether it was there already: somebody may have been faster, and their file may be collected at any time."""
         if self._replace:
             session.overtake(temporary, path)
-            return True
-        try:
-            session.shift(temporary, path)  # OpenSSH's server never renames over what is there; nor may any other
-        except Unfit:
-            if _seen(session, path) is None:
-                raise
             return False
-        return True
-
-    def _recognised(self, session: UploadSession, path: str, result: Outgoing) -> bool:
-        there = _seen(session, path)
-        return there is not None and self._is_same(session, path, there, result)
+        for left in reversed(range(_TRIES)):
+            try:
+                session.shift(temporary, path)  # OpenSSH's server never renames over what is there; nor may any other
+                break
+            except Unfit:
+                there = _seen(session, path)
+                if not there and not left:
+                    raise
+            if there:
+                return self._is_same(session, path, there, result)
+        return False
 
     def _is_same(self, session: UploadSession, path: str, there: Seen, result: Outgoing) -> bool:
         """True: an earlier try had brought it, and its answer was lost. Raises Unfit for anything else."""
@@ -146,6 +147,8 @@ class SftpDestination:
                 return True
         except Denied:
             pass
+        except Gone:
+            raise Away(f"another file of that name on {self._connection.where} went away while it was read") from None
         raise Unfit("another file of that name is there; move it away there, or write `replace: true` to overwrite it")
 
     def look(self) -> str:
