@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from fsspec.implementations.local import LocalFileSystem
 from moto.server import ThreadedMotoServer
 from s3fs.core import S3FileSystem
 from s3fs.errors import translate_boto_error
@@ -186,6 +188,41 @@ def test_a_name_that_is_taken_meanwhile(disk: Sender, there: Path) -> None:
     with closing(Slow(item.path, item.size, 20.0)) as result:
         refusal(Unfit, lambda: disk.destination().send(item, result), "another one")
     assert _files(there) == {"a.csv": b"other"}
+
+
+@pytest.mark.parametrize("spans", [{"idle": 0.5}, {"total": 0.5}])
+def test_no_answer_to_the_first_question_is_no_answer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, spans: dict[str, float]
+) -> None:
+    """fsspec makes None of a cancelled question, which is not to be read as: nothing is there."""
+    rig.put("in/a.csv", b"other!!!")
+
+    async def hang(*_: Any, **__: Any) -> None:
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(S3FileSystem, "_info", hang)
+    destination = rig.destination(**spans)
+    refusal(Away, lambda: rig.send(destination, rig.result(), spans.get("total", 20.0)), "timeout", CANARY)
+    assert rig.keys() == {"in/a.csv": b"other!!!"}
+
+
+def test_what_goes_while_it_is_looked_at_is_an_outage(
+    rig: Rig, disk: Sender, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other side collects it between two questions: nothing of the place is missing."""
+    for kind, sender in ((S3FileSystem, rig), (LocalFileSystem, disk)):
+        destination, item = sender.destination(), sender.result()
+        sender.send(destination, item)
+
+        def gone(*_: Any, **__: Any) -> Any:
+            rig.client.delete_object(Bucket=rig.bucket, Key="in/a.csv")
+            (there / "a.csv").unlink(missing_ok=True)
+            raise FileNotFoundError(2, "No such file or directory")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "open", gone)
+            refusal(Away, lambda: sender.send(destination, item), "went away while it was read", CANARY)  # noqa: B023
+        assert sender.send(destination, item._replace(attempt=2)).known is False
 
 
 def test_replace(rig: Rig, disk: Sender, there: Path) -> None:

@@ -28,7 +28,7 @@ _WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci") 
 _ON_DISK = ("file", "local")
 _VERSION = "?versionId="  # s3fs leaves out what follows
 
-Move = Callable[[], None]
+Asking = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class StoreDestination:
@@ -48,8 +48,8 @@ class StoreDestination:
         url = self._store.url
         try:
             path = self._path(item.name)
-            with self._within(result.left) as move:
-                return self._bring(path, item, result, move)
+            with self._within(result.left) as asking:
+                return self._bring(path, item, result, asking)
         except Denied as error:
             raise Refused(f"{url} does not let us write: {error}; check the rights of what is in `options`") from None
         except Gone:
@@ -65,8 +65,11 @@ class StoreDestination:
         return path
 
     @contextlib.contextmanager
-    def _within(self, seconds: float) -> Iterator[Move]:
-        """Raises Away when it takes longer, or one part of it longer than timeout.idle."""
+    def _within(self, seconds: float) -> Iterator[Asking]:
+        """Yields what each question is to be asked in.
+
+        Raises Away when all of it takes longer, or one question longer than timeout.idle.
+        """
         url, idle, was_cut = self._store.url, self._spec.idle, threading.Event()
         loop = getattr(self._store.files, "loop", None)
 
@@ -79,97 +82,103 @@ class StoreDestination:
             cut_after(seconds, cut, f"{url} took longer than {seconds:.0f} s (timeout.total)"),
             cut_when_still(idle, cut, f"{url} took nothing for {idle:g} s (timeout.idle)") as move,
         ):
-            yield move
-            if was_cut.is_set():  # to fsspec a cancelled request is one that has worked
-                raise Away(f"{url} was hung up on")
 
-    def _bring(self, path: str, item: OrderedItem, result: Outgoing, move: Move) -> bool:
-        there = self._there(path)
+            @contextlib.contextmanager
+            def asking() -> Iterator[None]:
+                with self._store.asking():
+                    yield
+                if was_cut.is_set():  # to fsspec a cancelled request is one that has worked, and has brought None
+                    raise Away(f"{url} was hung up on")
+                move()
+
+            yield asking
+
+    def _bring(self, path: str, item: OrderedItem, result: Outgoing, asking: Asking) -> bool:
+        there = self._there(path, asking)
         if there and not self._replace:
-            return self._is_same(path, there, result, move)
+            return self._is_same(path, there, result, asking)
         if there and there.get("type") == "directory" and self._store.is_rooted:
             raise Unfit("a folder of that name is there; move it away there")
         if self._store.protocol in _WHOLE:
-            self._write(path, result, move)
+            self._write(path, result, asking)
             return False
-        self._make_folders(path)
+        self._make_folders(path, asking)
         temporary = posixpath.join(posixpath.dirname(path), places.temporary_name(item.name, item.id))
         try:
-            self._write(temporary, result, move)
-            return self._show(temporary, path, result, move)
+            self._write(temporary, result, asking)
+            return self._show(temporary, path, result, asking)
         except Exception:
             self._sweep(temporary)
             raise
 
-    def _there(self, path: str) -> dict[str, Any] | None:
-        with self._store.asking():
+    def _there(self, path: str, asking: Asking) -> dict[str, Any] | None:
+        with asking():
             try:
                 found: dict[str, Any] = self._store.files.info(path)
             except FileNotFoundError:
                 return None
             return found
 
-    def _is_same(self, path: str, there: dict[str, Any], result: Outgoing, move: Move) -> bool:
+    def _is_same(self, path: str, there: dict[str, Any], result: Outgoing, asking: Asking) -> bool:
         """True: an earlier try had brought it, and its answer was lost. Raises Unfit for anything else."""
         is_like = there.get("type") == "file" and there.get("size") == result.size
         try:
-            if is_like and self._sha256(path, result, move) == result.sha256():
+            if is_like and self._sha256(path, result, asking) == result.sha256():
                 return True
         except Denied:
             pass
+        except Gone:
+            raise Away(f"{self._store.url}: another one of that name went away while it was read") from None
         raise Unfit("another one of that name is there; move it away there, or write `replace: true` to overwrite it")
 
-    def _sha256(self, path: str, result: Outgoing, move: Move) -> str:
+    def _sha256(self, path: str, result: Outgoing, asking: Asking) -> str:
         found = hashlib.sha256()
-        with self._store.asking():
+        with asking():
             stream = self._store.files.open(path, "rb", block_size=_PART, cache_type="none")
         with contextlib.closing(stream):
-            while block := self._read(stream):
+            while block := self._read(stream, asking):
                 found.update(block)
                 _ = result.left
-                move()
         return found.hexdigest()
 
-    def _read(self, stream: Any) -> bytes:
-        with self._store.asking():
+    def _read(self, stream: Any, asking: Asking) -> bytes:
+        with asking():
             block: bytes = stream.read(_PART)
             return block
 
     # Written
 
-    def _make_folders(self, path: str) -> None:
+    def _make_folders(self, path: str, asking: Asking) -> None:
         """Those below ours, which must be there."""
         if self._store.is_rooted:
-            with self._store.asking():
+            with asking():
                 if not self._store.files.isdir(self._store.prefix):
                     raise Gone("there is no such folder")
                 self._store.files.makedirs(posixpath.dirname(path), exist_ok=True)
 
-    def _write(self, path: str, result: Outgoing, move: Move) -> None:
+    def _write(self, path: str, result: Outgoing, asking: Asking) -> None:
         size = max(_PART, -(-result.size // _MOST_PARTS))
-        with self._store.asking():
+        with asking():
             stream = self._store.files.open(path, "wb", block_size=size)
         try:
             for block in result.blocks():
-                with self._store.asking():
+                with asking():
                     stream.write(block)
-                move()
-            with self._store.asking():
+            with asking():
                 stream.close()
         except BaseException:
             _forget(stream)
             raise
-        move()
 
-    def _show(self, temporary: str, path: str, result: Outgoing, move: Move) -> bool:
+    def _show(self, temporary: str, path: str, result: Outgoing, asking: Asking) -> bool:
         """Whether it was there already: somebody may have been faster."""
         if self._store.protocol in _ON_DISK:
             _sync(temporary)
-        if not self._replace and (there := self._there(path)):
-            known = self._is_same(path, there, result, move)
+        if not self._replace and (there := self._there(path, asking)):
+            known = self._is_same(path, there, result, asking)
             self._sweep(temporary)
             return known
-        with self._store.asking():
+        with asking():
             self._store.files.mv(temporary, path)
         if self._store.protocol in _ON_DISK:
             _sync(posixpath.dirname(path))
@@ -184,9 +193,9 @@ class StoreDestination:
         """List what is there. Raises Away, Refused."""
         url = self._store.url
         with (
-            self._within(self._spec.total),
+            self._within(self._spec.total) as asking,
             places.of_the_listing(url, "check `url`, and the rights of what is in `options`"),
-            self._store.asking(),
+            asking(),
         ):
             self._store.files.ls(self._store.root, detail=False)
         return f"{url} can be listed; nothing was sent, so whether we may write to it is not known"
