@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import ssl
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import inboxd
-from inboxd.fetch.errors import Away, Gone, Refused, Unfit
+from inboxd.fetch.errors import Away, Gone, Refused, Unfit, Unreadable
 from inboxd.fetch.outgoing import Outgoing
 from inboxd.model import Ending
 from support.certificates import Authority
@@ -26,6 +27,19 @@ from support.wait import wait_until
 
 CANARY = "canary-9b1e"
 _BIG = os.urandom(1 << 20) * 16  # more than the kernel keeps for two sockets
+
+
+class Broken(Outgoing):
+    """On a disk that fails."""
+
+    def blocks(self, most: int = 1 << 16) -> Iterator[bytes]:
+        """The tenth can't be read."""
+        for number, block in enumerate(super().blocks(most)):
+            yield block
+            if number == 8:
+                memory = os.open("/proc/self/mem", os.O_RDONLY)  # nothing is at its beginning: read(2) says EIO
+                os.dup2(memory, self._file.fileno())
+                os.close(memory)
 
 
 class Rig(Sender):
@@ -323,14 +337,31 @@ def test_a_result_that_changes_on_its_way_is_never_completed(plain: Rig) -> None
 
 def test_a_failing_disk_is_not_the_servers_fault(plain: Rig) -> None:
     item = plain.result("a.bin", _BIG)
+    with closing(Broken(item.path, item.size, 20.0)) as result:
+        refusal(
+            Unreadable,
+            lambda: plain.destination().send(item, result),
+            r"result can't be read: Input/output error; look after the disk",
+        )
 
-    class Broken(Outgoing):
-        def blocks(self, most: int = 1) -> Iterator[bytes]:
-            yield b"x"
-            raise OSError(5, "Input/output error", item.path)
 
-    with closing(Broken(item.path, item.size, 20.0)) as result, pytest.raises(OSError, match="Input/output error"):
-        plain.destination().send(item, result)
+def test_a_result_that_cant_be_read_is_charged(plain: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that a destination could help; but what the whole process lacks is not this result's fault."""
+    for code, words in ((errno.EACCES, "let the user of inboxd read it"), (errno.ESTALE, "look after the disk")):
+        monkeypatch.setattr("inboxd.fetch.outgoing.os.open", _fails(code))
+        refusal(
+            Unreadable, lambda: plain.send(plain.destination(), plain.result()), f"result can't be read: .*; {words}"
+        )
+    monkeypatch.setattr("inboxd.fetch.outgoing.os.open", _fails(errno.EMFILE))
+    with pytest.raises(OSError, match="Too many open files"):
+        plain.send(plain.destination(), plain.result())
+
+
+def _fails(code: int) -> Any:
+    def fail(*_: Any) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return fail
 
 
 # To look
@@ -370,6 +401,9 @@ def test_a_fetcher_sends_and_looks(plain: Rig) -> None:
         assert "answers (201)" in (report.result or {})["found"]
         (report,), _ = one.ask("send", item._replace(path="/nowhere"))
         assert report[:2] == (ID, Ending.REJECTED), "gone from work/"
+        (report,), _ = one.ask("send", item._replace(path="/sys/bus/platform/uevent", size=None))
+        assert (report.ending, report.error_class) == (Ending.FAILED, "Unreadable"), "which not even root may read"
+        assert "/sys/bus/platform/uevent can't be read: Permission denied" in report.message
         plain.receiver.take = accept(401)
         reports, _ = one.ask("send", item, item._replace(id="2" * 32))
         assert [report.ending for report in reports] == [Ending.BROKEN, Ending.RELEASED]

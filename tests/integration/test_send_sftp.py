@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from inboxd.fetch.errors import Away, Refused, Unfit
+from inboxd.fetch.errors import Away, Refused, Unfit, Unreadable
 from inboxd.fetch.outgoing import Outgoing
 from inboxd.fetch.sftp_session import Session
 from inboxd.fetch.sftp_upload import UploadSession
@@ -27,6 +27,19 @@ from support.tunnel import Tunnel
 
 CANARY = "canary-6f1c"
 _BIG = os.urandom(1 << 20) * 16
+
+
+class Broken(Outgoing):
+    """On a disk that fails."""
+
+    def blocks(self, most: int = 1 << 16) -> Iterator[bytes]:
+        """The tenth can't be read."""
+        for number, block in enumerate(super().blocks(most)):
+            yield block
+            if number == 8:
+                memory = os.open("/proc/self/mem", os.O_RDONLY)  # nothing is at its beginning: read(2) says EIO
+                os.dup2(memory, self._file.fileno())
+                os.close(memory)
 
 
 @pytest.fixture(scope="module")
@@ -383,17 +396,13 @@ def test_dawdling_ends_at_total(through: Any, rig: Sender, tunnel: Tunnel) -> No
 
 def test_a_failing_disk_leaves_nothing_there(rig: Sender, there: Path) -> None:
     item = rig.result("a.bin", _BIG)
-
-    class Broken(Outgoing):
-        def blocks(self, most: int = 1) -> Any:
-            for number, block in enumerate(super().blocks(most)):
-                if number == 100:
-                    raise OSError(5, "Input/output error", item.path)
-                yield block
-
     destination = rig.destination()
-    with closing(Broken(item.path, item.size, 20.0)) as result, pytest.raises(OSError, match="Input/output error"):
-        destination.send(item, result)
+    with closing(Broken(item.path, item.size, 20.0)) as result:
+        refusal(
+            Unreadable,
+            lambda: destination.send(item, result),
+            r"result can't be read: Input/output error; look after the disk",
+        )
     assert list(there.iterdir()) == []
     assert rig.send(destination, item).bytes == len(_BIG)
 

@@ -21,7 +21,7 @@ from moto.server import ThreadedMotoServer
 from s3fs.core import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-from inboxd.fetch.errors import Away, Refused, Unfit
+from inboxd.fetch.errors import Away, Refused, Unfit, Unreadable
 from inboxd.fetch.outgoing import Outgoing
 from inboxd.model import Ending
 from support.sending import Sender, fetcher, refusal
@@ -38,6 +38,19 @@ def port() -> Iterator[int]:
     server.start()
     yield server.get_host_and_port()[1]
     server.stop()
+
+
+class Broken(Outgoing):
+    """On a disk that fails."""
+
+    def blocks(self, most: int = 1 << 16) -> Iterator[bytes]:
+        """The tenth can't be read."""
+        for number, block in enumerate(super().blocks(most)):
+            yield block
+            if number == 8:
+                memory = os.open("/proc/self/mem", os.O_RDONLY)  # nothing is at its beginning: read(2) says EIO
+                os.dup2(memory, self._file.fileno())
+                os.close(memory)
 
 
 class Rig(Sender):
@@ -294,17 +307,14 @@ def test_a_cut_leaves_nothing_to_be_seen(rig: Rig) -> None:
 
 
 def test_a_failing_disk_leaves_nothing_there(rig: Rig, disk: Sender, there: Path) -> None:
-    class Broken(Outgoing):
-        def blocks(self, most: int = 1 << 20) -> Any:
-            for number, block in enumerate(super().blocks(most)):
-                if number == 12:
-                    raise OSError(5, "Input/output error", self)
-                yield block
-
     for sender in (rig, disk):
         destination, item = sender.destination(), sender.result("a.bin", _BIG)
-        with closing(Broken(item.path, item.size, 20.0)) as result, pytest.raises(OSError, match="Input/output error"):
-            destination.send(item, result)
+        with closing(Broken(item.path, item.size, 20.0)) as result:
+            refusal(
+                Unreadable,
+                lambda d=destination, i=item, r=result: d.send(i, r),
+                r"result can't be read: Input/output error; look after the disk",
+            )
         destination.close()
     assert (rig.keys(), rig.begun(), list(there.iterdir())) == ({}, [], [])
 

@@ -39,6 +39,10 @@ class Denied(Unfit):
     """We may not do that to it. Whose fault that is, its caller knows."""
 
 
+class Unreadable(RemoteError):
+    """Our own disk does not give this result: charged to the result, for no destination can help that."""
+
+
 class Gone(RemoteError):
     """This item is not there any more."""
 

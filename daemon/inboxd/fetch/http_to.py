@@ -21,14 +21,6 @@ _ELSEWHERE = (404, 405, 410)  # it is the URL or the method that is wrong, and s
 _SHUT_OUT = (401, 403, 407)
 
 
-class _Unreadable(Exception):
-    """Our own disk failed in the middle of a request: not to be taken for the network's failure."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__()
-        self.error = error
-
-
 class _Body:
     """What requests sends as it comes, with a Content-Length."""
 
@@ -40,11 +32,8 @@ class _Body:
         return self._result.size
 
     def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._result.blocks()
-            self.is_sent = True
-        except OSError as error:
-            raise _Unreadable(error) from None
+        yield from self._result.blocks()
+        self.is_sent = True
 
 
 class HttpDestination:
@@ -66,7 +55,7 @@ class HttpDestination:
             web.close()
 
     def send(self, item: OrderedItem, result: Outgoing) -> bool:
-        """Raises Away, Refused, Unfit; OSError of our own disk."""
+        """Raises Away, Refused, Unfit, Unreadable."""
         places.join("", item.name)
         url = fill_url(self._place["url"], {"id": item.id, "name": item.name})
         digest = base64.b64encode(bytes.fromhex(result.sha256())).decode()
@@ -80,8 +69,6 @@ class HttpDestination:
         try:
             with self._web.ask(call) as answer:
                 return self._heard(answer, body)
-        except _Unreadable as unreadable:
-            raise unreadable.error from None
         finally:
             if not body.is_sent:
                 self.close()  # the next request must not be taken for the rest of this one

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 
-from inboxd.fetch.errors import Away, Gone, Unfit
+from inboxd.escape import escape
+from inboxd.fetch.errors import Away, Gone, Unfit, Unreadable
 
 _BLOCK = 256 * 1024  # bytes read at once
 _TELL = 1.0  # seconds between two words about the progress
+_OF_US = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what the process or the machine lacks, and every result with it
 
 
 def _silent(_size: int) -> None:
@@ -25,8 +28,9 @@ class Outgoing:
     def __init__(self, path: str, size: int | None, total: float, tell: Callable[[int], None] = _silent) -> None:
         """`size`: bytes, as recorded. `total`: seconds for all of it. `tell`: bytes sent, about once a second.
 
-        Raises Gone and Unfit when the file is not what was recorded; OSError when it can't be read.
+        Raises Gone and Unfit when the file is not what was recorded; Unreadable; OSError of what we lack.
         """
+        self._path = path
         self._tell = tell
         self._told = began = time.monotonic()
         self.deadline = began + total  # monotonic seconds
@@ -54,7 +58,7 @@ class Outgoing:
         return self._sha256
 
     def blocks(self, most: int = _BLOCK) -> Generator[bytes, None, None]:
-        """All of it, in blocks of at most `most` bytes. Raises Away, Unfit; OSError of our own disk."""
+        """All of it, in blocks of at most `most` bytes. Raises Away, Unfit, Unreadable."""
         sent = 0
         for block in self._read(most):
             yield block
@@ -68,7 +72,8 @@ class Outgoing:
         found, left = hashlib.sha256(), self.size
         self._file.seek(0)
         while left:
-            block = self._file.read(min(most, left))
+            with _reading(self._path):
+                block = self._file.read(min(most, left))
             if not block:
                 raise Unfit(f"it ended {left} bytes before its size: somebody has changed it in work/")
             found.update(block)
@@ -93,15 +98,25 @@ class Outgoing:
 
 def _open(path: str) -> int:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # open(2) of a pipe would wait for its writer
-    try:
+    with _reading(path):
         fd = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Gone("it is no regular file in work/ any more")
+    return fd
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """What fails in here is this one file, and not where it is sent."""
+    try:
+        yield
     except FileNotFoundError:
         raise Gone("it is not in work/ any more") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise Gone("it is no regular file in work/ any more") from None
-        raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise Gone("it is no regular file in work/ any more")
-    return fd
+        if error.errno in _OF_US:
+            raise
+        what = "let the user of inboxd read it" if isinstance(error, PermissionError) else "look after the disk"
+        raise Unreadable(f"{escape(path)} can't be read: {error.strerror or error}; {what}") from error

@@ -42,7 +42,7 @@ class SftpDestination:
         self._connection.close()
 
     def send(self, item: OrderedItem, result: Outgoing) -> bool:
-        """Raises Away, Refused, Unfit; OSError of our own disk."""
+        """Raises Away, Refused, Unfit, Unreadable."""
         path = places.join(self._path, item.name)
         try:
             with self._connection.within(result.left) as session:

@@ -44,7 +44,7 @@ class StoreDestination:
         self._store.close()
 
     def send(self, item: OrderedItem, result: Outgoing) -> bool:
-        """Raises Away, Refused, Unfit; OSError of our own disk."""
+        """Raises Away, Refused, Unfit, Unreadable."""
         url = self._store.url
         try:
             path = self._path(item.name)
@@ -173,7 +173,8 @@ class StoreDestination:
     def _show(self, temporary: str, path: str, result: Outgoing, asking: Asking) -> bool:
         """Whether it was there already: somebody may have been faster."""
         if self._store.protocol in _ON_DISK:
-            _sync(temporary)
+            with asking():
+                _sync(temporary)
         if not self._replace and (there := self._there(path, asking)):
             known = self._is_same(path, there, result, asking)
             self._sweep(temporary)
@@ -181,7 +182,8 @@ class StoreDestination:
         with asking():
             self._store.files.mv(temporary, path)
         if self._store.protocol in _ON_DISK:
-            _sync(posixpath.dirname(path))
+            with asking():
+                _sync(posixpath.dirname(path))
         return False
 
     def _sweep(self, temporary: str) -> None:
