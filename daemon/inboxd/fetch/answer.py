@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import email.utils
 import re
 import time
@@ -13,8 +14,11 @@ from http import HTTPStatus
 import requests
 import urllib3
 
+from inboxd.escape import escape
 from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, TooLarge, Unfit
 from inboxd.fetch.origin import absolute
+from inboxd.fetch.patience import hurried
+from inboxd.fetch.secrets import Secrets
 
 _BLOCK = 256 * 1024  # bytes read at once
 _LONGEST_PAUSE = 86_400.0  # seconds that we let a server keep us off
@@ -25,14 +29,19 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _SHA256 = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")  # RFC 9530
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 _HTML = ("text/html", "application/xhtml+xml")
+_JSON = ("application/json", "application/problem+json")
+_MOST_READ = 4096  # bytes of a body that says why
+_MOST_SAID = 200  # characters of it in a message
+_LISTENING = 5.0  # seconds: the no itself is heard already
 
 
 class Answer:
     """Status and headers are here; the body is read when asked for, as often as it has blocks."""
 
-    def __init__(self, response: requests.Response, host: str) -> None:
+    def __init__(self, response: requests.Response, host: str, secrets: Secrets) -> None:
         self._response = response
         self._host = host
+        self._secrets = secrets
         self.url = response.url or ""
         self.status = response.status_code
         self.headers = response.headers
@@ -46,7 +55,11 @@ class Answer:
     @property
     def is_html(self) -> bool:
         """It says that its body is a page for people."""
-        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() in _HTML
+        return self._kind in _HTML
+
+    @property
+    def _kind(self) -> str:
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     def redirects_to(self, url: str) -> bool:
         """It sends us there."""
@@ -56,6 +69,27 @@ class Answer:
     def words(self) -> str:
         """Who answered what."""
         return f"{self._host} answered {self.status} {_phrase(self.status)}".rstrip()
+
+    def why(self) -> str:
+        """What a text or JSON for a no says, without our secrets, to be put after a message; "" where it says nothing.
+
+        To be asked once, and instead of the body. Never raises.
+        """
+        is_text = self._kind in _JSON or (self._kind.startswith("text/") and not self.is_html)
+        if self.encoding or not is_text:
+            return ""
+        text = self._begin().decode("utf-8", "replace")
+        lines = [" ".join(text.split())] if self._kind in _JSON else text.splitlines()
+        line = self._secrets.without(next(filter(None, map(str.strip, lines)), ""))
+        more = "…" if len(line) > _MOST_SAID else ""
+        return f": {escape(line[:_MOST_SAID])}{more}" if line else ""
+
+    def _begin(self) -> bytes:
+        found = b""
+        with contextlib.suppress(RemoteError), hurried(_LISTENING):
+            while len(found) < _MOST_READ and (block := self._read(False, _MOST_READ - len(found))):
+                found += block
+        return found
 
     def judge(self, blame: type[RemoteError]) -> None:
         """Raise what the status means; nothing for 2xx. `blame`: Unfit for an item, Refused for all else."""
@@ -72,7 +106,7 @@ class Answer:
             raise blame(
                 f"{words}: redirects are not followed unless `redirects: same-origin`, nor for what changes things"
             )
-        raise blame(words)
+        raise blame(words + (self.why() if blame is Unfit else ""))
 
     # What the headers promise
 
@@ -132,9 +166,9 @@ class Answer:
         if self.length is not None and raw.tell() < self.length:
             raise self._broken()
 
-    def _read(self, decode: bool) -> bytes:
+    def _read(self, decode: bool, most: int = _BLOCK) -> bytes:
         try:
-            return self._response.raw.read1(_BLOCK, decode_content=decode) or b""
+            return self._response.raw.read1(most, decode_content=decode) or b""
         except urllib3.exceptions.DecodeError:
             raise Unfit(f"what {self._host} sent is not encoded as it says ({self.encoding})") from None
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError):

@@ -127,7 +127,7 @@ class HttpSource:
 
     def _judge(self, answer: Answer, item: OrderedItem) -> None:
         if answer.status == 403 and not self._is_shut_out(item.url):
-            raise Unfit("the server forbids this item (403), though not the listing")
+            raise Unfit(f"the server forbids this item (403), though not the listing{answer.why()}")
         if answer.status in (401, 403) and not self._web.origins.is_home(item.url):
             raise Unfit(f"another origin answered {answer.status}; it gets no credentials of ours")
         answer.judge(Unfit)
@@ -183,9 +183,8 @@ class HttpSource:
             known = (*ack["gone"], *((404, 410) if item.attempt else ()))
             if answer.status not in known:
                 if answer.status in (404, 410):
-                    raise Unfit(
-                        f"the server knows nothing of it ({answer.status}); check `ack.url`, and see `ack.gone`"
-                    )
+                    known_not = f"the server knows nothing of it ({answer.status}{answer.why()})"
+                    raise Unfit(f"{known_not}; check `ack.url`, and see `ack.gone`")
                 answer.judge(Unfit)
             answer.drain()
 

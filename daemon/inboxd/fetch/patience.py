@@ -7,6 +7,7 @@ same holds for what we send. A server that says no in the middle of it is not se
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import select
 import socket
@@ -38,6 +39,14 @@ def patient(idle: float, deadline: float) -> Iterator[None]:
         yield
     finally:
         _patience.reset(token)
+
+
+@contextlib.contextmanager
+def hurried(seconds: float) -> Iterator[None]:
+    """What is read in here, within patient(), takes no longer than that altogether."""
+    idle, deadline = _patience.get() or (seconds, math.inf)
+    with patient(min(idle, seconds), min(deadline, time.monotonic() + seconds)):
+        yield
 
 
 def _limit(one: socket.socket) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from inboxd.fetch.errors import Away, Denied, Gone, Refused, RemoteError, Unfit
+from inboxd.fetch.secrets import Secrets, of_options
 from inboxd.wire import SourceSpec
 
 _INSTALL = "pip install 'inboxd[store]'"
 _OWN_SECTION = ("sftp", "ssh", "ftp", "ftps", "http", "https")  # fsspec's drivers verify less than ours
 S3 = ("s3", "s3a")
-_SHOWN = ("endpoint_url", "region_name")  # options that are no secrets in a message
 _NOT_SO = (
     errno.EINVAL,
     errno.EMSGSIZE,
@@ -32,7 +32,7 @@ class StoreFiles:
     def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
         self.url: str = spec.place["url"]
-        self._secrets = sorted(set(_texts(spec.place["options"] or {})), key=len, reverse=True)
+        self._secrets = Secrets(of_options(spec.place["options"] or {}))
         self._opened: Any = None
         self._prefix = ""
 
@@ -106,9 +106,7 @@ class StoreFiles:
             raise self._ours(error) from None
 
     def _ours(self, error: Exception) -> RemoteError:
-        words = " ".join(f"{type(error).__name__}: {error}".split())
-        for secret in self._secrets:
-            words = words.replace(secret, "…")
+        words = self._secrets.replaced(" ".join(f"{type(error).__name__}: {error}".split()))
         code = error.errno if isinstance(error, OSError) else None
         if isinstance(error, FileNotFoundError):
             return Gone("there is no such object")
@@ -158,11 +156,3 @@ def _s3_options(options: dict[str, Any], spec: SourceSpec) -> dict[str, Any]:
         "ignore_configured_endpoint_urls": True,
     }  # fmt: skip
     return {**options, "session": session, "config_kwargs": {**limits, **(options.get("config_kwargs") or {})}}
-
-
-def _texts(options: dict[str, Any]) -> Iterator[str]:
-    for name, value in options.items():
-        if isinstance(value, dict):
-            yield from _texts(value)
-        elif isinstance(value, str) and len(value) > 3 and name not in _SHOWN:
-            yield value

@@ -21,6 +21,7 @@ from inboxd.fetch.answer import Answer
 from inboxd.fetch.errors import Away, Refused, RemoteError
 from inboxd.fetch.origin import Origins, absolute, host_of, is_same
 from inboxd.fetch.patience import PatientAdapter, patient
+from inboxd.fetch.secrets import Secrets, of_http
 from inboxd.wire import SourceSpec
 
 _MOST_HOPS = 5
@@ -77,6 +78,7 @@ class Web:
         """Raises Refused."""
         self._spec = spec
         self.origins = Origins(spec.place)
+        self._secrets = Secrets(of_http(spec.place))
         self._follows = spec.place["redirects"] == "same-origin"
         authority, certificate = spec.place["authority"], spec.place["certificate"]
         stranger = PatientAdapter(_context(authority, None))
@@ -97,7 +99,7 @@ class Web:
         with patient(self._spec.idle, call.deadline):
             response = self._follow(call)
             try:
-                yield Answer(response, host_of(call.url))
+                yield Answer(response, host_of(call.url), self._secrets)
             finally:
                 response.close()
 
