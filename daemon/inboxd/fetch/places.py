@@ -39,11 +39,16 @@ def is_plain(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
-def join(path: str, item: str) -> str:
-    """Where the item is. Raises Unfit for an item that or result that would lead out of `path`."""
-    if not all(map(is_plain, item.split("/"))):
-        raise Unfit(f"{item!r} is no path below the folder")
-    return posixpath.join(path, item)
+def check_name(name: str) -> None:
+    """Raises Unfit for the name of an item or result that leads out of its folder."""
+    if not all(map(is_plain, name.split("/"))):
+        raise Unfit(f"{name!r} is no path below the folder")
+
+
+def join(path: str, name: str) -> str:
+    """Where the item or result of that name is. Raises Unfit for one that would lead out of `path`."""
+    check_name(name)
+    return posixpath.join(path, name)
 
 
 def version_of(size: object, changed: object) -> str:
