@@ -367,11 +367,12 @@ def _fails(code: int) -> Any:
 # To look
 
 
-@pytest.mark.parametrize("status", [200, 401, 404, 405])
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 405, 501])
 def test_a_look_sends_nothing(rig: Rig, status: int) -> None:
     rig.receiver.take = accept(status)
     found = rig.destination().look()
     assert f"127.0.0.1:{rig.receiver.port} answers ({status}); nothing was sent" in found
+    assert ("may refuse them likewise; check `auth`" in found) == (status in (401, 403))
     (sent,) = rig.receiver.log()
     assert (sent.method, sent.path, sent.body) == ("HEAD", "/", b"")
 

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from functools import cached_property
+from http import HTTPStatus
 
 from inboxd.fetch import places
 from inboxd.fetch.answer import Answer
@@ -56,7 +57,7 @@ class HttpDestination:
 
     def send(self, item: OrderedItem, result: Outgoing) -> bool:
         """Raises Away, Refused, Unfit, Unreadable."""
-        places.join("", item.name)
+        places.check_name(item.name)
         url = fill_url(self._place["url"], {"id": item.id, "name": item.name})
         digest = base64.b64encode(bytes.fromhex(result.sha256())).decode()
         headers = {
@@ -94,7 +95,10 @@ class HttpDestination:
         """Ask for the root of its origin. Raises Away, Refused."""
         home = f"{self._web.origins.home}/"
         with self._web.ask(Call("HEAD", home, time.monotonic() + self._spec.total, Refused)) as answer:
-            if answer.status >= 500:
+            if answer.status >= 500 and answer.status != HTTPStatus.NOT_IMPLEMENTED:  # it knows no HEAD, but is there
                 answer.judge(Refused)
-            told = f"{host_of(home)} answers ({answer.status})"
-        return f"{told}; nothing was sent, so whether it takes results is not known"
+            status = answer.status
+        unknown = f"{host_of(home)} answers ({status}); nothing was sent, so whether it takes results is not known"
+        if status in (401, 403):
+            return f"{unknown}: it may refuse them likewise; check `auth`"
+        return unknown
