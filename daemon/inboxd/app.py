@@ -196,6 +196,7 @@ class App:
             for lane in self.pipeline.lanes.values():
                 lane.close()
             self.ledger.close()
+            os.ftruncate(self._lock_fd, 0)  # nobody holds it any more, and its number may become another's
         if self.state != "STARTING":  # one that was refused says why, and has not begun
             emit(events.DAEMON_STOPPED)
         self.state = "STOPPED"

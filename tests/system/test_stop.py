@@ -75,6 +75,13 @@ def test_a_stop_right_after_ready_loses_nothing(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+def test_the_lock_names_nobody_after_a_stop(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        assert (site.state / "instance.lock").read_text() == f"{daemon.pid}\n"
+        assert daemon.stop() == 0
+    assert (site.state / "instance.lock").read_text() == ""
+
+
 def test_the_verb_drain_stops_it(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         assert inboxd(site.config, "drain").returncode == 0
