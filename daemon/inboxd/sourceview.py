@@ -38,15 +38,16 @@ def rests(source: Source) -> bool:
 
 def condition(source: Source) -> str:
     """What it is at, or what keeps it."""
-    if resting := source.agenda.breaker.text():
-        return resting
+    trouble = source.agenda.breaker.text()
+    if trouble and not source.agenda.breaker.lets_pass:
+        return trouble
     going = {
         "polling": source.polling or source.has_listing,
         f"fetching {len(source.fetching)}": source.fetching,
         f"acknowledging {len(source.acking)}": source.acking,
     }
     told = ", ".join(what for what, goes_on in going.items() if goes_on)
-    return "; ".join(filter(None, (told, source.full))) or "waits"
+    return "; ".join(filter(None, (trouble, told, source.full))) or "waits"
 
 
 def next_poll(source: Source) -> float | None:

@@ -218,11 +218,13 @@ class Breaker:
         return backoff(self._rests, self._limits, self._jitter)
 
     def text(self) -> str:
-        """How it is, for people; empty when nothing keeps errands."""
+        """How it is, for people; empty when all is well."""
         failures = "1 failure" if self.failures == 1 else f"{self.failures} failures in a row"
         if self.health is Health.PROBING:
             return f"is tried again after {failures}: {self._reason}"
         if self.health is Health.OPEN:
             what = "refuses us" if self.is_refused else f"rests after {failures}"
             return f"{what}, the next try is in {self.left():.0f} s: {self._reason}"
-        return f"asked us to wait, for {self.left():.0f} s more: {self._reason}" if self.left() else ""
+        if self.left():
+            return f"asked us to wait, for {self.left():.0f} s more: {self._reason}"
+        return f"does not answer: {failures}: {self._reason}" if self.failures else ""
