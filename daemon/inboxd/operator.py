@@ -28,7 +28,7 @@ from inboxd.records import OUTCOME_FOLDERS, Records, Row, row
 from inboxd.senddesk import SendDesk
 from inboxd.sendview import send_row, tell_send
 from inboxd.sourcedesk import SourceDesk
-from inboxd.sourceview import item_row, tell_item
+from inboxd.sourceview import item_row
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class Operator(Records):
         if file is not None:
             why = [
                 self._tell(file),
-                *([tell_item(item, self._clock.time())] if item else ()),
+                *(self._desk.tell(item, file) if item else ()),
                 *(tell_send(send, self._clock.time()) for send in sends),
                 *(self._ask(lambda: self._holds(lane)) if file.state in _HELD else ()),
                 *(self._queue(lane, file) if file.state is State.RUNNING else ()),
@@ -295,7 +295,7 @@ class Operator(Records):
                 problems.append(f"inbox {lane.name} is paused: {lane.paused}")
             problems += self._ask(partial(_strays, lane, self._pipeline))
         problems += [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
-        problems += [*self._desk.resting(), *self._sends.resting()]
+        problems += [*self._desk.resting(), *self._sends.resting(), *_missing(self._daemon.status())]
         checked = ["ledger", *(f"inbox {name}" for name in self._pipeline.lanes)]
         checked += [f"source {name}" for name in self._pipeline.errands.sources]
         checked += [f"destination {name}" for name in self._pipeline.outbox.destinations]
@@ -328,6 +328,16 @@ class Operator(Records):
                 f"the daemon did not get to it within {_PATIENCE:.0f} s",
                 hint="look at `inboxd status` and the journal",
             ) from None
+
+
+def _missing(status: Row) -> list[str]:
+    """Arrivals that were expected, and are not here: in words."""
+    whose = [(f"inbox {row['inbox']}", row["expected"]) for row in status["inboxes"]]
+    whose += [(f"source {row['source']}", row["expected"]) for row in status["sources"]]
+    return [
+        f"{name}: expected {row['at_least']} {row['when']}, {row['found']} came"
+        for name, row in whose if row is not None and row["missing"]
+    ]  # fmt: skip
 
 
 def _strays(lane: Lane, pipeline: Pipeline) -> list[str]:

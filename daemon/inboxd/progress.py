@@ -67,6 +67,11 @@ class Progress:
         return f"{share}, {figures['rate']:.0f} files/s{left}"
 
 
+def counted(count: int, word: str) -> str:
+    """So many of them, in words: "1 file", "2 files"."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def show_span(seconds: float) -> str:
     """For people: 75.0 -> "1 min 15 s"."""
     minutes, rest = divmod(round(seconds), 60)

@@ -17,6 +17,7 @@ from inboxd.errors import UsageError
 from inboxd.events import emit
 from inboxd.outbox import is_open
 from inboxd.pipeline import Pipeline
+from inboxd.progress import counted
 from inboxd.records import Row
 from inboxd.sends import Send, SendState
 from inboxd.sendtrial import look_at
@@ -124,12 +125,9 @@ class SendDesk:
         told = [f"destination {name} {condition(one)}" for name, one in known.items() if rests(one)]
         for name, states in counts.items():
             if name not in known:
-                count = sum(states.values())
-                told.append(
-                    f"destination {name} {UNKNOWN}, and {count} results wait for it; see `inboxd send {name} --drop`"
-                )
+                told.append(f"destination {name} {UNKNOWN}, and {_wait(sum(states.values()))} for it: {_remedy(name)}")
             elif lost := states.get(SendState.ABANDONED, 0):
-                told.append(f"destination {name}: {lost} results were given up; see `inboxd explain {name}`")
+                told.append(f"destination {name}: given up: {counted(lost, 'result')}; see `inboxd explain {name}`")
         return told
 
     def examine(self, name: str, config: Config) -> Row:
@@ -138,6 +136,14 @@ class SendDesk:
         if one is None:
             raise UsageError(f"destination {name} {UNKNOWN}")
         return look_at(name, one.lane.name, config)
+
+
+def _wait(count: int) -> str:
+    return f"{counted(count, 'result')} {'waits' if count == 1 else 'wait'}"
+
+
+def _remedy(name: str) -> str:
+    return f"put it back and reload, or let go of them by `inboxd send {name} --drop`"
 
 
 def _changed(send: Send, verb: str, now: float) -> Send:

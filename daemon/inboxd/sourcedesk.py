@@ -16,8 +16,9 @@ from inboxd.config.models import Config
 from inboxd.custody.history import History
 from inboxd.errors import UsageError
 from inboxd.items import Item, ItemState
+from inboxd.model import InboxFile, Outcome
 from inboxd.pipeline import Pipeline
-from inboxd.progress import show_span
+from inboxd.progress import counted, show_span
 from inboxd.records import Row, row
 from inboxd.source import Source
 from inboxd.sourcetrial import examine
@@ -27,6 +28,7 @@ from inboxd.wire import SourceSetup
 T = TypeVar("T")
 
 _NAMED = 5  # items told one by one
+_OFTEN = 3  # failures of an acknowledgement in a row, before it is a problem
 _ALL = 1 << 31
 _PART = re.compile(r"([0-9a-f]{32})\.part")
 
@@ -104,14 +106,22 @@ class SourceDesk:
 
     def _explain_items(self, found: Sequence[Item]) -> Row:
         now, sources = self._clock.time(), self._pipeline.errands.sources
-        why = [tell_item(item, now) for item in found]
+        files = [self._history.get(item.id) for item in found]
+        why = [told for both in zip(found, files, strict=True) for told in self.tell(*both)]
         waiting = {item.source for item in found if item.state is ItemState.DISCOVERED and item.not_before <= now}
         for name in sorted(waiting):
             what = condition(sources[name]) if name in sources else "it is not in the configuration any more"
             why.append(f"source {name}: {what}")
-        file = self._history.get(found[0].id)
-        told = row(file) if file is not None else None
+        told = row(files[0]) if files[0] is not None else None
         return {"inbox": found[0].inbox, "why": why, "file": told, "items": [item_row(item) for item in found]}
+
+    def tell(self, item: Item, file: InboxFile | None) -> list[str]:
+        """What an item waits for, in sentences. `file`: what came of it."""
+        told = [tell_item(item, self._clock.time())]
+        if item.state is ItemState.HELD and file is not None and file.outcome is Outcome.ERROR:
+            why = ": ".join(filter(None, (file.reason, file.message)))
+            told.append(f"its file ended in errors/ ({why}); `inboxd retry {file.id}` runs it again")
+        return told
 
     # Asking now
 
@@ -148,9 +158,22 @@ class SourceDesk:
     # Whether it can be reached
 
     def resting(self) -> list[str]:
-        """Those that are away or refuse us, in words."""
-        sources = list(self._pipeline.errands.sources.values())
-        return [f"source {source.name} {condition(source)}" for source in sources if rests(source)]
+        """Those that are away or refuse us, and items that do not come to an end by themselves: in words."""
+        known = dict(self._pipeline.errands.sources)
+        if not known:
+            return []
+        told = [f"source {name} {condition(source)}" for name, source in known.items() if rests(source)]
+        counts, unheard = self._history.item_counts(), self._history.unheard(_OFTEN)
+        held = self._history.held_by_errors()
+        for name, source in known.items():
+            if name in unheard:
+                count, message = unheard[name]
+                told.append(f"source {name}: {_failing(count)} ({message}); see `inboxd explain {name}`")
+            if lost := counts.get(name, {}).get(ItemState.ABANDONED, 0):
+                told.append(f"source {name}: given up: {counted(lost, 'item')}; see `inboxd explain {name}`")
+            if name in held:
+                told.append(f"source {name}: {_waiting(held[name], source.lane.name)}")
+        return told
 
     def examine(self, name: str, config: Config) -> Row:
         """Ask it what it has, with a fetcher of its own, and change nothing."""
@@ -158,6 +181,15 @@ class SourceDesk:
         setup = SourceSetup(name, source_specs(config)[name])
         known, secrets = self._history.items_known, config.secret_variables
         return examine(setup, source.lane.name, source.rules, secrets, known)
+
+
+def _failing(count: int) -> str:
+    return f"to tell it what we have fails again and again, for {counted(count, 'item')}"
+
+
+def _waiting(count: int, inbox: str) -> str:
+    what = f"it is not told of {counted(count, 'item')} whose file ended in errors/"
+    return f"{what}; `inboxd files --inbox {inbox} --outcome error` lists these, `inboxd retry ID` runs one again"
 
 
 def _called(item: Item) -> set[str]:

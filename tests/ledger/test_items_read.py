@@ -11,7 +11,7 @@ from inboxd.custody.history import History
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.items import Item, ItemState
-from inboxd.model import State, new_id
+from inboxd.model import Outcome, State, new_id
 
 _WAYS: dict[ItemState, tuple[str, ...]] = {
     ItemState.DISCOVERED: (),
@@ -123,3 +123,21 @@ def test_arrivals_are_counted_by_the_hour_of_their_claim(ledger: Ledger, history
     assert count(999.0, 1003.0, "acme") == 1
     assert count(999.0, 1003.0, "nosuch") == 0
     assert count(999.0, 1003.0, has_items=False) == 2
+
+
+def test_acknowledgements_that_fail_often(ledger: Ledger, history: History) -> None:
+    for failures in (2, 3, 4):
+        told = bring(ledger, ItemState.ACK_DUE, f"late-{failures}")
+        with ledger.transaction():
+            Items(ledger).change("wait", [told._replace(failures=failures, message=f"status 50{failures}")])
+    assert history.unheard(3) == {"acme": (2, "status 504")}
+    assert history.unheard(5) == {}
+
+
+def test_items_that_wait_for_what_ended_in_errors(ledger: Ledger, history: History) -> None:
+    held = [bring(ledger, ItemState.HELD, f"held-{number}") for number in range(4)]
+    walk(ledger, State.DONE, *(new_file(id=item.id, source="acme") for item in held[:2]))
+    walk(ledger, State.DONE, new_file(id=held[2].id, source="acme"), outcome=Outcome.PROCESSED)
+    walk(ledger, State.RUNNING, new_file(id=held[3].id, source="acme"))
+    walk(ledger, State.DONE, new_file(id=bring(ledger, ItemState.ACKED, "told").id, source="acme"))
+    assert history.held_by_errors() == {"acme": 2}

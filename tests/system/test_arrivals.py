@@ -48,6 +48,8 @@ def test_what_is_missing_is_told_once_and_then_that_it_is_late(site: Site) -> No
         assert "no file came that should be here by" in told["message"]
         wait_until(lambda: inboxd_json(site.config, "status")["inboxes"][0]["expected"]["missing"], "its standing")
         assert "inbox main: expected 1 by" in inboxd(site.config, "status").stdout
+        examined = inboxd(site.config, "doctor")
+        assert (examined.returncode, "inbox main: expected 1 by" in examined.stdout) == (1, True)
         assert daemon.stop() == 0
     with run_daemon(site.config) as daemon:
         row = wait_until(lambda: inboxd_json(site.config, "status")["inboxes"][0]["expected"], "its standing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -89,6 +90,12 @@ def test_an_ack_waits_for_success(site: Site, partner: Partner) -> None:
         _await_polls(partner, 2)
         assert "fail-3-x.dat" not in partner.acked()
         (held,) = [item for item in items(site) if item["state"] == "HELD"]
+        told = inboxd(site.config, "explain", "fail-3-x.dat").stdout
+        assert re.search(
+            rf"its file ended in errors/ \(too many failures: .*\); `inboxd retry {held['id']}` runs", told
+        )
+        told = inboxd(site.config, "doctor").stdout
+        assert f"source {NAME}: it is not told of 1 item whose file ended in errors/" in told
         site.base.joinpath("witness.py").write_text(
             site.base.joinpath("witness.py").read_text().replace("_for_a_while(_fail)", "lambda file: None")
         )
@@ -237,6 +244,22 @@ def test_an_ack_that_fails_after_success(site: Site, partner: Partner) -> None:
     assert Counter(partner.acked()) == {one.id: 2 for one in offers}
     assert len(fetches(partner)) == len(site.witnessed("start")) == 20
     assert_sound_with(site, partner, calm=True, finished=True)
+
+
+def test_the_doctor_tells_what_does_not_end_by_itself(site: Site, partner: Partner) -> None:
+    partner.acking = answer(500)
+    partner.add("unheard.dat", b"1")
+    partner.add("gone.dat", b"2", serve=answer(404))
+    connect(site, partner)
+    with run_daemon(site.config):
+        wait_until(lambda: any(item["state"] == "ACK_DUE" and item["failures"] > 2 for item in items(site)), "failures")
+        wait_states(site, ACK_DUE=1, ABANDONED=1)
+        answered = inboxd(site.config, "doctor")
+    assert answered.returncode == 1
+    assert re.search(
+        rf"source {NAME}: to tell it what we have fails again and again, for 1 item \(.*500", answered.stdout
+    )
+    assert f"source {NAME}: given up: 1 item; see `inboxd explain {NAME}`" in answered.stdout
 
 
 @pytest.mark.parametrize(("status", "lost"), [(410, False), (404, True)])

@@ -174,6 +174,23 @@ class History:
             result.setdefault(row["source"], {})[ItemState(row["state"])] = row["number"]
         return result
 
+    def unheard(self, least: int) -> dict[str, tuple[int, str]]:
+        """By source, how many acknowledgements have failed so often or oftener, and the words of one of them."""
+        query = text(
+            "SELECT source, count(*) AS number, max(message) AS message FROM items"
+            " WHERE state <> 'ACKED' AND state = 'ACK_DUE' AND failures >= :least GROUP BY source"
+        ).bindparams(least=least)
+        return {row["source"]: (row["number"], row["message"] or "") for row in self._rows(query)}
+
+    def held_by_errors(self) -> dict[str, int]:
+        """By source, how many items wait for the success of a file that ended in errors/."""
+        query = text(
+            "SELECT items.source, count(*) AS number FROM items JOIN files ON files.id = items.id"
+            " WHERE items.state <> 'ACKED' AND items.state = 'HELD'"
+            " AND files.outcome <> 'processed' AND files.outcome = 'error' GROUP BY items.source"
+        )
+        return {row["source"]: row["number"] for row in self._rows(query)}
+
     def _items(self, query: Select[Any], limit: int) -> list[Item]:
         return [item_of(row) for row in self._rows(query.order_by(items.c.id.desc()).limit(limit))]
 
