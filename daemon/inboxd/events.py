@@ -329,6 +329,12 @@ DESTINATION_REFUSED = Event(
     "It does not let us in, is not who it should be, or is set up wrongly here. Nothing works before that is mended.",
     "Look at its address, credentials, host key or certificate; then `inboxd reload` or `inboxd send DESTINATION`.",
 )  # fmt: skip
+DESTINATION_UNKNOWN = Event(
+    "destination.unknown", "WARNING",
+    "results that wait for destination {destination}, which the configuration has no longer: {count}",
+    "At a start or a reload. The results stay in work/, and are sent to nobody.",
+    "Put the destination back and reload; or let go of them: `inboxd send DESTINATION --drop`.",
+)  # fmt: skip
 
 # Children
 CHILD_STARTED = Event("child.started", "DEBUG", "{child} started (pid {pid})", "A worker process begins.")

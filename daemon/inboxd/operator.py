@@ -107,7 +107,8 @@ class Operator(Records):
                 if below is not None:
                     folder = str(below.parent) if str(below.parent) != "." else ""
                     return lane, folder, below.name, which
-        nobody = f"{name!r} is no source and no item, and " if name is not None else ""
+        others = "no source and no item, no destination and no result that waits"
+        nobody = f"{name!r} is {others}, and " if name is not None else ""
         raise UsageError(f"{nobody}{path} is no file of an inbox", hint="`inboxd check` tells where they lie")
 
     def _file_at(self, lane: Lane, path: str, folder: str, name: str, where: str) -> InboxFile | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import TypeVar
 
+from inboxd import events
 from inboxd.clock import Clock
 from inboxd.config.models import Config
 from inboxd.destination import Destination
+from inboxd.errors import LedgerUnavailable
+from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.pipeline import Pipeline
 from inboxd.pool.pool import Pool
@@ -42,6 +46,14 @@ class Partners:
         self._pool.fetchers.keep(fetchers_of(config))
         self._pool.senders.keep(senders_of(config))
         self._pool.wakeup()
+        self._tell_unknown()
+
+    def _tell_unknown(self) -> None:
+        """Results whose destination the configuration has no longer."""
+        with suppress(LedgerUnavailable):  # told by others; the doctor and the status have them, too
+            counts = self._pipeline.outbox.sends.counts()
+            for name in sorted(counts.keys() - self._pipeline.outbox.destinations.keys()):
+                emit(events.DESTINATION_UNKNOWN, destination=name, count=sum(counts[name].values()))
 
     def retire(self, config: Config, inboxes: Collection[str]) -> None:
         """What is under way with partners of these inboxes is cut off, to be gone on with under new rules.

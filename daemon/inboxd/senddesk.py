@@ -15,13 +15,14 @@ from inboxd.custody.history import History
 from inboxd.destination import Destination
 from inboxd.errors import UsageError
 from inboxd.events import emit
+from inboxd.model import results_name
 from inboxd.outbox import is_open
 from inboxd.pipeline import Pipeline
 from inboxd.progress import counted
 from inboxd.records import Row
 from inboxd.sends import Send, SendState
 from inboxd.sendtrial import look_at
-from inboxd.sendview import UNKNOWN, condition, rests, send_row, tell_send
+from inboxd.sendview import UNKNOWN, condition, remedy, rests, send_row, tell_send, unknown
 from inboxd.sourcedesk import Ask
 
 _NAMED = 5  # results told one by one
@@ -43,11 +44,11 @@ class SendDesk:
     # Why nothing goes
 
     def explain(self, word: str) -> Row | None:
-        """A destination by its name."""
+        """A destination by its name; or results that have not come to an end, by name or id."""
         if not self.knows(word):
-            return None
+            return self._explain_results(self._history.sends_called(word, _NAMED))
         one = self._pipeline.outbox.destinations.get(word)
-        why = [f"destination {word}: {condition(one) if one else UNKNOWN}"]
+        why = [f"destination {word}: {condition(one) if one else unknown(word)}"]
         counts = self._history.send_counts().get(word, {})
         told = ", ".join(f"{count} {_WORDS[state]}" for state, count in sorted(counts.items()) if state in _WORDS)
         why += [f"results: {told}"] if told else []
@@ -56,6 +57,22 @@ class SendDesk:
         why += [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
         inbox = one.lane.name if one else ""
         return {"inbox": inbox, "why": why, "file": None, "items": [], "sends": [send_row(send) for send in troubled]}
+
+    def _explain_results(self, found: Sequence[Send]) -> Row | None:
+        if not found:
+            return None
+        why, known = list[str](), self._pipeline.outbox.destinations
+        for send in found:
+            why += [tell_send(send, self._clock.time()), *self._place(send)]
+        for name in sorted({send.destination for send in found}):
+            one = known.get(name)
+            why.append(f"destination {name}: {condition(one) if one else unknown(name)}")
+        rows = [send_row(send) for send in found]
+        return {"inbox": found[0].inbox, "why": why, "file": None, "items": [], "sends": rows}
+
+    def _place(self, send: Send) -> list[str]:
+        lane = self._pipeline.lanes.get(send.inbox)
+        return [f"it lies at {lane.work / results_name(send.file_id) / send.name}"] if lane is not None else []
 
     # Sending now
 
@@ -69,6 +86,8 @@ class SendDesk:
             known = ", ".join(self._pipeline.outbox.destinations)
             hint = f"there are: {known}" if known else "the configuration has none"
             raise UsageError(f"there is no destination {name!r}", hint=hint)
+        if not drop and name not in self._pipeline.outbox.destinations:
+            raise UsageError(f"destination {name} {UNKNOWN}, and nothing can be sent to it", hint=remedy(name))
         return self._ask(partial(self._send, name, "drop" if drop else "renew" if again else "", list(words)))
 
     def _send(self, name: str, verb: str, words: list[str]) -> Row:
@@ -86,6 +105,7 @@ class SendDesk:
             ended = outbox.sends.of_files({send.file_id for send in changed}) if verb == "drop" else {}
         if one is not None and verb != "drop":
             one.send_now()
+        left = outbox.sends.counts().get(name, {})
         self._let_go(changed if verb == "drop" else [], ended)
         known = {word for send in chosen for word in _called(send)}
         refused = {
@@ -93,6 +113,7 @@ class SendDesk:
         }
         return {
             "destination": name, "condition": condition(one) if one else UNKNOWN, "hurried": hurried,
+            "due": left.get(SendState.DUE, 0), "abandoned": left.get(SendState.ABANDONED, 0),
             "renewed": [send.name for send in changed if verb == "renew"],
             "dropped": [send.name for send in changed if verb == "drop"], "refused": refused,
         }  # fmt: skip
@@ -125,7 +146,7 @@ class SendDesk:
         told = [f"destination {name} {condition(one)}" for name, one in known.items() if rests(one)]
         for name, states in counts.items():
             if name not in known:
-                told.append(f"destination {name} {UNKNOWN}, and {_wait(sum(states.values()))} for it: {_remedy(name)}")
+                told.append(f"destination {name} {UNKNOWN}, and {_wait(sum(states.values()))} for it: {remedy(name)}")
             elif lost := states.get(SendState.ABANDONED, 0):
                 told.append(f"destination {name}: given up: {counted(lost, 'result')}; see `inboxd explain {name}`")
         return told
@@ -140,10 +161,6 @@ class SendDesk:
 
 def _wait(count: int) -> str:
     return f"{counted(count, 'result')} {'waits' if count == 1 else 'wait'}"
-
-
-def _remedy(name: str) -> str:
-    return f"put it back and reload, or let go of them by `inboxd send {name} --drop`"
 
 
 def _changed(send: Send, verb: str, now: float) -> Send:

@@ -29,12 +29,23 @@ def describe(destination: Destination, counts: Mapping[SendState, int]) -> dict[
 def describe_unknown(name: str, counts: Mapping[SendState, int]) -> dict[str, Any]:
     """Likewise of one that the configuration has no longer."""
     return {
-        "destination": name, "inbox": "", "kind": "", "address": "", "condition": UNKNOWN, "rests": True, "sending": 0,
-        "due": counts.get(SendState.DUE, 0), "abandoned": counts.get(SendState.ABANDONED, 0),
+        "destination": name, "inbox": "", "kind": "", "address": "", "condition": unknown(name),
+        "rests": True, "sending": 0, "due": counts.get(SendState.DUE, 0),
+        "abandoned": counts.get(SendState.ABANDONED, 0),
     }  # fmt: skip
 
 
 UNKNOWN = "is not in the configuration any more"
+
+
+def remedy(name: str) -> str:
+    """What to do about a destination that the configuration has no longer."""
+    return f"put it back and `inboxd reload`, or let go of what waits for it: `inboxd send {name} --drop`"
+
+
+def unknown(name: str) -> str:
+    """How it is with such a one."""
+    return f"{UNKNOWN}; {remedy(name)}"
 
 
 def rests(destination: Destination) -> bool:

@@ -58,7 +58,7 @@ def inboxd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "poll partner --again x",
             ("poll", {"source": "partner", "again": True, "items": ["x"]}), 1, "refused: x: it was not given up",
         ),
-        ("send customer", ("send", {"destination": "customer", "again": False, "drop": False}), 0, "instead of later: 1"),
+        ("send customer", ("send", {"destination": "customer", "again": False, "drop": False}), 0, "3 results are due now"),
         ("send customer --again", ("send", {"destination": "customer", "again": True, "drop": False}), 0, "after all"),
         (
             "send customer --drop x",
@@ -96,6 +96,7 @@ def test_a_verb(tmp_path: Path, daemon: Answering, line: str, asked: Any, code: 
         ("show " + ID, {"id", "history", "path", "state", "outcome"}),
         ("explain x", {"path", "inbox", "why", "file", "items"}),
         ("poll partner", {"source", "inbox", "under_way", "hurried", "renewed", "refused", "full"}),
+        ("send customer", {"destination", "due", "abandoned", "hurried", "renewed", "dropped", "refused"}),
         ("retry " + ID, {"retried", "refused"}),
         ("forget " + ID, {"forgotten", "refused"}),
         ("pause orders", {"inbox", "paused"}),

@@ -43,6 +43,15 @@ def new_send(**values: Any) -> Send:
     return Send(**about)
 
 
+def test_counts_leave_out_what_has_come_to_an_end(ledger: Ledger, sends: Sends) -> None:
+    due, lost, sent, other = new_send(), new_send(), new_send(), new_send(destination="archive")
+    _queue(ledger, due, lost, sent, other)
+    with ledger.transaction():
+        sends.change("abandon", [lost])
+        sends.change("finish", [sent._replace(ended_at=60.25)])
+    assert sends.counts() == {"customer": {S.DUE: 1, S.ABANDONED: 1}, "archive": {S.DUE: 1}}
+
+
 def _queue(ledger: Ledger, *due: Send) -> None:
     with ledger.transaction():
         Sends(ledger).queue(due)

@@ -211,7 +211,8 @@ class Answering:
         refused = {one: "it was not given up" for one in results or [] if one != HOSTILE}
         chosen = [HOSTILE] if again or drop else []
         return {
-            "destination": destination, "condition": "waits", "hurried": 1, "renewed": chosen if again else [],
+            "destination": destination, "condition": "waits", "hurried": 1, "due": 3, "abandoned": 1,
+            "renewed": chosen if again else [],
             "dropped": chosen if drop else [], "refused": refused,
         }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,11 @@ def test_a_destination_that_is_away_rests_and_blames_no_result(site: Site, custo
         status = inboxd_json(site.config, "status")["destinations"]
         assert [(row["due"], row["abandoned"], row["rests"]) for row in status] == [(2, 0, True)]
         assert "503" in inboxd(site.config, "explain", NAME).stdout
+        waiting = sends(site)[0]
+        lies = site.root() / "work" / f"{waiting['file_id']}-results" / os.fsdecode(waiting["name"])
+        assert lies.exists()
+        for word in (os.fsdecode(waiting["name"]), waiting["id"], waiting["id"][:30]):
+            assert f"it lies at {lies}" in inboxd(site.config, "explain", word).stdout
         assert f"destination {NAME}" in inboxd(site.config, "doctor").stdout
         customer.default = 201
         daemon.wait_event("destination.back", destination=NAME)
@@ -168,11 +174,15 @@ def test_a_destination_that_is_taken_out_of_the_configuration(site: Site, custom
         site.inbox("main")
         assert inboxd(site.config, "reload").returncode == 0
         daemon.wait_event("daemon.reloaded")
+        assert daemon.wait_event("destination.unknown", destination=NAME)["count"] == 2
         told = inboxd(site.config, "doctor").stdout
-        assert "is not in the configuration any more, and 2 results wait for it" in told
+        assert "is not in the configuration any more, and 2 results wait for it: put it back" in told
+        refused = inboxd(site.config, "send", NAME)
+        assert (refused.returncode, f"`inboxd send {NAME} --drop`" in refused.stderr) == (64, True)
         assert "not in the configuration any more" in inboxd(site.config, "status").stdout
         assert daemon.stop() == 0
     with run_daemon(site.config) as daemon:
+        daemon.wait_event("destination.unknown", destination=NAME)
         assert len(site.listed("work")) == 2
         assert inboxd(site.config, "send", NAME, "--drop").returncode == 0
         wait_until(lambda: len(site.listed("outbound")) == 2, "both in outbound/")

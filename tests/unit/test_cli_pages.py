@@ -73,6 +73,8 @@ ALL = [
             "destination": "customer",
             "condition": HOSTILE,
             "hurried": 1,
+            "due": 2,
+            "abandoned": 1,
             "renewed": [HOSTILE],
             "dropped": [HOSTILE],
             "refused": {HOSTILE: HOSTILE},

@@ -49,14 +49,23 @@ def _result(send: Row) -> Text:
 def sent(answer: Row) -> Page:
     """What was started, or let be."""
     name = answer["destination"]
-    page: Page = [Text(f"destination {name}: {answer['condition']}")]
+    page: Page = [Text(f"destination {name}: {_due(name, answer['due'])}")]
     if answer["hurried"]:
         page.append(Text(f"due at once, instead of later: {answer['hurried']}"))
     if answer["renewed"]:
         page.append(Text(f"to be sent after all: {', '.join(answer['renewed'])}"))
     if answer["dropped"]:
         page.append(Text(f"not to be sent: {', '.join(answer['dropped'])}"))
+    if answer["abandoned"]:
+        page.append(Text(f"given up: {answer['abandoned']}; `inboxd send {name} --again` tries them again", "warn"))
     return page + [Text(f"refused: {word}: {why}", "bad") for word, why in answer["refused"].items()]
+
+
+def _due(name: str, count: int) -> str:
+    if not count:
+        return "nothing waits for it"
+    what = "1 result is" if count == 1 else f"{count} results are"
+    return f"{what} due now; `inboxd explain {name}` tells what becomes of them"
 
 
 def examined(row: Row) -> Page:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, TextClause, func, select, text
+from sqlalchemy import ColumnElement, Select, TextClause, and_, func, or_, select, text
 
 from inboxd.custody.engine import make_reader, place_of, translated
 from inboxd.custody.items import item_of
@@ -139,6 +139,14 @@ class History:
         """Of the results of one file, the first first."""
         query = select(sends).where(sends.c.file_id == harmless(file_id)).order_by(sends.c.id)
         return [send_of(row) for row in self._rows(query)]
+
+    def sends_called(self, word: str, limit: int) -> list[Send]:
+        """Those that have not come to an end, by their name or the beginning of their id; the oldest first."""
+        named = sends.c.name == os.fsencode(word)
+        if _ID.fullmatch(word):
+            named = or_(named, and_(sends.c.id >= word, sends.c.id < word + "g"))
+        query = select(sends).where(text("open = 1"), named)
+        return [send_of(row) for row in self._rows(query.order_by(sends.c.id).limit(limit))]
 
     def sends_in_trouble(self, destination: str, limit: int) -> list[Send]:
         """Those to a destination that have failed and have not come to an end, the oldest first."""

@@ -87,6 +87,14 @@ class Sends:
         query = select(sends).where(_OPEN, sends.c.destination == destination)
         return self._found(query.order_by(sends.c.id))
 
+    def counts(self) -> dict[str, dict[SendState, int]]:
+        """By destination, how many that have not come to an end are in each state."""
+        query = select(sends.c.destination, sends.c.state, func.count()).where(_OPEN)
+        found: dict[str, dict[SendState, int]] = {}
+        for name, state, count in self._ledger.rows(query.group_by(sends.c.destination, sends.c.state)):
+            found.setdefault(name, {})[SendState(state)] = count
+        return found
+
     def of_files(self, file_ids: Collection[str]) -> dict[str, list[Send]]:
         """By the file whose handler left it; files without one are left out."""
         wanted, found = list(file_ids), dict[str, list[Send]]()
