@@ -18,7 +18,7 @@ class Timeout(Section):
     idle: Interval = 1800.0
     """Without a single byte."""
     total: Interval = 1860.0
-    """For one item, one page of a listing, one acknowledgement or one result, from the beginning to the end."""
+    """For one item, one whole listing with all its pages, one acknowledgement or one result, from beginning to end."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Timeout:
