@@ -241,6 +241,19 @@ def test_a_story_tells_what_became_of_the_results() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("due", "abandoned", "words"),
+    [
+        (0, 0, "nothing waits for it"),
+        (1, 0, "1 result is due now"),
+        (2, 3, "given up: 3; `inboxd send customer --again`"),
+    ],
+)
+def test_what_sending_now_comes_to(due: int, abandoned: int, words: str) -> None:
+    answer = {"destination": "customer", "due": due, "abandoned": abandoned, "hurried": 0, "renewed": [], "dropped": []}
+    assert words in plain(sendpages.sent({**answer, "refused": {}}))
+
+
 def test_a_refusal_names_its_id_once() -> None:
     page = pages.retried({"retried": ["a"], "refused": {"b": "b is WAITING", "c": "it is away"}})
     assert plain(page).splitlines() == ["to run again: 1 file", "refused: b is WAITING", "refused: c: it is away"]
