@@ -87,8 +87,7 @@ LOG_DROPPED = Event(
 
 # Inboxes
 INBOX_WATCHED = Event(
-    "inbox.watched", "INFO", "inbox {inbox}: {folder} is looked at by {how}",
-    "How new files are found there.",
+    "inbox.watched", "INFO", "inbox {inbox}: {folder} is looked at by {how}", "How new files are found there.",
 )  # fmt: skip
 INBOX_POLLING = Event(
     "inbox.polling", "WARNING", "inbox {inbox}: no kernel events ({reason}); polling every {every}",
@@ -391,8 +390,7 @@ DATABASE_AWAY = Event(
     "Bring the database back; work resumes by itself.",
 )  # fmt: skip
 LIBRARY = Event(
-    "library", "WARNING", "{logger}: {message}",
-    "A library that inboxd uses logged or warned of something.",
+    "library", "WARNING", "{logger}: {message}", "A library that inboxd uses logged or warned of something.",
     "Usually nothing; report it if it repeats.",
 )  # fmt: skip
 

@@ -7,9 +7,9 @@ return, inside the pipeline's transactions.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from inboxd.batching import together
@@ -26,6 +26,7 @@ from inboxd.sendstory import SendStory
 from inboxd.wire import Errand
 
 _ANSWERED = frozenset({Ending.DONE, Ending.FAILED})  # the destination did, for better or worse
+_OURS = "Unreadable"  # fetch/errors.py: the result can't be read here, and nobody was asked
 _AT_ONCE = 25  # for each fetcher, read from the ledger
 
 
@@ -137,7 +138,7 @@ class Outbox:
         """What it says of the destination, its breaker has to know."""
         if report.ending in SOURCE_FAULTS:
             self._story.fault(destination, report, destination.access.failed(report))
-        elif report.begun and report.ending in _ANSWERED:
+        elif report.begun and report.ending in _ANSWERED and report.error_class != _OURS:
             self._story.works(destination, destination.access.worked())
         else:
             destination.access.released()
@@ -215,9 +216,12 @@ def _may_send(lane: Lane) -> bool:
 
 
 def _unblamed(destination: Destination, send: Send, report: Report) -> Report:
-    """A fetcher calls a result gone that it did not find; but it may have been the disk that had gone."""
-    if report.ending is not Ending.REJECTED:
+    """A fetcher calls a result gone, or can't read it; but it may be the disk that has gone, or had gone then."""
+    gone, unreadable = report.ending is Ending.REJECTED, report.error_class == _OURS
+    if not (gone or unreadable):
         return report
-    if destination.lane.claims.work.is_home() and not os.path.lexists(destination.ordered(send).path):
+    path = Path(destination.ordered(send).path)
+    is_back = gone and path.is_file() and not path.is_symlink()
+    if destination.lane.claims.work.is_home() and not is_back:
         return report
     return report._replace(ending=Ending.RELEASED, message="its disk went away while it was sent")

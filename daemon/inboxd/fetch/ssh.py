@@ -135,7 +135,7 @@ class Connection(Generic[_Speaking]):
         if wanted:
             asked = ", ".join(wanted)
             raise Refused(
-                f"{self.where} does not let user {user} in with the credentials of this source (it wants: {asked}): "
+                f"{self.where} does not let user {user} in with the credentials of this section (it wants: {asked}): "
                 "check user, key and password, and whether the partner knows our public key"
             )
 
