@@ -105,8 +105,8 @@ class SendDesk:
             ended = outbox.sends.of_files({send.file_id for send in changed}) if verb == "drop" else {}
         if one is not None and verb != "drop":
             one.send_now()
-        left = outbox.sends.counts().get(name, {})
         self._let_go(changed if verb == "drop" else [], ended)
+        left = outbox.sends.counts().get(name, {})
         known = {word for send in chosen for word in _called(send)}
         refused = {
             word: f"no result for {name} that could be meant is called so" for word in words if word not in known
