@@ -21,13 +21,13 @@ sys.dont_write_bytecode = False
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """What pytest-xdist leaves to one process: the tests of a file, which share its fixtures; all that need the machine.
+    """What pytest-xdist leaves to one process: the tests of a file, which share its fixtures.
 
     Each test in system/ has a daemon of its own, and runs wherever there is time.
     """
-    tier = item.path.relative_to(_TESTS).parts[0]
-    if tier != "system":
-        item.add_marker(pytest.mark.xdist_group(tier if tier == "machine" else str(item.path.relative_to(_TESTS))))
+    place = item.path.relative_to(_TESTS)
+    if place.parts[0] != "system":
+        item.add_marker(pytest.mark.xdist_group(str(place)))
 
 
 @pytest.fixture(scope="session")

@@ -289,7 +289,7 @@ def test_a_stall_is_cut_off(rig: Rig, size: int, spans: dict[str, float], words:
         tunnel.hold_after = tunnel.sent + 50_000
         item, began = rig.result("a.bin", _BIG[:size]), time.monotonic()
         refusal(Away, lambda: rig.send(destination, item, spans.get("total", 20.0)), words, CANARY)
-        assert time.monotonic() - began < 9
+        assert time.monotonic() - began < 20, "and not for timeout.idle, 30 s, or until a tidying up is answered"
         assert rig.keys() == {}
         destination.close()
         tunnel.hold_after = None

@@ -17,12 +17,13 @@ from typing import Any
 
 from inboxd.fetch import places
 from inboxd.fetch.deadline import cut_after, cut_when_still
-from inboxd.fetch.errors import Away, Denied, Gone, Refused, RemoteError, Unfit
+from inboxd.fetch.errors import Away, Denied, Gone, Refused, Unfit
 from inboxd.fetch.outgoing import Outgoing
 from inboxd.fetch.store_files import S3, StoreFiles
 from inboxd.wire import OrderedItem, SourceSpec
 
 _PART = 5 << 20  # bytes of one request: the least that S3 takes
+_TIDY = 3.0  # seconds
 _MOST_PARTS = 9_000  # of one object; S3 takes 10,000
 _WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci")  # nothing appears before the end
 _ON_DISK = ("file", "local")
@@ -71,12 +72,11 @@ class StoreDestination:
         Raises Away when all of it takes longer, or one question longer than timeout.idle.
         """
         url, idle, was_cut = self._store.url, self._spec.idle, threading.Event()
-        loop = getattr(self._store.files, "loop", None)
+        _ = self._store.files  # opened in this thread
 
         def cut() -> None:
             was_cut.set()
-            if isinstance(loop, asyncio.AbstractEventLoop):
-                loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+            self._cancel()
 
         with (
             cut_after(seconds, cut, f"{url} took longer than {seconds:.0f} s (timeout.total)"),
@@ -92,6 +92,17 @@ class StoreDestination:
                 move()
 
             yield asking
+
+    def _cancel(self) -> None:
+        """Any thread: what the driver waits for. It has nothing to say about it."""
+        loop = getattr(self._store.files, "loop", None)
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+
+    def _tidy(self, act: Callable[[], object]) -> None:
+        """What is left there is nobody's; a server that hangs must not keep us for that."""
+        with contextlib.suppress(Exception), cut_after(_TIDY, self._cancel, "it hangs"):
+            act()
 
     def _bring(self, path: str, item: OrderedItem, result: Outgoing, asking: Asking) -> bool:
         there = self._there(path, asking)
@@ -167,7 +178,9 @@ class StoreDestination:
             with asking():
                 stream.close()
         except BaseException:
-            _forget(stream)
+            self._tidy(stream.discard)
+            with contextlib.suppress(Exception):
+                stream.closed = True  # else to forget about it would complete it
             raise
 
     def _show(self, temporary: str, path: str, result: Outgoing, asking: Asking) -> bool:
@@ -188,8 +201,7 @@ class StoreDestination:
 
     def _sweep(self, temporary: str) -> None:
         """Where that is still possible; the next try begins it anew anyway."""
-        with contextlib.suppress(RemoteError), self._store.asking():
-            self._store.files.rm_file(temporary)
+        self._tidy(lambda: self._store.files.rm_file(temporary))
 
     def look(self) -> str:
         """List what is there. Raises Away, Refused."""
@@ -201,14 +213,6 @@ class StoreDestination:
         ):
             self._store.files.ls(self._store.root, detail=False)
         return f"{url} can be listed; nothing was sent, so whether we may write to it is not known"
-
-
-def _forget(stream: Any) -> None:
-    """Let nothing of it appear: to close it, or to forget about it, would complete it."""
-    with contextlib.suppress(Exception):
-        stream.discard()
-    with contextlib.suppress(Exception):
-        stream.closed = True
 
 
 def _sync(path: str) -> None:
