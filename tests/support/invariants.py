@@ -137,7 +137,8 @@ class Facts:
         top = self.folder(inbox, kind)
         for relative in entries_below(top):
             path = os.path.join(top, relative)
-            yield Entry(inbox, kind, relative, path, os.lstat(path))
+            with contextlib.suppress(FileNotFoundError):  # a fetcher of a daemon that was killed may still tidy up
+                yield Entry(inbox, kind, relative, path, os.lstat(path))
 
     def of_kind(self, *kinds: str) -> Iterator[Entry]:
         return (entry for entry in self.entries if entry.kind in kinds)

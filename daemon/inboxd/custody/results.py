@@ -110,7 +110,7 @@ def _move(from_fd: int, name: str, to_fd: int, file_id: str) -> None:
     try:
         disk.rename_new(from_fd, name, to_fd, name)
     except FileExistsError:
-        if _is_folder(from_fd, name) and _is_folder(to_fd, name):
+        if _is_folder(from_fd, name) and _is_folder(to_fd, name) and _may_fill(to_fd, name):
             _merge(from_fd, name, to_fd, file_id)
         else:
             disk.rename_new(from_fd, name, to_fd, disk.with_tag(name, file_id[-8:]))
@@ -128,6 +128,11 @@ def _folder(parent_fd: int, name: str) -> Iterator[int]:
 def _is_folder(folder_fd: int, name: str) -> bool:
     found = look(folder_fd, name)
     return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _may_fill(folder_fd: int, name: str) -> bool:
+    """Not one that a handler, or somebody else, has closed."""
+    return os.access(name, os.W_OK | os.X_OK, dir_fd=folder_fd, effective_ids=True)
 
 
 def _merge(from_fd: int, name: str, to_fd: int, file_id: str) -> None:
