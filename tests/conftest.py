@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from support.faults import Recorder, tally
 from support.postgres import Postgres
+
+__all__ = ["tally"]
 
 _TESTS = Path(__file__).parent
 
@@ -20,13 +23,18 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests say of faults goes into the table."""
+    config.pluginmanager.register(Recorder(), "faults")
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """What pytest-xdist leaves to one process: the tests of a file, which share its fixtures.
 
-    Each test in system/ has a daemon of its own, and runs wherever there is time.
+    Each test in system/ and faults/ has a daemon of its own, and runs wherever there is time.
     """
     place = item.path.relative_to(_TESTS)
-    if place.parts[0] != "system":
+    if place.parts[0] not in ("system", "faults"):
         item.add_marker(pytest.mark.xdist_group(str(place)))
 
 

@@ -6,38 +6,40 @@ Stop: the same list backwards, after files in progress had their grace.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import threading
-import time
 import traceback
-from collections import deque
-from contextlib import ExitStack
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from inboxd import __version__, events, folders, logs
+from inboxd import __version__, events, folders, logs, reloading, retention
 from inboxd.clock import Clock, SystemClock
 from inboxd.config.load import describe, load
 from inboxd.config.models import Config, Inbox
 from inboxd.config.units import show_duration
 from inboxd.control import Server
+from inboxd.custody import disk
 from inboxd.custody.history import History
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
-from inboxd.custody.recovery import Recovery
+from inboxd.custody.outcomes import Outcomes
+from inboxd.custody.recovery import Recovery, Traces
 from inboxd.custody.sends import Sends
 from inboxd.dispatch import Dispatcher
 from inboxd.errands import Errands
-from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, AlreadyRunning, ConfigError, InboxdError, LedgerUnavailable
+from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, DiskError, InboxdError, LedgerRefused, LedgerUnavailable
 from inboxd.events import emit
+from inboxd.fronts import Fronts
 from inboxd.intake.inbox import InboxView
 from inboxd.lane import Lane
 from inboxd.operator import Operator
 from inboxd.outbox import Outbox
 from inboxd.partners import Partners
-from inboxd.pipeline import Fronts, Pipeline
+from inboxd.pipeline import Pipeline
 from inboxd.pool.child import read_marks
 from inboxd.pool.pool import Pool
 from inboxd.service import Service
@@ -46,7 +48,6 @@ from inboxd.space import Space
 from inboxd.status import Bulletin
 from inboxd.story import Story
 
-_PRUNE_EVERY = 3600.0  # seconds between two looks for files that are older than their inbox keeps them
 _SOON = 0.02  # seconds between two looks whether the first pass is over
 _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 
@@ -60,6 +61,15 @@ def run(config_path: Path, log: logs.LogOptions) -> int:
         for line in getattr(error, "problems", [str(error)]):
             logs.refuse(line)
         return error.exit_code
+    finally:
+        logs.close()
+
+
+def repair(config_path: Path) -> dict[str, int]:
+    """What a start does before its workers begin, and no more. Returns what it came to. Raises InboxdError."""
+    logs.setup(logs.LogOptions())
+    try:
+        return App(load(config_path), SystemClock()).repair()
     finally:
         logs.close()
 
@@ -84,34 +94,44 @@ class App:
     def run(self) -> int:
         """Start, serve until told to stop, stop."""
         emit(events.DAEMON_STARTING, version=__version__, config=str(self.config.file), pid=os.getpid())
-        self._take_state()
-        try:
+        with self._life():
             self._recover()
             self._start_workers()
             self._start_pipeline()
             self._open()
             self.pool.run(self._turn)
-        finally:
-            self._stop()
         return EXIT_OK
+
+    @contextmanager
+    def _life(self) -> Iterator[None]:
+        """From the locks to the end. What a start meets is refused in words."""
+        try:
+            self._take_state()
+            try:
+                yield
+            finally:
+                self._stop()
+        except OSError as error:
+            if self.state != "STARTING":
+                raise
+            if error.errno in disk.FULL:
+                raise disk.full(Path(str(error.filename or self.config.state)), error) from error
+            raise DiskError.of("inboxd can't start", error) from error
+
+    def repair(self) -> dict[str, int]:
+        """Recover, look at all of the ledger, and end."""
+        with self._life():
+            done = self._recover()
+            self.ledger.refuse_damage()
+            return {what: count for what, count in done.items() if count}
 
     def _take_state(self) -> None:
         folders.make(self.config)
-        self._lock_fd = os.open(self.config.state / "instance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock_fd, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise AlreadyRunning(
-                f"another inboxd (pid {holder}) holds {self.config.state}",
-                hint="stop it, or give this one its own `state`",
-            ) from None
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
+        self._lock_fd = folders.hold_state(self.config.state)
         self._work = folders.hold(self.config)
         folders.check(self.config)
 
-    def _recover(self) -> None:
+    def _recover(self) -> Counter[str]:
         """Finish what a dead daemon left; its workers must be gone, and ours must not have begun."""
         self.pool = Pool(
             self.config.workers, setup_for(self.config), self.config.state, self.clock, self._wake_pipeline,
@@ -126,19 +146,21 @@ class App:
         folders.remember(self.config)
         lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
         self._work.close()  # the lanes hold them now
-        dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock)
-        errands = Errands(self.pool.fetchers, Items(self.ledger), self.clock)
+        outcomes = Outcomes(self.config.state / "outcomes.log")
         durable = self.config.durability == "full"
+        dispatcher = Dispatcher(self.pool, self.config.workers.batch_size, self.clock, outcomes, durable=durable)
+        errands = Errands(self.pool.fetchers, Items(self.ledger), self.clock)
         outbox = Outbox(self.pool.senders, Sends(self.ledger), self.clock)
         self.pipeline = Pipeline(lanes, self.ledger, Fronts(dispatcher, errands, outbox), self.clock, durable=durable)
         self.partners = Partners(self.pipeline, self.pool, self.clock)
-        began = time.monotonic()
-        marks = read_marks(self.config.state / "marks")
+        began = self.clock.monotonic()
+        traces = Traces(read_marks(self.config.state / "marks"), outcomes)
         keepers = {lane.name: lane.keeper() for lane in lanes}
-        recovery = Recovery(self.ledger, keepers, marks, Story(self.clock), self.clock, self.service.alive)
+        recovery = Recovery(self.ledger, keepers, traces, Story(self.clock), self.clock, self.service.alive)
         recovery.run()
         summary = ", ".join(f"{count} {what}" for what, count in recovery.summary.items() if count) or "nothing to do"
-        emit(events.RECOVERED, seconds=time.monotonic() - began, summary=summary)
+        emit(events.RECOVERED, seconds=self.clock.monotonic() - began, summary=summary)
+        return recovery.summary
 
     def _start_workers(self) -> None:
         refuse_broken(self.config, self.pool.start())
@@ -165,7 +187,9 @@ class App:
         operator = Operator(self.pipeline, self.history, self, self.clock)
         self.control = Server(self.config.state / "control.sock", operator)
         self.control.start()
-        threading.Thread(target=self._keep_retention, args=(operator,), name="retention", daemon=True).start()
+        doubt = retention.Doubt(self.clock, self.config.state / "clock.json")
+        keeping = (operator.prune, doubt, self._stopping)
+        threading.Thread(target=retention.keep, args=keeping, name="retention", daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
@@ -193,35 +217,33 @@ class App:
             self._pipeline_thread.join(_LAST_WORDS)
         self.pool.kill()
         if hasattr(self, "pipeline") and not self._pipeline_thread.is_alive():
+            for source in self.pipeline.errands.sources.values():
+                source.close()
             for lane in self.pipeline.lanes.values():
                 lane.close()
             self.ledger.close()
             os.ftruncate(self._lock_fd, 0)  # nobody holds it any more, and its number may become another's
         if self.state != "STARTING":  # one that was refused says why, and has not begun
             emit(events.DAEMON_STOPPED)
-        self.state = "STOPPED"
+            self.state = "STOPPED"
 
     # The two loops
 
     def _run_pipeline(self) -> None:
-        """The pipeline's thread. Its death is the daemon's: half alive would be worse."""
+        """The pipeline's thread. Its death is the daemon's: half alive would be worse.
+
+        A ledger that is refused would be at the next start, too: that is for an operator, and not for systemd.
+        """
         try:
             self.pipeline.run(self._stopping)
         except BaseException as error:  # noqa: BLE001 - the last stop: told, then the process ends
+            refused = isinstance(error, LedgerRefused)
             emit(
                 events.DAEMON_FAILED, thread="pipeline", error_class=type(error).__name__, message=str(error),
-                detail=traceback.format_exc(),
+                detail="" if refused else traceback.format_exc(),
             )  # fmt: skip
             logs.close()
-            os._exit(EXIT_SOFTWARE)
-
-    def _keep_retention(self, operator: Operator) -> None:
-        """What is older than its inbox keeps it goes by itself, in slices between the pipeline's turns."""
-        while not self._stopping.wait(_PRUNE_EVERY):
-            try:
-                operator.prune()
-            except (InboxdError, OSError) as error:  # an inbox's disk may be away
-                emit(events.LIBRARY, logger="retention", message=f"put off: {error}")
+            os._exit(LedgerRefused.exit_code if refused else EXIT_SOFTWARE)
 
     def _turn(self) -> float | None:
         """Once per round of the supervisor's loop: signals, systemd, what is told regularly."""
@@ -232,6 +254,8 @@ class App:
             if not self._has_looked():
                 return min(self.bulletin.turn(), _SOON)
             self._announce()
+        if not self.ledger.is_in_place():
+            self._wake_pipeline()  # it may have nothing to do for long, and ends when it sees that
         return self.bulletin.turn()
 
     def _on_signal(self, number: int, _frame: object) -> None:
@@ -287,7 +311,7 @@ class App:
         self.service.reloading()
         try:
             new = load(self.config.file)
-            _refuse_fixed(self.config, new)
+            reloading.refuse(self.config, new, self.history.counts())
             folders.refuse_moved(new, self.history.holding())
             folders.make(new)
             work.enter_context(folders.hold(new))
@@ -326,13 +350,15 @@ class App:
         try:
             for lane in fresh:
                 lane.load(self.ledger)
-        except LedgerUnavailable:
+            folders.remember(new)
+        except (LedgerUnavailable, OSError) as error:
             for lane in fresh:
                 lane.close()
-            raise
+            if isinstance(error, LedgerUnavailable):
+                raise
+            raise LedgerUnavailable(f"{new.state} can't be written to: {disk.why(error, new.state)}") from error
         self.config = new
         self._work.close()
-        folders.remember(new)
         for name in set(self.pipeline.lanes) - staying:
             self.pipeline.lanes.pop(name).close()
             self.pipeline.outages.forget(name)
@@ -356,20 +382,13 @@ class App:
     def remember_pauses(self) -> None:
         """Write down which inboxes an operator has paused."""
         paused = {name: lane.paused for name, lane in self.pipeline.lanes.items() if lane.paused and not lane.broken}
-        draft = self.config.state / "paused.part"
-        draft.write_text("".join(f"{name}\n" for name in paused))
-        draft.replace(self.config.state / "paused")
+        try:
+            disk.write_over(self.config.state / "paused", "".join(f"{name}\n" for name in paused))
+        except OSError as error:
+            raise DiskError.of("it is done, but can't be remembered beyond the next stop", error) from error
 
     def _recall_pauses(self) -> None:
         known = self.config.state / "paused"
-        for name in known.read_text().split() if known.exists() else ():
+        for name in known.read_text(encoding="utf-8").split() if known.exists() else ():
             if name in self.pipeline.lanes and self.pipeline.lanes[name].paused is None:
                 self.pipeline.lanes[name].pause("an operator said so, before the last start")
-
-
-def _refuse_fixed(old: Config, new: Config) -> None:
-    """What can't change under a running daemon."""
-    fixed = ("state", "ledger", "durability")
-    changed = [key for key in fixed if getattr(old, key) != getattr(new, key)]
-    if changed:
-        raise ConfigError([f"{new.file}: {key}: can't change while inboxd runs; restart it" for key in changed])

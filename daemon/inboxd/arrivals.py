@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from inboxd import events
 from inboxd.clock import Clock
 from inboxd.config.models import Config
 from inboxd.config.sources import Expect
+from inboxd.custody import disk
 from inboxd.custody.history import History
-from inboxd.errors import LedgerError
+from inboxd.errors import LedgerError, LedgerRefused
 from inboxd.events import emit
 from inboxd.intake.expected import Arrivals, Expected, Memory
 
@@ -52,6 +52,7 @@ class Expectations:
         self._history = history
         self._clock = clock
         self._watches: dict[str, _Watch] = {}
+        self._refused = False  # at the last look
         self._thread: threading.Thread | None = None
 
     def start(self, config: Config) -> None:
@@ -74,11 +75,18 @@ class Expectations:
             memory = watch.arrivals.memory
             try:
                 self._look(watch)
-            except LedgerError:  # told as an outage of the pipeline; the same windows are judged at the next look
+            except LedgerError as error:  # the same windows are judged at the next look
+                self._tell(error)
                 watch.arrivals = Arrivals.recalled(_expected(watch.rules), watch.rules.at_least, memory)
         after = {key: _saved(watch) for key, watch in self._watches.items()}
         if after != before:
             self._remember(after)
+
+    def _tell(self, error: LedgerError) -> None:
+        """One that is away is told as an outage of the pipeline; damage may be met by nobody else."""
+        if isinstance(error, LedgerRefused) and not self._refused:
+            emit(events.LIBRARY, logger="expect", message=f"arrivals can't be counted: {error}")
+        self._refused = isinstance(error, LedgerRefused)
 
     def _watch(self, key: str, subject: Subject, rules: Expect, before: dict[str, Any]) -> _Watch:
         """As it was; from now on where it is new, or means something else than before."""
@@ -119,10 +127,8 @@ class Expectations:
         return saved if isinstance(saved, dict) else {}
 
     def _remember(self, saved: dict[str, Any]) -> None:
-        draft = self._path.with_suffix(".part")
         with contextlib.suppress(OSError):  # a full disk is told by others; this is tried again at the next look
-            draft.write_text(json.dumps(saved))
-            os.replace(draft, self._path)
+            disk.write_over(self._path, json.dumps(saved))
 
 
 def _key(inbox: str, source: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,7 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: Errors that say nothing of the file: the disk or the machine has no more to give, or may not be written to.
+SHORTAGES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MANY = 10_000
+_lasting: set[tuple[int, int]] = set()  # device and inode of folders whose names this process has synced
 
 
 class Identity(NamedTuple):
@@ -45,8 +50,8 @@ def look(folder_fd: int, name: str) -> os.stat_result | None:
 def open_folder(root: Path, relative: str = "", *, make: bool = False) -> int:
     """A descriptor of `relative` below `root`, each component without following a link.
 
-    `make` makes what is missing (mode 0777 less the umask), durably. Raises OSError: ENOTDIR or ELOOP where a link
-    stands, ENOENT where nothing does.
+    `make` makes what is missing (mode 0777 less the umask), and all of it durable, whoever made it. Raises OSError:
+    ENOTDIR or ELOOP where a link stands, ENOENT where nothing does.
     """
     fd = os.open(root, FOLDER)
     for part in relative.split("/") if relative else ():
@@ -56,13 +61,39 @@ def open_folder(root: Path, relative: str = "", *, make: bool = False) -> int:
 
 def _step(parent: int, part: str, make: bool) -> int:
     try:
-        if make and look(parent, part) is None:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, dir_fd=parent)
-                os.fsync(parent)
-        return os.open(part, FOLDER, dir_fd=parent)
+        made = make and _make(parent, part)
+        fd = os.open(part, FOLDER, dir_fd=parent)
+        if make:
+            _make_last(parent, fd, made=made)
+        return fd
     finally:
         os.close(parent)
+
+
+def _make(parent: int, part: str) -> bool:
+    if look(parent, part) is not None:
+        return False
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(part, dir_fd=parent)
+    return True
+
+
+def _make_last(parent: int, fd: int, *, made: bool) -> None:
+    """The name of an open folder, in its parent. One that is found may be of a process that died before its fsync(2),
+    and an fsync of the folder itself says nothing of its name.
+    """
+    found = os.fstat(fd)
+    which = (found.st_dev, found.st_ino)
+    if which in _lasting and not made:
+        return
+    try:
+        os.fsync(parent)
+    except OSError:
+        os.close(fd)
+        raise
+    if len(_lasting) >= _MANY:
+        _lasting.clear()
+    _lasting.add(which)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from inboxd.clock import Clock
 from inboxd.conclude import ended
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
+from inboxd.custody.outcomes import Outcomes, Run
 from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, Sighting, State, new_id
@@ -38,16 +39,16 @@ class PoolFront(Protocol):
 
 @dataclass(slots=True)
 class Outgoing:
-    """A batch on its way to the pool. `purpose`: run the handler, or only `hash` for the duplicates policy."""
+    """A batch on its way to the pool. `purpose`: `run` the handler; or `hash`, for the duplicates policy, or `copy`."""
 
     id: str
     lane: Lane
-    files: list[InboxFile]  # the new records for "run", the old ones for "hash"
+    files: list[InboxFile]  # the new records for "run", else the old ones
     before: list[InboxFile]
     purpose: str
 
     def write(self, ledger: Ledger) -> None:
-        """RUNNING, before the worker hears of it. Reading a file for its hash is no attempt."""
+        """RUNNING, before the worker hears of it. Reading or copying a file is no attempt."""
         if self.purpose == "run":
             ledger.dispatch(self.files)
 
@@ -86,11 +87,14 @@ class Conclusions:
 class Dispatcher:
     """Forms batches, hands them to the pool, and judges what comes back."""
 
-    def __init__(self, pool: PoolFront, batch_size: int, clock: Clock) -> None:
+    def __init__(self, pool: PoolFront, batch_size: int, clock: Clock, outcomes: Outcomes, *, durable: bool) -> None:
         self.batch_size = batch_size
         self.reported: list[tuple[str, Report]] = []
         self._pool = pool
         self._clock = clock
+        self._outcomes = outcomes
+        self._kept = 0  # so many of `reported` are written down in the outcome log
+        self._durable = durable
         self._running: dict[str, Running] = {}
         self._hashed: list[tuple[Lane, InboxFile]] = []  # their twin is still to be looked for
         self._turn = 0
@@ -108,9 +112,27 @@ class Dispatcher:
     def collect(self) -> None:
         """A turn begins: take in what the pool has to report."""
         self._turn += 1
-        self.reported += self._pool.reports()
+        self.reported += [(batch, self._unblamed(batch, report)) for batch, report in self._pool.reports()]
         if self.reported:
             failpoint("decide.reported")
+
+    def keep(self) -> str:
+        """The ledger is away: write down beside it what runs have come to. Where that can't be done, why; else ""."""
+        ended = [
+            (Run.of(self._running[batch].files[report.file_id]), report)
+            for batch, report in self.reported[self._kept :]
+            if self._running[batch].purpose == "run"
+        ]
+        self._sync_results(self.reported[self._kept :])
+        trouble = self._outcomes.keep(ended)
+        if not trouble:
+            self._kept = len(self.reported)
+        return trouble
+
+    def _sync_results(self, reported: Iterable[tuple[str, Report]]) -> None:
+        if self._durable:
+            for lane in {self._running[batch].lane for batch, report in reported if report.results}:
+                lane.deliveries.results.sync()
 
     def pending(self) -> bool:
         """There is something for `conclude`."""
@@ -119,15 +141,15 @@ class Dispatcher:
     # Which batches go out
 
     def in_turn(self, lanes: Iterable[Lane]) -> list[Lane]:
-        """By priority; equals take turns at being first."""
-        listed = list(lanes)
-        first = self._turn % max(1, len(listed))
-        turned = listed[first:] + listed[:first]
-        return sorted(turned, key=lambda lane: -lane.rules.priority)
+        """By priority; of equals, who was served longest ago is first, and one that is flooded gets what is left."""
+        return sorted(lanes, key=lambda lane: (-lane.rules.priority, lane.served))
 
     def room(self, lanes: Iterable[Lane]) -> int:
-        """How many more files the pool could take soon."""
-        return max(0, self._pool.free() * self.batch_size - sum(len(lane.held) for lane in lanes))
+        """How many more files the pool could take soon. What an inbox holds and may not run now is in nobody's way."""
+        free, now = self._pool.free(), self._clock.monotonic()
+        ready = [lane for lane in lanes if lane.may_run(now)]
+        taken = [min(len(lane.held), lane.batches_allowed(free) * self.batch_size) for lane in ready]
+        return max(0, free * self.batch_size - sum(taken))
 
     def form(self, lanes: Iterable[Lane]) -> list[Outgoing]:
         """Cut what is held into batches for the workers that are free."""
@@ -139,7 +161,9 @@ class Dispatcher:
             self._hashed += [(lane, file) for file in lane.take_hashed()]
             if not lane.may_run(now):
                 continue
-            for files in lane.form(idle, room, self.batch_size):
+            # Where others have all workers, one that has nothing under way need not gather until a batch is full.
+            waits = bool(self._running) and not lane.running
+            for files in lane.form(max(idle, waits), room, self.batch_size):
                 outgoing.append(self._outgoing(lane, files))
                 idle, room = max(0, idle - 1), room - 1
         return outgoing
@@ -147,8 +171,9 @@ class Dispatcher:
     def _outgoing(self, lane: Lane, files: list[InboxFile]) -> Outgoing:
         now = self._clock.time()
         batch = new_id(now)
-        if lane.wants_hash(files[0]):
-            return Outgoing(batch, lane, files, files, "hash")
+        purpose = lane.purpose_of(files[0])
+        if purpose != "run":
+            return Outgoing(batch, lane, files, files, purpose)
         started = [
             file._replace(state=State.RUNNING, batch=batch, attempts=file.attempts + 1, started_at=now)
             for file in files
@@ -164,10 +189,12 @@ class Dispatcher:
         """To the pool, now that the ledger knows."""
         lane = batch.lane
         lane.dispatched(batch.files, recorded=batch.purpose == "run")
+        lane.served = self._turn
         self._running[batch.id] = Running(lane, {file.id: file for file in batch.files}, batch.purpose)
         work = str(lane.work)
         files = tuple(_ordered(work, file) for file in batch.files)
-        self._pool.dispatch(wire.Order(batch.id, lane.name, files, hash="sha256" if batch.purpose == "hash" else ""))
+        digest = {"hash": "sha256", "copy": lane.copies_with}.get(batch.purpose, "")
+        self._pool.dispatch(wire.Order(batch.id, lane.name, files, digest, copy=batch.purpose == "copy"))
 
     def verify(self, lane: Lane) -> None:
         """Have contents read that a checksum speaks for; the files still lie in inbound/, and are not ours."""
@@ -179,22 +206,27 @@ class Dispatcher:
         files = tuple(_to_verify(lane, file_id, sighting) for file_id, sighting in named.items())
         self._running[batch] = Running(lane, {}, "verify", sightings=named)
         lane.running += 1
+        lane.served = self._turn
         self._pool.dispatch(wire.Order(batch, lane.name, files, hash=lane.digest))
 
     # What reports change
 
     def conclude(self, ledger: Ledger, now: float) -> Conclusions:
-        """Judge what has been reported; changes nothing yet. `now`: wall clock, seconds."""
+        """Judge what has been reported; changes nothing yet. `now`: wall clock, seconds.
+
+        What handlers have left is durable when this returns: once it is recorded that they did, they don't run again.
+        """
+        self._sync_results(self.reported)
         conclusions = Conclusions(list(self.reported), list(self._hashed), [], [])
-        for batch, told in self.reported:
+        for batch, report in self.reported:
             running = self._running[batch]
-            report = _unblamed(running.lane, told)
             if running.purpose == "run":
                 file = running.files[report.file_id]
                 one = running.lane.judge(file, report, now)
                 conclusions.concluded.append((running.lane, report, one))
-            elif running.purpose == "hash" and report.ending is Ending.FAILED:
-                conclusions.concluded.append((running.lane, report, _unreadable(running, report, now)))
+            elif running.purpose != "verify" and (why := _why_unreadable(running, report)):
+                one = _unreadable(running, report._replace(message=why), now)
+                conclusions.concluded.append((running.lane, report, one))
         for lane, file in self._hashed:
             twin = self._twin(ledger, lane, file, now)
             if twin is not None:
@@ -213,6 +245,9 @@ class Dispatcher:
         for batch, report in conclusions.reports:
             self._note(batch, report, judged)
         del self.reported[: len(conclusions.reports)]
+        self._kept = max(0, self._kept - len(conclusions.reports))
+        if self._outcomes.is_open and not self.reported:
+            self._outcomes.clear()
         for lane, file in conclusions.hashed:
             if file.id not in judged:
                 lane.run_or_park(file)
@@ -236,8 +271,8 @@ class Dispatcher:
         else:
             file = running.files.pop(report.file_id)
             lane.running_files -= 1
-            if running.purpose == "hash" and file.id not in judged:
-                self._note_hash(lane, file, report)
+            if running.purpose != "run" and file.id not in judged:
+                self._note_content(lane, file, report)
             elif report.bisect:
                 running.bisected.append(file._replace(state=State.CLAIMED, attempts=max(0, file.attempts - 1)))
         if not (running.files or running.sightings):
@@ -245,12 +280,24 @@ class Dispatcher:
             lane.bisect(running.bisected)
             del self._running[batch]
 
-    def _note_hash(self, lane: Lane, file: InboxFile, report: Report) -> None:
-        sha256 = (report.result or {}).get("sha256")
-        if sha256:
-            self._hashed.append((lane, file._replace(sha256=str(sha256))))
+    def _note_content(self, lane: Lane, file: InboxFile, report: Report) -> None:
+        """A worker has read or copied it, or was cut off."""
+        sha256 = (report.result or {}).get("sha256") or file.sha256
+        if report.ending is Ending.COPIED:
+            lane.copied.append(file._replace(sha256=sha256))
+        elif report.ending is Ending.HASHED:
+            self._hashed.append((lane, file._replace(sha256=sha256)))
         else:
             lane.held.append(file)
+            self._rest_if_away(lane, report)
+
+    def _unblamed(self, batch: str, report: Report) -> Report:
+        """A worker blames a file that is not there any more, or can't be read; but it may be the disk that has gone."""
+        running = self._running[batch]
+        blames = report.ending is Ending.INPUT_CHANGED or (report.ending is Ending.FAILED and running.purpose != "run")
+        if not blames or running.lane.claims.work.is_home():
+            return report
+        return report._replace(ending=Ending.UNAVAILABLE, message="its disk went away while it ran")
 
     def _follow(self, lane: Lane, report: Report, one: Concluded) -> None:
         """One file's new state, in memory."""
@@ -270,15 +317,12 @@ class Dispatcher:
             emit(events.HANDLER_BROKEN, inbox=lane.name, message=report.message)
             remedy = "mend that, then `inboxd reload`"
             lane.pause(f"its handler can't be run: {report.message}; {remedy}", broken=True)
-        elif report.ending is Ending.UNAVAILABLE and lane.may_run(self._clock.monotonic()):
+        else:
+            self._rest_if_away(lane, report)
+
+    def _rest_if_away(self, lane: Lane, report: Report) -> None:
+        if report.ending is Ending.UNAVAILABLE and lane.may_run(self._clock.monotonic()):
             lane.rest(self._clock.monotonic())
-
-
-def _unblamed(lane: Lane, report: Report) -> Report:
-    """A worker calls an input changed that is not there any more; but it may be the disk that has gone."""
-    if report.ending is not Ending.INPUT_CHANGED or lane.claims.work.is_home():
-        return report
-    return report._replace(ending=Ending.UNAVAILABLE, message="its disk went away while it ran")
 
 
 def _ordered(work: str, file: InboxFile) -> wire.OrderedFile:
@@ -303,6 +347,14 @@ def _digest(lane: Lane, report: Report) -> str | None:
     if report.ending in (Ending.RELEASED, Ending.CRASHED):
         return None
     return str((report.result or {}).get(lane.digest, ""))
+
+
+def _why_unreadable(running: Running, report: Report) -> str:
+    """Why a file that was to be read or copied has no future; "" when it has."""
+    if report.ending in (Ending.FAILED, Ending.TIMED_OUT):
+        return report.message
+    known, found = running.files[report.file_id].sha256, (report.result or {}).get("sha256")
+    return "it was written to after its checksum was compared" if known and found and known != found else ""
 
 
 def _unreadable(running: Running, report: Report, now: float) -> Concluded:

@@ -317,7 +317,7 @@ class Errands:
         if quota is None or not due:
             return due
         now = self._clock.time()
-        count, size = self.items.taken_since(source.name, now - quota.per)
+        count, size = self.items.taken_between(source.name, now - quota.per, now)  # no later, by a clock since set back
         flying = source.fetching.values()
         left = (quota.items or _MANY) - count - len(flying)
         weight = (quota.bytes or _MANY) - size - sum(map(source.most_of, flying))

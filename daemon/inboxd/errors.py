@@ -8,7 +8,7 @@
     ├── PreconditionError    the machine is not fit: mounts, owners, modes (exit 78)
     ├── LedgerError
     │   ├── LedgerUnavailable   away, locked or full: degrade and try again
-    │   ├── LedgerRefused       wrong schema, damaged: do not start (exit 78)
+    │   ├── LedgerRefused       wrong schema, damaged, gone: do not start, or end (exit 78)
     │   └── LedgerConflict      a compare-and-set hit no row: somebody else moved the file's state
     ├── IllegalTransition    a lifecycle was asked for an arrow it does not have
     └── DiskError            a system call failed on a path; keeps errno
@@ -83,7 +83,7 @@ class LedgerUnavailable(LedgerError):
 
 
 class LedgerRefused(LedgerError):
-    """The ledger is damaged, or its schema is not ours to use."""
+    """The ledger is damaged or gone, or its schema is not ours to use."""
 
     exit_code = EXIT_CONFIG
 
@@ -103,3 +103,10 @@ class DiskError(InboxdError):
         super().__init__(message, hint=hint)
         self.errno = errno
         self.path = path
+
+    @classmethod
+    def of(cls, what: str, error: OSError) -> DiskError:
+        """`what` did not come off, since a system call failed."""
+        path = str(error.filename or "")
+        reason = error.strerror or str(error)
+        return cls(f"{what}: {path + ': ' if path else ''}{reason}", errno=error.errno or 0, path=path)

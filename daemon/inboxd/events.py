@@ -33,7 +33,7 @@ DAEMON_STOPPED = Event("daemon.stopped", "INFO", "stopped", "The daemon has ende
 DAEMON_FAILED = Event(
     "daemon.failed", "CRITICAL", "{thread} ended by {error_class}: {message}; inboxd stops at once",
     "A part of the daemon that must never end has ended. Nothing accepted is lost; recovery runs at the next start.",
-    "Read the traceback in INBOXD_DETAIL and report it. systemd starts inboxd again by itself.",
+    "LedgerRefused: do what it says, and start inboxd. Else report INBOXD_DETAIL; systemd has started inboxd again.",
 )  # fmt: skip
 DEGRADED = Event(
     "daemon.degraded", "ERROR", "degraded: {reason}; what we hold is safe, work resumes by itself",
@@ -198,6 +198,12 @@ FILE_PUT_BACK = Event(
     "file.put-back", "INFO", "{inbox}/{file} changed while it was claimed; put back to wait",
     "Its uploader was not finished. It waits in inbound/ until it stands still again.",
     "If it is frequent, lengthen the inbox's `settle: {quiet: …}`, or let the uploader rename when it has finished.",
+)  # fmt: skip
+FILE_CHANGED = Event(
+    "file.changed", "WARNING", "{inbox}/{file} was written to after its run; {destination} is not what was run",
+    "Its uploader still had it open. The outcome is that of what the handler has read; the file is no longer that.",
+    "Let the uploader rename when it has finished, or lengthen the inbox's `settle: {quiet: …}`. "
+    "If it can't be trusted, set `claim: copy`.",
 )  # fmt: skip
 FILES_PRUNED = Event(
     "files.pruned", "INFO", "{inbox}: files older than {age} removed from {folder}: {count}",

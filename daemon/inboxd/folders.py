@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator
@@ -12,11 +13,12 @@ from pathlib import Path
 from inboxd.beneath import opened
 from inboxd.config.models import FOLDERS, Config, FolderName, Inbox
 from inboxd.custody import disk, workfolder
-from inboxd.errors import DiskError, PreconditionError
+from inboxd.errors import AlreadyRunning, DiskError, PreconditionError
 from inboxd.intake import mounts
 from inboxd.model import new_id
 
 _WORK_FOLDERS = "work-folders.json"
+_PROBE = ".inboxd-rename-"  # the scan ignores what begins so (intake/match.py)
 
 #: Folders that a file's renames lead through, they must be on one mount; and where items of sources come from.
 _JOINED: tuple[FolderName, ...] = ("inbound", "work", "processed", "errors", "quarantine", "outbound")
@@ -30,6 +32,22 @@ def make(config: Config) -> None:
         for which in FOLDERS:
             private = which in ("work", "incoming")
             disk.make_folder(inbox.folder(which), 0o700 if private else None)
+
+
+def hold_state(state: Path) -> int:
+    """One daemon per state folder: the descriptor of its lock, with our pid in it. Raises AlreadyRunning."""
+    fd = os.open(state / "instance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise AlreadyRunning(
+            f"another inboxd (pid {holder}) holds {state}", hint="stop it, or give this one its own `state`"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
 
 
 def hold(config: Config) -> contextlib.ExitStack:
@@ -55,9 +73,7 @@ def remember(config: Config) -> None:
     """Write down where each inbox holds its files, also those that the configuration has no longer."""
     known = {name: str(path) for name, path in _known(config.state).items()}
     known |= {name: str(inbox.folder("work")) for name, inbox in config.inboxes.items()}
-    draft = config.state / (_WORK_FOLDERS + ".part")
-    draft.write_text(json.dumps(known, indent=2), encoding="utf-8")
-    draft.replace(config.state / _WORK_FOLDERS)
+    disk.write_over(config.state / _WORK_FOLDERS, json.dumps(known, indent=2))
 
 
 def refuse_moved(config: Config, held: Collection[str]) -> None:
@@ -120,14 +136,19 @@ def _on_one_mount(name: str, inbox: Inbox) -> Iterator[str]:
 
 
 def _probe(name: str, inbound: Path, work: Path) -> str:
-    """Really rename an entry back and forth."""
-    probe = f".inboxd-rename-{new_id()}"
+    """Really rename an entry back and forth. What a start that was killed has left in work/ is not taken for a file."""
+    probe = f"{_PROBE}{new_id()}"
     with opened(inbound) as inbound_fd, opened(work) as work_fd:
         try:
+            for stale in os.listdir(work_fd):
+                if stale.startswith(_PROBE):
+                    os.unlink(stale, dir_fd=work_fd)
             disk.write_new(inbound_fd, probe, b"")
             disk.rename_new(inbound_fd, probe, work_fd, probe)
             disk.rename_new(work_fd, probe, inbound_fd, probe)
         except OSError as error:
+            if error.errno in disk.FULL:
+                raise disk.full(work, error) from error
             if error.errno == errno.EROFS:
                 return f"inbox {name}: {inbound} and {work}: {error.strerror} ({disk.READ_ONLY})"
             return (

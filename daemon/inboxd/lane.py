@@ -13,11 +13,12 @@ from inboxd.batching import cut
 from inboxd.clock import Clock
 from inboxd.conclude import conclude
 from inboxd.config.models import Checksum, Inbox
-from inboxd.custody.claim import Claims
+from inboxd.custody.claim import Claims, Taken
 from inboxd.custody.deliver import Deliveries
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.recovery import Keeper
 from inboxd.custody.results import Bound, Results
+from inboxd.custody.takeback import take_back
 from inboxd.events import emit
 from inboxd.intake.inbox import InboxView
 from inboxd.intake.match import Matcher
@@ -63,11 +64,13 @@ class Lane:
         )
         self.progress = Progress(clock.monotonic())
         self.held: deque[InboxFile] = deque()  # in work/, to be dispatched
+        self.copied: list[InboxFile] = []  # in work/, and so is the copy that is to take their place
         self.decided: list[InboxFile] = []  # DECIDED in the ledger, to be delivered
         self.with_results: set[str] = set()  # ids of decided files whose handler left results, or may have
         self.sent: deque[list[Send]] = deque()  # all sends of a file, ended: its results may leave work/
         self.halves: deque[list[InboxFile]] = deque()  # batches that died, cut in two
         self.twins = Twins()
+        self.served = 0  # the turn in which a worker last got something of it
         self.running = 0  # batches
         self.running_files = 0
         self.retrying = 0  # files that wait in the ledger for their next attempt
@@ -116,7 +119,7 @@ class Lane:
         """Nothing of this inbox is under way; what is held by a pause waits for its successor in the ledger."""
         empty = not (self.held or self.halves)
         waits = empty and self.next_waiting == math.inf if self.must_be_empty else empty or self.paused is not None
-        return waits and not (self.running or self.decided or self.twins.parked)
+        return waits and not (self.running or self.copied or self.decided or self.twins.parked)
 
     def may_run(self, now: float) -> bool:
         """Held files may be dispatched."""
@@ -131,7 +134,9 @@ class Lane:
         return self.space.enough(now)
 
     def room(self, room: int, batch_size: int) -> int:
-        """How many files this inbox may claim, given room for so many in the pool."""
+        """How many files this inbox may claim, given room for so many in the pool; one, where even that was refused."""
+        if self.space.refused:
+            room = min(room, 1)
         if self.rules.parallel is None:
             return max(0, room)
         return max(0, min(room, (self.rules.parallel - self.running) * batch_size - len(self.held)))
@@ -146,12 +151,13 @@ class Lane:
         """Bring back files whose wait is over (`now`: wall clock); returns how many."""
         if room <= 0 or now < self.next_waiting:
             return 0
-        rows = ledger.waiting(self.name, now, room + len(self._due))
-        due = [file for file in rows if file.id not in self._due]
+        limit = room + len(self._due)
+        rows = ledger.waiting(self.name, now, limit)
+        due = [file for file in rows if file.id not in self._due and not ledger.doubts(file.id)]
         self.held.extend(due)
         self.retrying -= len(due)
         self._due.update(file.id for file in due)
-        if len(rows) < room:
+        if len(rows) < limit:
             self.next_waiting = ledger.next_waiting(now).get(self.name, math.inf)
         return len(due)
 
@@ -162,19 +168,28 @@ class Lane:
         if recorded:
             self._due.difference_update(file.id for file in files)
 
-    def note_gone(self, files: list[InboxFile], some_came: bool, now: float) -> None:
-        """Announced files that could not be had. Those that can't be moved wait apart; if none came, all of us do.
+    def note_taken(self, taken: Taken, now: float) -> None:
+        """Announced files that could not be had. Those that can't be moved wait apart, so that nobody waits for them.
 
-        Unless it is the folders that have gone: then nothing is wrong with the files.
+        Unless the folders have gone, or the disk is full, or work/ is closed to us: then nothing is wrong with
+        the files, and all of us wait.
         """
-        stuck = [file for file in files if file.source is None and "can't be" in (file.reason or "")]
+        if taken.shortage is not None:
+            self.space.refuse(taken.shortage, now)
+            self.view.rescan()
+            return
+        if taken.claimed or taken.strange:
+            self.space.grant(now)
+        stuck = [file for file in taken.gone if file.source is None and "can't be" in (file.reason or "")]
         if stuck and not self.claims.work.is_home():
             self.away = "its disk has gone"  # for the moment: homes.py has a closer look
             return
+        if stuck and not self.claims.work.may_be_written():
+            self.rest(now)
+            self.view.rescan()
+            return
         for file in stuck:
             self.view.set_aside(file)
-        if stuck and not some_came:
-            self.rest(now)
 
     @property
     def digest(self) -> str:
@@ -185,11 +200,27 @@ class Lane:
         """Held files whose content is known, by a checksum file or an earlier look: their twins must be looked for."""
         if self.rules.duplicates.policy == "process":
             return []
-        hashed = [file for file in self.held if file.sha256 and self.twins.running.get(file.sha256) != file.id]
+        known = [file for file in self.held if file.sha256 and file.size and not self.wants_copy(file)]
+        hashed = [file for file in known if self.twins.running.get(file.sha256 or "") != file.id]
         if hashed:
             taken = {file.id for file in hashed}
             self.held = deque(file for file in self.held if file.id not in taken)
         return hashed
+
+    def take_back(self, file: InboxFile, ledger: Ledger) -> Taken:
+        """An error of ours is held again. Raises as `custody.takeback.take_back`."""
+        back = take_back(file, self.rules.folder("errors"), self.claims.work_fd, ledger)
+        self.held.append(back)
+        return Taken(returned=[back])
+
+    def take_copies(self, now: float) -> Taken:
+        """Put copies in the places of their files, which may run then. Where that can't be done, all of us rest."""
+        taken = self.claims.replace(self.copied)
+        if not all(file.copied for file in taken.copied):
+            self.rest(now)
+        self.held.extend(taken.copied)
+        self.copied.clear()
+        return taken
 
     def run_or_park(self, file: InboxFile) -> None:
         """A hashed file without a twin in the ledger: run it, unless its twin is running now."""
@@ -264,6 +295,19 @@ class Lane:
         """The duplicates policy needs the content's hash first; empty files are nobody's duplicate."""
         return self.rules.duplicates.policy != "process" and file.sha256 is None and file.size > 0
 
+    def wants_copy(self, file: InboxFile) -> bool:
+        """Its uploader may still write to it. What has run was copied before, as is what this life has copied."""
+        return self.rules.claim == "copy" and not (file.copied or file.attempts or file.source)
+
+    def purpose_of(self, file: InboxFile) -> str:
+        """What a worker has to do with it next."""
+        return "copy" if self.wants_copy(file) else "hash" if self.wants_hash(file) else "run"
+
+    @property
+    def copies_with(self) -> str:
+        """The digest that is wanted of a copy; "" where nobody asks what is in it."""
+        return "sha256" if self.digest == "sha256" or self.rules.duplicates.policy != "process" else ""
+
     def form(self, idle: int, room: int, batch_size: int) -> list[list[InboxFile]]:
         """Take batches out of what is held. A batch is in the order of its ids, as recovery counts on."""
         room = self.batches_allowed(room)
@@ -277,13 +321,13 @@ class Lane:
         return batches
 
     def _by_need(self, batch: list[InboxFile]) -> list[list[InboxFile]]:
-        """Files to be hashed first go in a batch of their own; one that has killed its worker goes alone.
+        """Files to be copied or hashed first go in a batch of their own; one that has killed its worker goes alone.
 
         So nobody else's file is cut off more than once by the same culprit.
         """
         alone = [[file] for file in batch if file.reason in _DEADLY]
         rest = [file for file in batch if file.reason not in _DEADLY]
-        parts = [[file for file in rest if self.wants_hash(file) is needed] for needed in (True, False)]
+        parts = [[file for file in rest if self.purpose_of(file) == purpose] for purpose in ("copy", "hash", "run")]
         return alone + [sorted(part, key=lambda file: file.id) for part in parts if part]
 
     def finish_sent(self) -> None:

@@ -52,6 +52,7 @@ class Ending(StrEnum):
     BROKEN = "broken"  # the handler can't be loaded or its command can't be started: a configuration fault
     DONE = "done"  # an errand at a source worked; `result` says what came of it
     HASHED = "hashed"  # a hash order: `result` holds {"sha256": …} or {"md5": …}
+    COPIED = "copied"  # a copy order: the copy is whole; `result` may hold its {"sha256": …}
 
 
 _last_id = 0
@@ -135,6 +136,7 @@ class InboxFile(NamedTuple):
     sha256: str | None = None
     source: str | None = None
     companions: tuple[str, ...] = ()
+    copied: bool = False  # in this life of the daemon, into a file of our own; the ledger does not know
 
     @property
     def part_name(self) -> str:
@@ -155,10 +157,29 @@ class InboxFile(NamedTuple):
         """The folder in work/ where its handler may leave results."""
         return results_name(self.id)
 
+    @property
+    def copy_name(self) -> str:
+        """Its copy in work/, until that takes its place."""
+        return copy_name(self.id)
+
+
+#: How the names of entries in work/ end that are no claimed files. An extension is never of this form.
+BESIDES = ("-results", "-copy", "-unsynced", ".error.json")
+
 
 def results_name(file_id: str) -> str:
     """The folder in work/ where the handler of this file may leave results."""
     return file_id + "-results"
+
+
+def copy_name(file_id: str) -> str:
+    """The file in work/ that a worker copies this file into."""
+    return file_id + "-copy"
+
+
+def unsynced_name(file_id: str) -> str:
+    """The empty file in work/ that says: the bytes of this file could not be synced."""
+    return file_id + "-unsynced"
 
 
 @dataclass(frozen=True, slots=True)

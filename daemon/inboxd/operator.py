@@ -15,16 +15,17 @@ from typing import Protocol, TypeVar
 from inboxd import events
 from inboxd.clock import Clock
 from inboxd.config.models import FOLDERS, Config
+from inboxd.custody.disk import why
 from inboxd.custody.history import History
 from inboxd.custody.retention import prune
-from inboxd.custody.takeback import let_go, take_back
-from inboxd.errors import InboxdError, UsageError
+from inboxd.custody.takeback import let_go
+from inboxd.errors import InboxdError, LedgerUnavailable, UsageError
 from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.pipeline import Pipeline
-from inboxd.records import OUTCOME_FOLDERS, Records, Row, row
+from inboxd.records import NOT_OF_THIS_LEDGER, OUTCOME_FOLDERS, Records, Row, row
 from inboxd.senddesk import SendDesk
 from inboxd.sendview import send_row, tell_send
 from inboxd.sourcedesk import SourceDesk
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 _PATIENCE = 60.0  # seconds that a question may wait for the pipeline
 _SLICE = 500  # files removed per question, so that the pipeline goes on in between
+_ENDS = frozenset(OUTCOME_FOLDERS.values())
 _HELD = OPEN - {State.RUNNING}
 
 
@@ -94,7 +96,7 @@ class Operator(Records):
         elif where == "inbound":
             why = self._ask(lambda: self._reasons(lane, folder, name))
         else:
-            why = ["the ledger does not know it"]
+            why = ["the ledger does not know it", *([NOT_OF_THIS_LEDGER] if where in _ENDS else ())]
         return {
             "path": path, "inbox": lane.name, "why": why, "file": row(file) if file else None,
             "items": [item_row(item)] if item else [], "sends": [send_row(send) for send in sends],
@@ -187,16 +189,23 @@ class Operator(Records):
                 retried.append(self._ask(partial(self._retry_one, file_id)))
             except InboxdError as error:
                 refused[file_id] = str(error)
+        if retried:
+            self._ask(lambda: None)  # answered once the turn that records them is over
         return {"retried": retried, "refused": refused}
 
     def _retry_one(self, file_id: str) -> str:
         """In the pipeline's thread."""
         file = self._one(file_id)
         lane = self._lane(file.inbox)
-        back = take_back(file, lane.rules.folder("errors"), lane.claims.work_fd, self._pipeline.ledger)
-        lane.held.append(back)
+        try:
+            self._pipeline.take_back(lane, file)
+        except OSError as error:
+            raise InboxdError(
+                f"{file.id}: it can't be taken back from {lane.rules.folder('errors')}: {why(error, lane.work)}",
+                hint="put that right and say it again",
+            ) from error
         emit(events.FILE_RETRIED, inbox=lane.name, file_id=file.id, file=file.name, user="an operator")
-        return back.id
+        return file.id
 
     def forget(self, ids: Sequence[str]) -> Row:
         """Let go of errors whose files are gone."""
@@ -216,7 +225,7 @@ class Operator(Records):
         try:
             reason = lane.condition if lane.condition.startswith("away") else ""
             if not reason:
-                let_go(file, lane.rules.folder("errors"), self._pipeline.ledger)
+                let_go(file, lane.rules.folder("errors"), lane.claims.work_fd, self._pipeline.ledger)
         except OSError as error:
             reason = f"{lane.rules.folder('errors')}: {error.strerror}"
         if reason:
@@ -285,7 +294,7 @@ class Operator(Records):
         """Look for what should not be; or whether a source can be reached, and what would be fetched from it."""
         if source is not None:
             return self._examine(source)
-        problems = self._ask(self._pipeline.ledger.check)
+        problems: list[str] = []
         for lane in list(self._pipeline.lanes.values()):
             for which in FOLDERS:
                 if not lane.rules.folder(which).is_dir():
@@ -294,10 +303,13 @@ class Operator(Records):
                 problems.append(f"inbox {lane.name}: {trouble}")
             if lane.paused:
                 problems.append(f"inbox {lane.name} is paused: {lane.paused}")
-            problems += self._ask(partial(_strays, lane, self._pipeline))
         problems += [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
-        problems += [*self._desk.resting(), *self._sends.resting(), *_missing(self._daemon.status())]
-        checked = ["ledger", *(f"inbox {name}" for name in self._pipeline.lanes)]
+        try:
+            problems += [*self._desk.resting(), *self._sends.resting()]
+        except LedgerUnavailable as error:
+            problems.append(f"sources and destinations were not looked at: {error}")
+        problems += _missing(self._daemon.status())
+        checked = [*(f"inbox {name}" for name in self._pipeline.lanes)]
         checked += [f"source {name}" for name in self._pipeline.errands.sources]
         checked += [f"destination {name}" for name in self._pipeline.outbox.destinations]
         return {"problems": problems, "checked": checked, "sources": [], "destinations": []}
@@ -339,21 +351,6 @@ def _missing(status: Row) -> list[str]:
         f"{name}: expected {row['at_least']} {row['when']}, {row['found']} came"
         for name, row in whose if row is not None and row["missing"]
     ]  # fmt: skip
-
-
-def _strays(lane: Lane, pipeline: Pipeline) -> list[str]:
-    """Files in work/ without an open row, and the reverse. In the pipeline's thread, so that nothing moves."""
-    present = {name for name in os.listdir(lane.claims.work_fd) if not name.endswith(("-results", ".error.json"))}
-    problems = []
-    for file in pipeline.ledger.open_files(State.CLAIMED, State.RUNNING, State.WAITING, State.DECIDED):
-        if file.inbox == lane.name and file.work_name in present:
-            present.discard(file.work_name)
-        elif file.inbox == lane.name:
-            problems.append(f"inbox {lane.name}: {file.name!r} ({file.id}) is {file.state}, but not in {lane.work}")
-    problems += [
-        f"inbox {lane.name}: {lane.work}/{name} has no open row; a restart adopts it" for name in sorted(present)
-    ]
-    return problems
 
 
 def _below(root: Path, path: Path) -> Path | None:

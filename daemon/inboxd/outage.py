@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container
 from dataclasses import dataclass
 
 from inboxd import events
@@ -9,6 +11,7 @@ from inboxd.clock import Clock
 from inboxd.events import emit
 
 LEDGER = "(ledger)"  # no inbox is called so
+OUTCOMES = "(outcomes)"  # the log that is kept while the ledger is away
 _FIRST, _LONGEST = 0.5, 15.0  # seconds between two tries
 
 
@@ -51,6 +54,13 @@ class Outages:
             emit(events.RESUMED, reason=known.reason, seconds=self._clock.monotonic() - known.since)
         return known is not None
 
+    def note(self, what: str, trouble: str) -> None:
+        """It was tried: away where there is a word of trouble, and else it works."""
+        if trouble:
+            self.begin(what, trouble)
+        else:
+            self.end(what)
+
     def forget(self, inbox: str) -> None:
         """An inbox has another disk now, or is gone from the configuration."""
         self.end(inbox)
@@ -65,10 +75,11 @@ class Outages:
         known = self._open.get(what)
         return known is not None and self._clock.monotonic() < known.again
 
-    def next_try(self) -> float:
-        """Seconds until the earliest next try."""
-        now = self._clock.monotonic()
-        return max(0.0, min((known.again for known in self._open.values()), default=now) - now)
+    def next_try(self, *, of: str = "", but: Container[str] = ()) -> float:
+        """Seconds until the earliest next try: of this one; or of any `but` those that nobody tries just now."""
+        names = [of] if of else [name for name in self._open if name not in but]
+        moments = [self._open[name].again for name in names]
+        return max(0.0, min(moments, default=math.inf) - self._clock.monotonic())
 
     def reasons(self) -> list[str]:
         """Why we are degraded; empty when we are not."""

@@ -1,7 +1,6 @@
 """The way of a file: detect, settle, claim, batch, dispatch, run, decide, deliver.
 
-And of an item of a source: poll, fetch, then claimed like any file, and ack. What a handler leaves for a destination
-is sent after its file is delivered.
+And of an item of a source: poll, fetch, then claimed like any file, and ack. Results are sent after the delivery.
 
 One thread owns the files and the ledger, and `turn` is its loop. Each turn writes down what it means to do, does it,
 and writes down what has been done: two commits and one sync serve everything that came together, and a death between
@@ -17,47 +16,28 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from inboxd import errands, outbox
 from inboxd.clock import Clock
-from inboxd.custody.claim import Taken
+from inboxd.custody.claim import Taken, disown
 from inboxd.custody.deliver import Moved
+from inboxd.custody.disk import why
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
-from inboxd.dispatch import Dispatcher, Outgoing
-from inboxd.errands import Errands, News
-from inboxd.errors import LedgerUnavailable
+from inboxd.errands import News
+from inboxd.errors import LedgerError, LedgerUnavailable
+from inboxd.fronts import Fronts, Leaving
 from inboxd.homes import Homes
 from inboxd.lane import Lane
 from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Sighting
-from inboxd.outage import LEDGER, Outages, results_of
-from inboxd.outbox import Outbox
+from inboxd.outage import LEDGER, OUTCOMES, Outages, results_of
+from inboxd.setback import SetBack
 from inboxd.story import Story
 
 T = TypeVar("T")
 
 _LOOK = 2000  # directory entries looked at per inbox and turn, so that no inbox holds up the others
-
-
-class Fronts(NamedTuple):
-    """Who has things done by other processes: by workers, by fetchers of sources, by fetchers of destinations."""
-
-    dispatcher: Dispatcher
-    errands: Errands
-    outbox: Outbox
-
-
-class Leaving(NamedTuple):
-    """What goes out in one turn: to the workers, to sources, to destinations."""
-
-    batches: Sequence[Outgoing] = ()
-    errands: Sequence[errands.Going] = ()
-    results: Sequence[outbox.Going] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.batches or self.errands or self.results)
 
 
 class Pipeline:
@@ -72,6 +52,7 @@ class Pipeline:
         self.turns = 0
         self._clock = clock
         self._homes = Homes(self.outages, clock)
+        self._set_back = SetBack(ledger, self.errands, self.outbox, clock)
         self._durable = durable
         self._story = Story(clock)
         self._wake = threading.Event()
@@ -97,11 +78,15 @@ class Pipeline:
         self.dispatcher.collect()  # run: a worker did, and reports
         self.errands.collect()  # poll, fetch, ack: likewise
         self.outbox.collect()  # send: likewise
+        if self.outages.is_away(LEDGER):
+            self.outages.note(OUTCOMES, self.dispatcher.keep())
         if self.outages.must_wait(LEDGER):
-            return self.outages.next_try()
+            return self.outages.next_try(of=LEDGER)
         try:
+            self.ledger.refuse_moved()
             if self.outages.is_away(LEDGER):
                 self.ledger.identity()  # it must answer before we say that it is back
+            self._set_back.look(self.lanes.values())
             self._homes.look(self.lanes.values(), self._holds_nothing)
             self._refill()
             sightings = self._detect()  # detect, settle
@@ -113,9 +98,15 @@ class Pipeline:
             self._sync()
             self._record()  # batch; claimed, delivered, dispatched: commit; dispatch, to workers and fetchers
             self._finish_retiring()
-        except LedgerUnavailable as error:
-            return self.outages.begin(LEDGER, str(error))
+            if self.outages.is_away(LEDGER):
+                disown(self.ledger, self.lanes)
+        except LedgerError as error:
+            self.outages.note(OUTCOMES, self.dispatcher.keep())  # what has ended is not run again, should we die now
+            if isinstance(error, LedgerUnavailable):
+                return self.outages.begin(LEDGER, str(error))
+            raise
         self.outages.end(LEDGER)
+        self.outages.end(OUTCOMES)  # it knows them now
         return self._next_wake()
 
     def wake(self) -> None:
@@ -128,6 +119,12 @@ class Pipeline:
         self._asked.put((question, future))
         self.wake()
         return future
+
+    def take_back(self, lane: Lane, file: InboxFile) -> None:
+        """Move an error back into work/; this turn records it, or the first one that finds the ledger back."""
+        if self.outages.is_away(LEDGER):
+            raise LedgerUnavailable("the ledger is away: nothing can be taken back just now")
+        self._taken.append((lane, lane.take_back(file, self.ledger)))
 
     def retire(self, names: set[str], then: Callable[[], None]) -> None:
         """Let these inboxes drain under their old rules, and call `then` (in this thread) when they have.
@@ -168,7 +165,7 @@ class Pipeline:
         return not (held or lane.sent or self.outbox.waits_in(lane))
 
     def _answer(self) -> None:
-        while not self._asked.empty():
+        for _ in range(self._asked.qsize()):  # who asks again, having been answered, is answered after this turn
             question, future = self._asked.get()
             try:
                 future.set_result(question())
@@ -181,8 +178,8 @@ class Pipeline:
         """Files whose wait is over are held again."""
         room, now = self.dispatcher.room(self.lanes.values()), self._clock.time()
         for lane in self.dispatcher.in_turn(self.lanes.values()):
-            if not (self.draining or self.outages.is_away(lane.name)):
-                room -= lane.refill(self.ledger, room, now)
+            if lane.may_run(self._clock.monotonic()) and not (self.draining or self.outages.is_away(lane.name)):
+                room -= lane.refill(self.ledger, lane.room(room, self.dispatcher.batch_size), now)
 
     def _detect(self) -> list[tuple[Lane, list[Sighting]]]:
         """Complete files that the pool can take soon; the rest stay in inbound/, which is the queue."""
@@ -249,13 +246,16 @@ class Pipeline:
                 self.dispatcher.verify(lane)
 
     def _claim(self) -> None:
-        """Rename what is announced. An OSError that comes up here is fatal: only recovery can judge it."""
+        """Rename what is announced, and copies. An OSError that comes up here is fatal: only recovery can judge it."""
         for lane, files in self._announced:
             taken = lane.claims.take(files)
             lane.held.extend(taken.claimed)
-            lane.note_gone(taken.gone, bool(taken.claimed or taken.strange), self._clock.monotonic())
+            lane.note_taken(taken, self._clock.monotonic())
             self._taken.append((lane, taken))
         self._announced.clear()
+        for lane in self.lanes.values():
+            if lane.copied and not lane.away:
+                self._taken.append((lane, lane.take_copies(self._clock.monotonic())))
 
     def _deliver(self) -> None:
         """Rename what is decided. While the folder that it goes to is away it stays in work/, decided."""
@@ -263,14 +263,16 @@ class Pipeline:
             if not lane.decided or self.outages.must_wait(lane.name):
                 continue
             moved = lane.deliveries.move(lane.decided, with_results=frozenset(lane.with_results))
-            error = moved.outage
+            done = moved.ids()
+            left = [file for file in lane.decided if file.id not in done]
+            error = moved.outage if left else None  # what is delivered waits for nothing any more
             if error is not None:
-                self.outages.begin(lane.name, f"{lane.name}: no delivery to {error.filename}: {error.strerror}")
+                place = error.filename or lane.rules.folder("work")
+                self.outages.begin(lane.name, f"{lane.name}: no delivery: {place}: {why(error, lane.work)}")
             elif self.outages.end(lane.name):
                 lane.view.rescan()  # nobody has looked meanwhile
-            done = moved.ids()
             if done:
-                lane.decided = [file for file in lane.decided if file.id not in done]
+                lane.decided = left
                 lane.with_results -= done
                 self._moved.append((lane, moved))
 
@@ -283,7 +285,8 @@ class Pipeline:
             try:
                 lane.finish_sent()
             except OSError as error:
-                self.outages.begin(results, f"{lane.name}: results can't be brought to outbound/: {error.strerror}")
+                reason = f"{lane.name}: results can't be brought to outbound/: {why(error, lane.work)}"
+                self.outages.begin(results, reason)
             else:
                 self.outages.end(results)
 
@@ -292,7 +295,7 @@ class Pipeline:
         if not self._durable:
             return
         for lane, taken in self._taken:
-            lane.claims.sync(taken.claimed)
+            lane.claims.sync(taken)
         if self._taken:
             failpoint("claim.synced")
         for lane, moved in self._moved:
@@ -344,12 +347,7 @@ class Pipeline:
         for lane, moved in self._moved:
             lane.deliveries.record(moved, self._clock.time())
             self.errands.delivered(moved.delivered)
-        for batch in leaving.batches:
-            batch.write(self.ledger)
-        for errand in leaving.errands:
-            errand.write(self.errands.items)
-        for result in leaving.results:
-            result.write(self.outbox.sends)
+        leaving.write(self.ledger, self.errands.items, self.outbox.sends)
 
     def _follow(self) -> None:
         """The commit is through: memory follows, and the journal hears of it."""
@@ -370,6 +368,8 @@ class Pipeline:
     def _pass_failpoints(self, batches: Sequence[object]) -> None:
         if self._taken:
             failpoint("claim.recorded")
+        if any(taken.returned for _lane, taken in self._taken):
+            failpoint("retry.recorded")
         if self._moved:
             failpoint("deliver.recorded")
         if any(moved.redirected for _lane, moved in self._moved):
@@ -384,13 +384,14 @@ class Pipeline:
         now, wall = self._clock.monotonic(), self._clock.time()
         room = self.dispatcher.room(self.lanes.values())
         moments = [
-            lane.next_wake(now, wall, room, draining=self.draining)
+            lane.next_wake(now, wall, lane.room(room, self.dispatcher.batch_size), draining=self.draining)
             for lane in self.lanes.values()
             if not self.outages.is_away(lane.name)
         ]
         if any(lane.decided and not self.outages.must_wait(lane.name) for lane in self.lanes.values()):
             moments.append(now)
         elif self.outages.reasons():
-            moments.append(now + self.outages.next_try())
+            untried = {results_of(lane.name) for lane in self.lanes.values() if lane.away}
+            moments.append(now + self.outages.next_try(but=untried))
         soonest = min(errands, *moments)
         return None if soonest == math.inf else max(0.0, soonest - now)

@@ -57,13 +57,15 @@ class Progress:
             "eta": waiting / rate if waiting and rate else None if waiting else 0.0,
         }
 
-    def text(self, waiting: int, now: float) -> str:
-        """ "1,234 of 10,000 (12.3 %), 850 files/s, 10 s left"."""
+    def text(self, waiting: int, now: float, halted: str = "") -> str:
+        """ "1,234 of 10,000 (12.3 %), 850 files/s, 10 s left"; `halted`: what holds them up, instead of a rate."""
         figures = self.figures(waiting, now)
         if not figures["total"]:
             return f"{self.count:,} files so far, nothing waits"
-        left = "" if figures["eta"] is None else f", {show_span(figures['eta'])} left"
         share = f"{figures['done']:,} of {figures['total']:,} ({figures['percent']:.1f} %)"
+        if halted and waiting:
+            return f"{share}, {halted}"
+        left = "" if figures["eta"] is None else f", {show_span(figures['eta'])} left"
         return f"{share}, {figures['rate']:.0f} files/s{left}"
 
 

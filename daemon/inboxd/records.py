@@ -26,6 +26,11 @@ OUTCOME_FOLDERS: dict[Outcome, FolderName] = {
 
 _ID = re.compile("[0-9a-f]{8,32}")
 _NAMED = 5  # files named in an error
+#: What to say of a file that lies where files end, and has no row.
+NOT_OF_THIS_LEDGER = (
+    "an older copy of the ledger may have been put back: while the daemon is stopped, `inboxd doctor --rebuild-ledger` "
+    "makes it known, and then it can be retried"
+)
 
 
 class Records:
@@ -76,7 +81,10 @@ class Records:
         if item is not None:
             raise UsageError(f"{tell_item(item, self._clock.time())}: no file yet", hint="`inboxd explain` tells more")
         if not found:
-            raise UsageError(f"no file has the id {id!r}", hint="`inboxd files` lists them")
+            raise UsageError(
+                f"no file has the id {id!r}",
+                hint=f"`inboxd files` lists them; if it lies in errors/, {NOT_OF_THIS_LEDGER}",
+            )
         if len(found) > 1:
             named = ", ".join(f"{file.id} ({file.name!r})" for file in found[:_NAMED])
             more = ", …" if len(found) > _NAMED else ""
@@ -122,7 +130,10 @@ def row(file: InboxFile) -> Row:
 def _checked(id: str) -> str:
     """The id, or the beginning of one."""
     if not _ID.fullmatch(id):
-        raise UsageError(f"{id!r} is no id", hint="an id has 32 digits, 0 to 9 and a to f; give the first 8 at least")
+        raise UsageError(
+            f"{id!r} is no id",
+            hint="an id has 32 digits, 0 to 9 and a to f; give the first 8 at least; `inboxd explain PATH` tells it",
+        )
     return id
 
 

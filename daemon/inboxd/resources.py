@@ -53,7 +53,7 @@ class Sampler:
             }
 
     def _worker(self, pid: int) -> dict[str, Any] | None:
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
             known = self._workers.get(pid)
             if known is None or not known.process.is_running():
                 known = self._workers[pid] = _Used(pid)

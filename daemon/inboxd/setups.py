@@ -18,7 +18,7 @@ _FETCH_GRACE = 60.0  # seconds above the time limit that a fetcher keeps by itse
 
 def setup_for(config: Config) -> wire.Setup:
     """What workers need to know of a configuration."""
-    return wire.Setup(handler_specs(config), database_specs(config), (str(config.base),))
+    return wire.Setup(handler_specs(config), database_specs(config), (str(config.base),), config.durability == "full")
 
 
 def fetchers_of(config: Config) -> dict[str, tuple[wire.SourceSetup, FetchTerms]]:

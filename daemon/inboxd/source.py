@@ -185,8 +185,9 @@ class Source:
         return not (self.polling or self.fetching or self.acking)
 
     def close(self) -> None:
-        """It is not polled any more."""
+        """It is not polled any more, and no fetcher writes a listing: what is left of one is of no use."""
         _drop(self._path)
+        _drop(self.polling)
 
 
 def _ack(rules: Rules) -> str:

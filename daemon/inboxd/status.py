@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -21,6 +22,7 @@ from inboxd.errors import LedgerUnavailable
 from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.model import Outcome, State
+from inboxd.outage import LEDGER
 from inboxd.pipeline import Pipeline
 from inboxd.pool.pool import Pool
 from inboxd.resources import Sampler
@@ -29,6 +31,7 @@ from inboxd.source import Source
 from inboxd.sourceview import condition, describe, rests
 
 _PROGRESS = 5.0  # seconds between two looks at the progress
+_HANGS = 3.0  # seconds without an answer of the ledger, before that is told
 _ARRIVALS = 10.0  # seconds between two looks for what is expected
 _NOTHING: dict[Outcome, tuple[int, int]] = {}
 
@@ -53,7 +56,7 @@ class Bulletin:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._since = app.clock.time()
+        self._since, self._began = app.clock.time(), app.clock.monotonic()
         self._sampler = Sampler()
         self._onlooker = Sampler()  # for `status`, whose CPU shares are since the last one
         self._looking = threading.Lock()
@@ -78,16 +81,22 @@ class Bulletin:
             self._expectations.start(self._app.config)
         if now >= self._due["resources"]:
             self._due["resources"] = now + self._app.config.resources.every
-            self._tell_resources()
+            with contextlib.suppress(OSError):  # no descriptor is left to look with: the next time, then
+                self._tell_resources()
         return max(0.0, min(*self._due.values(), self._next_ping) - now)
 
     def _ping(self, now: float) -> None:
-        """Tell systemd that we live: only if the pipeline has made a turn since the last time."""
+        """Tell systemd that we live: only if the pipeline has made a turn since the last time, or waits for the ledger.
+
+        That may hang for longer than systemd waits; a new daemon would hang there as well, and kill running work.
+        """
         if now < self._next_ping:
             return
         self._next_ping = now + self._ping_every / 3
-        if self._answer is None or self._answer.done():
+        turned = self._answer is None or self._answer.done()
+        if turned or self._app.pipeline.ledger.asked_at is not None:
             self._app.service.ping()
+        if turned:
             self._answer = self._app.pipeline.ask(lambda: None) if self._ping_every < math.inf else None
 
     def _tell_progress(self, now: float) -> None:
@@ -96,7 +105,7 @@ class Bulletin:
         for lane in list(self._app.pipeline.lanes.values()):
             waiting = lane.unfinished()
             figures = (lane.progress.count, waiting)
-            text = lane.progress.text(waiting, now)
+            text = lane.progress.text(waiting, now, self._halted(lane))
             if waiting:
                 texts.append(f"{lane.name} {text}")
             if figures != self._told.get(lane.name, (0, 0)):
@@ -106,11 +115,32 @@ class Bulletin:
         destinations = list(self._app.pipeline.outbox.destinations.values())
         resting += [f"destination {one.name} {sendview.condition(one)}" for one in destinations if sendview.rests(one)]
         troubles = _troubles(list(self._app.pipeline.lanes.values()))
-        self._app.service.status("; ".join((self._state(), *troubles, ", ".join(texts) or "nothing waits", *resting)))
+        self._app.service.status(
+            "; ".join((self._state(now), *troubles, ", ".join(texts) or "nothing waits", *resting))
+        )
 
-    def _state(self) -> str:
+    def _state(self, now: float) -> str:
         reasons = self._app.pipeline.outages.reasons()
-        return "degraded: " + "; ".join(reasons) if reasons else self._app.state.lower()
+        asked_at = self._app.pipeline.ledger.asked_at
+        if not reasons and asked_at is not None and now - asked_at > _HANGS:
+            reasons = [f"the ledger has not answered for {now - asked_at:.0f} s"]
+        if reasons:
+            return "degraded: " + "; ".join(reasons)
+        return "degraded" if self._reasons() else self._app.state.lower()
+
+    def _reasons(self) -> list[str]:
+        """Why we are degraded: what is away, and which inboxes take nothing for want of it, or of room."""
+        lanes = [lane for lane in list(self._app.pipeline.lanes.values()) if not lane.away]  # told as an outage
+        troubles = [f"{lane.name}: {trouble}" for lane in lanes if (trouble := lane.trouble())]
+        return self._app.pipeline.outages.reasons() + troubles
+
+    def _halted(self, lane: Lane) -> str:
+        """What holds up what waits there, nobody knows for how long: in words; "" where nothing does."""
+        if self._app.pipeline.outages.is_away(LEDGER):
+            return "nothing is counted while the ledger is away"
+        if lane.paused is not None:
+            return "paused"
+        return lane.trouble().partition(":")[0]
 
     def _sources(self) -> list[Source]:
         return list(self._app.pipeline.errands.sources.values())
@@ -147,7 +177,7 @@ class Bulletin:
         totals, counts, oldest = self._from_ledger()
         ages = {inbox: max(0.0, app.clock.time() - claimed) for inbox, claimed in oldest.items()}
         workers, resources = self._look(now)
-        reasons = app.pipeline.outages.reasons()
+        reasons = self._reasons()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -155,12 +185,13 @@ class Bulletin:
             "state": "DEGRADED" if reasons and app.state == "RUNNING" else app.state,
             "degraded": reasons,
             "since": self._since,
-            "uptime": app.clock.time() - self._since,
+            "uptime": now - self._began,
             "durability": app.config.durability,
             "ledger": app.config.ledger_url.partition(":")[0].partition("+")[0],
             "inboxes": [
                 {
                     **_inbox(lane, totals.get(lane.name, _NOTHING), counts.get(lane.name, {}), now),
+                    **({"eta": None} if self._halted(lane) else {}),
                     "oldest": ages.get(lane.name),
                     "expected": self._expectations.standing(lane.name),
                 }
@@ -259,5 +290,4 @@ def _inbox(lane: Lane, totals: dict[Outcome, tuple[int, int]], counts: dict[Stat
         "bytes": sum(size for _count, size in figures.values()),
         "disk_free": _free(lane.work),
         **lane.progress.figures(waiting, now),
-        **({"eta": None} if lane.paused else {}),
     }

@@ -97,7 +97,7 @@ VERBS = {
     "drain": Verb(restricted=True),
     "reload": Verb(restricted=True),
     "prune": Verb({"dry_run": "flag"}, restricted=True),
-    "doctor": Verb({"source": "text"}, restricted=True, told=False),  # reads all folders, and holds the pipeline
+    "doctor": Verb({"source": "text"}, restricted=True, told=False),
 }
 
 

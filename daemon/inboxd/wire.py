@@ -56,11 +56,12 @@ class Setup:
     handlers: dict[str, HandlerSpec]  # by inbox
     databases: dict[str, DatabaseSpec]
     path: tuple[str, ...] = ()  # put before sys.path, so that a handler beside the configuration is found
+    durable: bool = False  # copies must survive a power cut
 
     def runs_whole(self, order: Order | Errand) -> bool:
         """One call of the handler takes all files of the order."""
         handler = self.handlers.get(order.inbox)
-        return handler is not None and handler.batch and isinstance(order, Order) and not order.hash
+        return handler is not None and handler.batch and isinstance(order, Order) and order.runs
 
 
 class OrderedFile(NamedTuple):
@@ -149,13 +150,19 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """daemon -> worker: run the inbox's handler on these files, or (hash) only read them."""
+    """daemon -> worker: run the inbox's handler on these files; or only read them (hash), or copy them."""
 
     kind: ClassVar[str] = "order"
     batch: str
     inbox: str
     files: tuple[OrderedFile, ...]
     hash: str = ""  # "sha256" or "md5": report HASHED with the digest, run no handler
+    copy: bool = False  # report COPIED, with the digest as well if there is a `hash`
+
+    @property
+    def runs(self) -> bool:
+        """The handler is to be run."""
+        return not (self.hash or self.copy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +251,7 @@ def _setup(fields: dict[str, Any]) -> Setup:
         for inbox, spec in fields["handlers"].items()
     }
     databases = {name: DatabaseSpec(**spec) for name, spec in fields["databases"].items()}
-    return Setup(handlers, databases, tuple(fields["path"]))
+    return Setup(handlers, databases, tuple(fields["path"]), fields["durable"])
 
 
 def _order(fields: dict[str, Any]) -> Order:
@@ -291,7 +298,11 @@ def _report(values: list[Any]) -> Report:
     "".join(texts)  # raises TypeError for anything but text
     if not isinstance(report.result, dict | None):
         raise TypeError("a report whose result is no object")
-    if report.ending in (Ending.HASHED, Ending.DONE):  # of the others, a result is the handler's own business
+    if report.ending in (
+        Ending.HASHED,
+        Ending.COPIED,
+        Ending.DONE,
+    ):  # of the others, a result is the handler's own business
         _check_answer(report.result or {})
     if not (_is_span(report.seconds) and (report.after is None or _is_span(report.after))):
         raise TypeError("a report with a span that is none")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from inboxd.model import Ending
+from support.faults import fault
 from support.pool_rig import alive
 from support.wait import wait_until
 
@@ -100,6 +101,12 @@ def test_a_program_that_can_not_be_started(handlers, deed):
     assert f"{program} can't be started" in report.message
 
 
+@fault(
+    "Machine limits",
+    "a worker has no descriptor left",
+    how="RLIMIT_NOFILE",
+    shows="the file is given back, nothing is charged",
+)
 def test_a_machine_short_of_descriptors_is_no_fault_of_the_set_up(handlers):
     opened = handlers.command("true")
     taken = []

@@ -17,6 +17,7 @@ import pytest
 
 from inboxd.fetch.errors import Away, Refused, RemoteError, TooLarge, Unfit
 from support.certificates import Authority
+from support.faults import fault
 from support.http_rig import HttpRig, failure, ordered
 from support.partner import (
     Handler,
@@ -67,6 +68,9 @@ _SLOW = {
 }  # fmt: skip
 
 
+@fault(
+    "Sources and destinations", "a server drips bytes", how="one byte now and then", shows="left at the total deadline"
+)
 @pytest.mark.parametrize("where", _SLOW)
 def test_a_byte_now_and_then_is_not_enough(partner: Partner, rig: HttpRig, where: str) -> None:
     partner.add("a.csv", b"x" * 1000, serve=raw(_SLOW[where], every=0.02))
@@ -196,6 +200,7 @@ def test_an_ack_is_not_said_twice_by_the_connection(partner: Partner, rig: HttpR
 # Endless
 
 
+@fault("Sources and destinations", "an endless body", how="bytes without end", shows="left at max_size")
 def test_an_endless_body_ends_at_max_size(partner: Partner, rig: HttpRig) -> None:
     partner.add("a.csv", b"x", serve=endless)
     _fetching(partner, rig, TooLarge, total=20.0, max_size=5 * _MIB)
@@ -225,6 +230,9 @@ def test_an_endless_redirect_is_not_read(partner: Partner, rig: HttpRig) -> None
             failure(Unfit, lambda source=source, item=item: rig.take(source, item), "302")
 
 
+@fault(
+    "Sources and destinations", "a listing of a million items", how="many pages", shows="left at max_items, memory flat"
+)
 def test_a_listing_of_a_million_items(partner: Partner, rig: HttpRig) -> None:
     def serve(handler: Handler) -> None:
         handler.begin(200, {"Connection": "close", "Content-Type": "application/json"})
@@ -257,6 +265,9 @@ def test_an_endless_index_is_left_early(partner: Partner, rig: HttpRig) -> None:
 # Lying
 
 
+@fault(
+    "Sources and destinations", "a body shorter than announced", how="Content-Length that lies", shows="not accepted"
+)
 def test_a_body_shorter_than_it_said_is_not_the_end(partner: Partner, rig: HttpRig) -> None:
     partner.add("a.csv", b"x" * 100, headers={"Content-Length": "1000"}, serve=broken_off(1.0, reset=False),
                 listed={"size": None, "sha256": None})  # fmt: skip
@@ -281,6 +292,7 @@ def test_other_bytes_of_the_same_length_are_found_out(partner: Partner, rig: Htt
     assert rig.part().size == 0
 
 
+@fault("Sources and destinations", "an error page with status 200", how="HTML in place of a file", shows="not accepted")
 def test_an_error_page_with_200_is_no_file(partner: Partner, rig: HttpRig) -> None:
     page = answer(200, b"<h1>Sorry</h1>", Content_Type="text/html; charset=utf-8")
     silent = {"size": None, "sha256": None}
@@ -322,6 +334,9 @@ def _packed(size: int) -> bytes:
     return b"".join([*(packer.compress(bytes(min(_MIB, size))) for _ in range(max(1, size // _MIB))), packer.flush()])
 
 
+@fault(
+    "Sources and destinations", "a compressed bomb", how="Content-Encoding", shows="left at max_size of decoded bytes"
+)
 def test_a_bomb_goes_off_within_max_size(partner: Partner, rig: HttpRig) -> None:
     partner.add("a.csv", b"", serve=answer(200, _packed(300 * _MIB), Content_Encoding="gzip"))
     tracemalloc.start()

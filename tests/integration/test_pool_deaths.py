@@ -16,6 +16,7 @@ from inboxd.errors import AlreadyRunning, PreconditionError
 from inboxd.model import Ending
 from inboxd.pool.child import read_marks
 from inboxd.pool.generation import GenerationLock
+from support.faults import fault
 from support.pool_rig import Rig, alive, rig
 from support.wait import wait_until
 
@@ -40,6 +41,12 @@ def test_only_the_file_in_progress_is_charged(tmp_path, name, words):
         assert "child.backoff" not in pool.names()
 
 
+@fault(
+    "Workers and handlers",
+    "a crash in native code",
+    how="a null pointer",
+    shows="the signal and the traceback are told",
+)
 def test_a_crash_in_native_code_leaves_a_traceback(tmp_path):
     with rig(tmp_path) as pool:
         (report,) = pool.run("by_name", "segfault")
@@ -154,6 +161,12 @@ def test_an_idle_worker_that_dies_is_replaced(tmp_path):
         assert "child.died" in pool.names()
 
 
+@fault(
+    "Workers and handlers",
+    "no worker can start",
+    how="each one exits at once",
+    shows="longer and longer pauses, then FATAL; the daemon answers",
+)
 def test_no_worker_comes_up(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(sys, "executable", "/bin/false")
@@ -209,14 +222,22 @@ def test_workers_hold_the_generation_lock_and_leave_with_the_daemon(tmp_path):
         daemon.kill()
     with pytest.raises(AlreadyRunning, match=str(worker)):
         GenerationLock(tmp_path / "generation.lock").take(0)
-    (mark,) = read_marks(tmp_path / "marks")
-    assert mark.index == 0
+    marks = read_marks(tmp_path / "marks")
+    assert marks is not None and [mark.index for mark in marks] == [0]
+    (tmp_path / "marks" / "boot").write_text("another")
+    assert read_marks(tmp_path / "marks") is None
     (tmp_path / "go").touch()
     lock = GenerationLock(tmp_path / "generation.lock")
     lock.take(20)
     lock.release()
 
 
+@fault(
+    "Workers and handlers",
+    "a worker dies while it reports",
+    how="SIGKILL at random",
+    shows="each file is reported once",
+)
 def test_every_file_is_reported_once_while_workers_are_killed_at_random(tmp_path):
     with rig(tmp_path, processes=3, max_files=60) as pool:
         calm = threading.Event()
@@ -249,6 +270,12 @@ def _kill_at_random(pool, calm, dice):
                 continue
 
 
+@fault(
+    "Workers and handlers",
+    "a process that SIGKILL does not end",
+    how="a process that can't be reaped yet",
+    shows="its slot is lost until it ends, no other",
+)
 def test_a_process_that_survives_sigkill_costs_its_slot_until_it_ends(tmp_path, monkeypatch):
     """Uninterruptible sleep can't be had without a broken device, so here the signal is not sent."""
     monkeypatch.setattr("inboxd.pool.slot.ABANDON_AFTER", 0.1)

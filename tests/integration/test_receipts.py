@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from inboxd.model import Ending
+from support.faults import fault
 
 #: Dies where options say so; counts how often its block ran to the end for good.
 WORK = """
@@ -84,6 +85,12 @@ def start_child(handlers, lake, module, file, **options):
     return child
 
 
+@fault(
+    "Workers and handlers",
+    "a run with a transaction is killed and repeated",
+    how="SIGKILL, on SQLite and PostgreSQL",
+    shows="its effect happens once",
+)
 @pytest.mark.parametrize(
     ("where", "in_the_first_run"),
     [

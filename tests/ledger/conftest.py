@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from cutter import Cutter
 
 from inboxd.clock import SystemClock
 from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
+from support.cutter import Cutter
 from support.postgres import Postgres
 
 

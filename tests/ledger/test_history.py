@@ -14,7 +14,7 @@ from walks import after, new_file, one, say, walk
 from inboxd.clock import SystemClock
 from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
-from inboxd.errors import LedgerUnavailable
+from inboxd.errors import LedgerRefused
 from inboxd.model import InboxFile, Outcome, State, new_id
 
 
@@ -116,7 +116,7 @@ def test_a_reader_can_not_write(ledger: Ledger, history: History) -> None:
 
 def test_a_reader_never_makes_a_ledger(tmp_path: Path) -> None:
     history = History(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    with pytest.raises(LedgerUnavailable, match=r"ledger\.sqlite"):
+    with pytest.raises(LedgerRefused, match=r"ledger\.sqlite is missing"):
         history.totals()
     assert list(tmp_path.iterdir()) == []
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cutter import Cutter
 from walks import say, walk
 
+from inboxd.custody.claim import Claims
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.errors import LedgerConflict, LedgerUnavailable
 from inboxd.items import ITEM_TRANSITIONS, Item, ItemState
-from inboxd.model import State, new_id
+from inboxd.model import Ending, Report, State, new_id
+from support.cutter import Cutter
 
 S = ItemState
 
@@ -238,12 +240,13 @@ def test_in_state(ledger: Ledger, items: Items) -> None:
     assert sorted(items.in_state(S.FETCHING)) == sorted(fetching)
 
 
-def test_what_was_taken_since(ledger: Ledger, items: Items) -> None:
+def test_what_was_taken_when(ledger: Ledger, items: Items) -> None:
     for state in ItemState:
         _one(ledger, state)
         _one(ledger, state, source="other")
-    assert items.taken_since("partner", 60.0) == (3, 3 * 4096)
-    assert items.taken_since("partner", 60.5) == (0, 0)
+    assert items.taken_between("partner", 60.0, 99.0) == (3, 3 * 4096)
+    assert items.taken_between("partner", 60.5, 99.0) == (0, 0)
+    assert items.taken_between("partner", 10.0, 59.5) == (0, 0)
 
 
 # A commit whose fate is unknown
@@ -286,3 +289,19 @@ def test_a_fetch_of_unknown_fate_is_given_back(far: Ledger, wire: Cutter, when: 
         wire.cut = when
     _change(far, "release", item)
     assert Items(far).due("partner", S.DISCOVERED, 0.0, 10) == [_found(far, item)]
+
+
+def test_a_part_that_has_gone_is_announced_and_not_had(ledger: Ledger, items: Items, tmp_path: Path) -> None:
+    """Between its fetcher's report and its announcement: its item must not stay FETCHING."""
+    for name in ("inbound", "incoming", "work"):
+        (tmp_path / name).mkdir()
+    claims = Claims(tmp_path / "inbound", tmp_path / "incoming", tmp_path / "work", ledger)
+    item = new_item(state=S.FETCHING)
+    with ledger.transaction():
+        files = claims.announce_fetched([(item, Report(item.id, Ending.DONE))], 1.0)
+    taken = claims.take(files)
+    with ledger.transaction():
+        claims.record(taken)
+    claims.close()
+    assert [file.id for file in taken.gone] == [item.id]
+    assert not taken.claimed

@@ -27,6 +27,7 @@ from inboxd.custody.ledger import Ledger
 from inboxd.custody.schema import REVISION, metadata
 from inboxd.errors import LedgerRefused, LedgerUnavailable
 from inboxd.model import Outcome, State
+from support.faults import fault
 from support.postgres import Postgres
 
 
@@ -105,6 +106,7 @@ def _set_revision(url: str, revision: str) -> None:
     engine.dispose()
 
 
+@fault("Ledger", "its schema is newer than the code", how="SQLite and PostgreSQL", shows="refused, with both versions")
 def test_a_newer_schema_is_refused_with_both_versions(url: str) -> None:
     _open(url).close()
     _set_revision(url, "9999")
@@ -148,6 +150,7 @@ def test_tables_that_are_not_ours_are_refused(url: str) -> None:
 # Damage and loss
 
 
+@fault("Ledger", "something else lies in its place", how="SQLite, random bytes", shows="refused, and left as it is")
 @pytest.mark.parametrize("content", [b"\x7fELF" * 4096, b"no ledger", random.Random(8).randbytes(8192)])
 def test_garbage_is_refused_and_left_alone(sqlite_url: str, content: bytes) -> None:
     path = _path(sqlite_url)
@@ -181,7 +184,7 @@ def test_a_ledger_that_is_gone_is_never_made_anew_in_silence(sqlite_url: str, le
     if left == "empty":
         path.touch()
     known = path.with_name(path.name + ".id")
-    with pytest.raises(LedgerRefused, match=f"missing or empty.*restore it.*remove {known}"):
+    with pytest.raises(LedgerRefused, match=r"missing or empty.*restore it.*inboxd doctor --rebuild-ledger"):
         _open(sqlite_url)
     assert not path.exists() or path.stat().st_size == 0
     known.unlink()
@@ -190,12 +193,24 @@ def test_a_ledger_that_is_gone_is_never_made_anew_in_silence(sqlite_url: str, le
     ledger.close()
 
 
+@fault("Ledger", "another ledger is in its place", how="SQLite and PostgreSQL", shows="refused")
 def test_another_ledger_in_its_place_is_refused(url: str, tmp_path: Path) -> None:
     known = tmp_path / "ledger.id"
     _open(url, known=known).close()
     known.write_text("0" * 32)
     with pytest.raises(LedgerRefused, match="is another one"):
         _open(url, known=known)
+
+
+def test_a_ledger_without_its_identity_is_damaged(url: str, tmp_path: Path) -> None:
+    """The daemon would end in a fault of its own, and be started again for ever."""
+    _open(url, known=tmp_path / "ledger.id").close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM meta")
+    engine.dispose()
+    with pytest.raises(LedgerRefused, match=r"damaged: its identity is missing.*inboxd doctor --rebuild-ledger"):
+        _open(url, known=tmp_path / "ledger.id")
 
 
 def test_a_vanished_postgresql_ledger_is_refused(postgres: Postgres, tmp_path: Path) -> None:
@@ -208,26 +223,100 @@ def test_a_vanished_postgresql_ledger_is_refused(postgres: Postgres, tmp_path: P
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
 
 
-def test_a_wounded_index_is_found_after_a_crash_and_by_the_doctor(sqlite_url: str) -> None:
-    ledger = _open(sqlite_url)
-    one(ledger, State.DECIDED, outcome=Outcome.ERROR)
-    assert ledger.check() == []
-    ledger.close()
-    path = _path(sqlite_url)
+def _overwrite_root(path: Path, tree: str) -> None:
     with closing(sqlite3.connect(path)) as db:
-        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'files_unprocessed'").fetchone()
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [tree]).fetchone()
         (size,) = db.execute("PRAGMA page_size").fetchone()
     with path.open("r+b") as stream:
         stream.seek((root - 1) * size)
         stream.write(b"\xee" * size)
-    clean = _open(sqlite_url)  # closed in order: not looked at page by page
-    assert clean.check()
-    log = path.with_name(path.name + "-wal")
-    one(clean, State.CLAIMED)
-    assert log.stat().st_size > 0  # as after a kill
+
+
+@fault("Ledger", "an index of it is overwritten", how="SQLite", shows="found at the start")
+def test_a_wounded_index_is_found(sqlite_url: str) -> None:
+    ledger = _open(sqlite_url)
+    one(ledger, State.DECIDED, outcome=Outcome.ERROR)
+    ledger.refuse_damage()
+    ledger.close()
+    _overwrite_root(_path(sqlite_url), "files_unprocessed")
     with pytest.raises(LedgerRefused, match="damaged"):
         _open(sqlite_url)
-    clean.close()
+
+
+@fault(
+    "Ledger", "a large one is damaged", how="SQLite", shows="not looked at page by page at the start, but by the doctor"
+)
+def test_a_large_ledger_is_opened_unread(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _filled(sqlite_url)
+    _overwrite_root(path, "files_unprocessed")
+    monkeypatch.setattr(opening, "_SMALL", path.stat().st_size - 1)
+    ledger = _open(sqlite_url)
+    with pytest.raises(LedgerRefused, match="damaged"):
+        ledger.refuse_damage()
+    ledger.close()
+
+
+def test_damage_that_ends_the_check_is_refused(sqlite_url: str) -> None:
+    """Of a root that is none, the check says nothing: it fails."""
+    path = _filled(sqlite_url)
+    _overwrite_root(path, "files")
+    with pytest.raises(LedgerRefused, match="damaged: database disk image is malformed"):
+        _open(sqlite_url)
+
+
+@fault(
+    "Ledger",
+    "a row of it makes no sense",
+    how="SQLite, other words, types and bytes",
+    shows="refused as damage, with the command that mends it",
+)
+@pytest.mark.parametrize(
+    "wound", ["state = 'DOME'", "outcome = 'lost'", "result = '{'", "name = NULL", "message = CAST(x'ff' AS TEXT)"]
+)
+def test_a_row_that_makes_no_sense_is_damage(sqlite_url: str, wound: str) -> None:
+    """No later try mends it, and it is no fault of ours."""
+    ledger = _open(sqlite_url)
+    file = one(ledger, State.DECIDED)
+    ledger.close()
+    with closing(sqlite3.connect(_path(sqlite_url))) as db:
+        db.execute("PRAGMA writable_schema = on")
+        db.execute("UPDATE sqlite_master SET sql = replace(sql, 'name BLOB NOT NULL', 'name BLOB')")
+        db.commit()
+    with closing(sqlite3.connect(_path(sqlite_url))) as db:
+        db.execute(f"UPDATE files SET {wound}")
+        db.commit()
+    again = _open(sqlite_url)
+    for read in (
+        lambda: list(again.open_files(*State)),
+        lambda: again.get(file.id),
+        lambda: History(sqlite_url).find(),
+    ):
+        with pytest.raises(LedgerRefused, match="inboxd doctor --rebuild-ledger"):
+            read()
+            again.counts()
+    again.close()
+
+
+@fault(
+    "Ledger",
+    "rows are out of their order in its tree",
+    how="SQLite, bytes of ids",
+    shows="refused as damage when a change misses its row",
+)
+def test_a_row_that_its_tree_does_not_show_is_damage(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a ledger that is too large to be looked at before."""
+    monkeypatch.setattr(opening, "_SMALL", 0)
+    ledger, path = _open(sqlite_url), _path(sqlite_url)
+    rows = [one(ledger, State.CLAIMED) for _ in range(60)]
+    ledger.close()
+    content = path.read_bytes()
+    for row in rows[30:33]:
+        content = content.replace(row.id.encode(), b"f" + row.id.encode()[1:])
+    path.write_bytes(content)
+    ledger = _open(sqlite_url)
+    with pytest.raises(LedgerRefused, match=r"damaged: .*inboxd doctor --rebuild-ledger"):
+        say(ledger, "dispatch", [rows[31]])
+    ledger.close()
 
 
 def test_the_check_at_the_start_is_bounded(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

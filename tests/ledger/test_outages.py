@@ -7,9 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from cutter import Cutter
 from sqlalchemy.exc import DBAPIError
 from walks import after, failure_of, new_file, one, say
 
@@ -19,6 +19,8 @@ from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
 from inboxd.errors import LedgerConflict, LedgerRefused, LedgerUnavailable
 from inboxd.model import InboxFile, Outcome, State
+from support.cutter import Cutter
+from support.faults import fault
 from support.postgres import Postgres
 from support.wait import wait_until
 
@@ -38,6 +40,12 @@ sys.stdin.read()
 """
 
 
+@fault(
+    "Ledger",
+    "locked by another process",
+    how="SQLite, BEGIN IMMEDIATE",
+    shows="away, with its cause; reads go on, and the next transaction works",
+)
 def test_another_process_holds_the_lock(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_BUSY", 0.05)
     ledger = Ledger.open(sqlite_url, "process", SystemClock())
@@ -75,6 +83,7 @@ def test_two_ledgers_on_one_file(sqlite_url: str, monkeypatch: pytest.MonkeyPatc
     second.close()
 
 
+@fault("Ledger", "its disk is full", how="SQLite, max_page_count", shows="away, nothing half; a new connection works")
 def test_the_disk_is_full(sqlite_url: str) -> None:
     ledger = Ledger.open(sqlite_url, "process", SystemClock())
     kept = one(ledger, State.CLAIMED)
@@ -88,6 +97,7 @@ def test_the_disk_is_full(sqlite_url: str) -> None:
     ledger.close()
 
 
+@fault("Ledger", "a writer is killed in a transaction", how="SIGKILL, SQLite", shows="nothing of it is there")
 def test_a_killed_writer_leaves_no_half(sqlite_url: str) -> None:
     Ledger.open(sqlite_url, "full", SystemClock()).close()
     program = _HOLD.replace('print("held"', 'db.execute("DELETE FROM meta"); print("held"')
@@ -97,7 +107,8 @@ def test_a_killed_writer_leaves_no_half(sqlite_url: str) -> None:
         assert writer.stdout is not None and writer.stdout.readline()
         writer.kill()
     ledger = Ledger.open(sqlite_url, "full", SystemClock())
-    assert ledger.identity() and ledger.check() == []
+    assert ledger.identity()
+    ledger.refuse_damage()
     ledger.close()
 
 
@@ -108,6 +119,27 @@ def test_a_long_reader_does_not_stop_the_writer(sqlite_url: str) -> None:
         assert reader.execute("SELECT count(*) FROM files").fetchone() == (0,)
         one(ledger, State.DONE)
         assert reader.execute("SELECT count(*) FROM files").fetchone() == (0,)
+    ledger.close()
+
+
+@fault(
+    "Ledger",
+    "a long reader keeps SQLite's log from being written back",
+    how="a read transaction, 80 MiB of changes",
+    shows="the log grows, and is cut as soon as the reader is gone",
+)
+def test_the_log_behind_a_long_reader(sqlite_url: str) -> None:
+    ledger = Ledger.open(sqlite_url, "process", SystemClock())
+    log = Path(_path(sqlite_url) + "-wal")
+    with closing(sqlite3.connect(_path(sqlite_url), isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM files").fetchone() == (0,)
+        while log.stat().st_size < 80 << 20:
+            with ledger.transaction():
+                ledger.announce([new_file(reason="x" * 100_000) for _ in range(50)])
+    for _ in range(3):  # one writes it back, the next begins it anew
+        one(ledger, State.CLAIMED)
+    assert log.stat().st_size <= 16 << 20
     ledger.close()
 
 
@@ -125,6 +157,12 @@ def server() -> Iterator[Postgres]:
         own.remove()
 
 
+@fault(
+    "Ledger",
+    "its server is stopped and started",
+    how="PostgreSQL, SIGQUIT",
+    shows="away for each that asks; the next transaction works",
+)
 def test_the_server_is_stopped_and_started(server: Postgres) -> None:
     url = server.url(server.create())
     ledger, history = Ledger.open(url, "full", SystemClock()), History(url)
@@ -155,6 +193,12 @@ def _kill(postgres: Postgres, pid: int) -> None:
         wait_until(lambda: administrator.execute(gone, [pid]).fetchone() == (0,), "the backend's end")
 
 
+@fault(
+    "Ledger",
+    "the connection is cut in a transaction",
+    how="PostgreSQL, pg_terminate_backend",
+    shows="nothing of it is there; it can be said again",
+)
 def test_the_connection_is_cut_in_a_transaction(postgres: Postgres) -> None:
     ledger = Ledger.open(postgres.url(postgres.create()), "full", SystemClock())
     first, second = one(ledger, State.CLAIMED), one(ledger, State.CLAIMED)
@@ -182,6 +226,12 @@ def test_a_caught_error_does_not_let_the_rest_through(postgres: Postgres) -> Non
     ledger.close()
 
 
+@fault(
+    "Ledger",
+    "a row is locked by somebody else",
+    how="PostgreSQL, SELECT FOR UPDATE",
+    shows="away after lock_timeout; the next transaction works",
+)
 def test_a_row_locked_by_somebody_else(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_LIMITS", "-c lock_timeout=50ms")
     name = postgres.create()
@@ -239,6 +289,12 @@ def _cut(wire: Cutter, when: str, ledger: Ledger, verb: str, files: list[InboxFi
     assert wire.cut == ""
 
 
+@fault(
+    "Ledger",
+    "the answer to a COMMIT is lost",
+    how="PostgreSQL, for each verb, before or after it",
+    shows="said again, it counts once",
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
     ("state", "verb"),
@@ -279,6 +335,35 @@ def test_what_is_said_last_counts(
     assert {outcome: count for outcome, count in totals()["main"].items() if count != (0, 0)} == expected
     told = [(failure.attempt, failure.at) for failure in far.failures(running.id)]
     assert told == ([(1, 2.0)] if when == "before" else [(7, 1.0), (1, 2.0)])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("verb", ["dispatch", "decide"])
+def test_a_claim_that_goes_on_in_its_own_commit_can_be_said_again(
+    far: Ledger, wire: Cutter, totals: Callable[[], dict[str, dict[Outcome, tuple[int, int]]]], verb: str, when: str
+) -> None:
+    """As the pipeline does it: to a worker at once, or to quarantine."""
+    claimed = after(one(far, State.CLAIMING), "claim")
+    gone_on = after(claimed, verb)
+    with pytest.raises(LedgerUnavailable), far.transaction():
+        far.claim([claimed])
+        getattr(far, verb)([gone_on])
+        wire.cut = when
+    with far.transaction():
+        far.claim([claimed])
+        getattr(far, verb)([gone_on])
+    assert far.get(claimed.id) == gone_on
+    assert [count for count, _bytes in totals().get("main", {}).values()] == ([1] if verb == "decide" else [])
+
+
+def test_a_claim_said_again_takes_back_the_run_that_never_began(far: Ledger, wire: Cutter) -> None:
+    claimed = after(one(far, State.CLAIMING), "claim")
+    with pytest.raises(LedgerUnavailable), far.transaction():
+        far.claim([claimed])
+        far.dispatch([after(claimed, "dispatch")])
+        wire.cut = "after"
+    (found,) = say(far, "claim", [claimed])
+    assert (found.state, found.attempts) == (State.CLAIMED, 0)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

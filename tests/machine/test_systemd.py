@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from support.faults import fault
 from support.machine import Machine
 from support.service import CONFIG, UNIT, count, drop, events, override, wait_count
 from support.wait import wait_until
@@ -48,6 +49,12 @@ def test_what_a_handler_prints_bears_its_file(service: Machine) -> None:
     assert int(line["_PID"]) == service.main_pid(UNIT)
 
 
+@fault(
+    "Process death",
+    "daemon and workers are killed under systemd",
+    how="SIGKILL, in a booted machine",
+    shows="systemd starts it again; nothing lost",
+)
 def test_daemon_and_workers_are_killed(service: Machine) -> None:
     drop(service, *(f"ok-{number}" for number in range(300)))
     first = service.main_pid(UNIT)
@@ -56,6 +63,12 @@ def test_daemon_and_workers_are_killed(service: Machine) -> None:
     wait_count(service, "processed", 300)
 
 
+@fault(
+    "Workers and handlers",
+    "the kernel ends a worker that takes too much memory",
+    how="a memory limit of the service, in a booted machine",
+    shows="the service stays up; the file goes to errors/ alone",
+)
 def test_workers_that_the_kernel_ends_leave_the_service_up(service: Machine) -> None:
     """As the OOM killer does it: SIGKILL from outside, and by the file's own doing."""
     daemon = service.main_pid(UNIT)
@@ -69,6 +82,12 @@ def test_workers_that_the_kernel_ends_leave_the_service_up(service: Machine) -> 
     assert service.main_pid(UNIT) == daemon
 
 
+@fault(
+    "Workers and handlers",
+    "a handler speaks to systemd in the daemon's name",
+    how="READY, MAINPID and STATUS, in a booted machine",
+    shows="not heard",
+)
 def test_a_handler_cannot_speak_for_the_daemon(service: Machine) -> None:
     daemon = service.main_pid(UNIT)
     drop(service, "speak-1")
@@ -88,6 +107,12 @@ def test_an_inbox_on_another_mount(service: Machine) -> None:
     wait_until(lambda: service.shell("ls /data/exchange/orders/processed").stdout == "ok-1\n", "the file", every=0.1)
 
 
+@fault(
+    "Process death",
+    "the daemon hangs for longer than the watchdog waits",
+    how="SIGSTOP, in a booted machine",
+    shows="systemd ends it and starts another; nothing lost",
+)
 def test_a_daemon_that_hangs_is_replaced(service: Machine) -> None:
     override(service, "[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\n")
     first = service.main_pid(UNIT)
@@ -118,6 +143,12 @@ def test_a_wrong_configuration_is_not_tried_for_ever(service: Machine) -> None:
     assert [one["PRIORITY"] for one in events(service, "daemon.refused")]
 
 
+@fault(
+    "Process death",
+    "systemctl stop in the middle of a long run",
+    how="in a booted machine",
+    shows="ends within the unit's time; the run is not blamed",
+)
 def test_a_stop_in_the_middle_of_a_long_run(service: Machine) -> None:
     drop(service, "long-1")
     wait_until(lambda: '"running": 1' in service.run("inboxd", "status", "--json").stdout, "the run", every=0.1)
@@ -127,6 +158,12 @@ def test_a_stop_in_the_middle_of_a_long_run(service: Machine) -> None:
     wait_count(service, "processed", 1)
 
 
+@fault(
+    "Process death",
+    "the daemon dies at every start",
+    how="a failpoint in recovery, in a booted machine",
+    shows="no attempt is counted; it goes on when the cause is gone",
+)
 def test_crashes_at_the_start_charge_nobody(service: Machine) -> None:
     drop(service, "long-1")
     wait_until(lambda: '"running": 1' in service.run("inboxd", "status", "--json").stdout, "the run", every=0.1)
@@ -152,6 +189,12 @@ def test_what_the_service_may_touch_and_see(service: Machine) -> None:
         assert float(done.stdout.rsplit("level for", 1)[1].split()[1]) <= most
 
 
+@fault(
+    "Machine limits",
+    "journald stops for a while",
+    how="SIGSTOP of journald, in a booted machine",
+    shows="files go on; what could not be told is counted",
+)
 def test_a_journald_that_stops_for_a_while(service: Machine) -> None:
     """For 30 s. Nothing waits for it, and what was told meanwhile is in the journal afterwards."""
     journald = "systemd-journald.service"
@@ -185,6 +228,12 @@ def test_a_second_instance(service: Machine) -> None:
     assert service.active(UNIT)
 
 
+@fault(
+    "Process death",
+    "an upgrade with files in flight",
+    how="apt-get install, in a booted machine",
+    shows="nothing lost, nothing twice",
+)
 def test_an_upgrade_with_files_in_flight(service: Machine, package: Path, tmp_path: Path) -> None:
     service.push(_previous(package, tmp_path), "/root/previous.deb")
     service.run("dpkg", "-i", "/root/previous.deb", timeout=120)

@@ -51,7 +51,9 @@ class Customer(Receiver):
     def _take(self, taking: Taking) -> None:
         body = taking.read()
         self.open.wait()
-        if taking.command == "HEAD":
+        if len(body) < int(taking.headers.get("Content-Length") or 0):
+            taking.close_connection = True  # its sender died in the middle of it
+        elif taking.command == "HEAD":
             taking.answer(404)
         elif taking.headers.get("Authorization") != _ALLOWED:
             taking.answer(401)

@@ -55,12 +55,15 @@ class Notifications:
 class Daemon:
     """One `inboxd run`. Made by run_daemon()."""
 
-    def __init__(self, config: Path, env: Mapping[str, str] | None = None, under: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: Path, env: Mapping[str, str] | None = None, under: Sequence[str] = (), level: str = "INFO"
+    ) -> None:
         self.config = config
         self.notifications = Notifications()
         self._log = config.with_name("daemon.log")
         self._start = self._log.stat().st_size if self._log.exists() else 0
-        command = [*WITH_US, *under, sys.executable, "-m", "inboxd", "run", "-c", str(config), "--log-format", "json"]
+        run = (sys.executable, "-m", "inboxd", "run", "-c", str(config))
+        command = [*WITH_US, *under, *run, "--log-format", "json", "--log-level", level]
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
@@ -177,11 +180,18 @@ class Daemon:
         self.children()
         if self.process.poll() is None:
             self.kill()
-        for child in self._family:
+        self.end_family()
+        self.notifications.close()
+
+    def end_family(self) -> None:
+        """SIGKILL to all its descendants that were seen, and their end."""
+        left = [child for child in self._family if child.is_running()]
+        for child in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        psutil.wait_procs(self._family, timeout=10)
-        self.notifications.close()
+        for child in left:
+            with contextlib.suppress(psutil.Error, OSError):  # of one that has just gone, some kernels say ENOENT
+                child.wait(timeout=10)
 
 
 def _environment() -> dict[str, str]:
@@ -191,13 +201,15 @@ def _environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def run_daemon(
-    config: Path, env: Mapping[str, str] | None = None, *, ready: bool = True, under: Sequence[str] = ()
-) -> Iterator[Daemon]:
-    """A running daemon; READY when `ready`; `under`: the command that starts it. If it still runs at the end it is stopped, and must end well.
+    config: Path, env: Mapping[str, str] | None = None, *, ready: bool = True, under: Sequence[str] = (),
+    level: str = "INFO",
+) -> Iterator[Daemon]:  # fmt: skip
+    """A running daemon; READY when `ready`; `under`: the command that starts it; `level`: what it logs at least.
+    If it still runs at the end it is stopped, and must end well.
 
     Whatever happens, no process stays behind; a failure shows the end of its log.
     """
-    daemon = Daemon(config, env, under)
+    daemon = Daemon(config, env, under, level)
     try:
         if ready:
             daemon.wait_ready()

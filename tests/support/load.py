@@ -7,21 +7,25 @@ import json
 import os
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from inboxd.checker.__main__ import read_manifest
+from inboxd.checker.evidence import Dropped
+
+__all__ = [
+    "HOSTILE_NAMES",
+    "Dropped",
+    "Item",
+    "dropped",
+    "files",
+    "hostile",
+    "mixture",
+    "read_manifest",
+    "write_manifest",
+]
+
 Item = tuple[bytes, bytes]  # name, content
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """One file that was handed to an inbox; names as os.fsdecode gives them."""
-
-    inbox: str
-    name: str
-    sha256: str
-    size: int
-    folder: str = ""
 
 
 def dropped(inbox: str, name: bytes, content: bytes, folder: str = "") -> Dropped:
@@ -32,11 +36,6 @@ def dropped(inbox: str, name: bytes, content: bytes, folder: str = "") -> Droppe
 def write_manifest(path: Path, entries: Iterable[Dropped]) -> None:
     """One JSON object a line; lone surrogates are escaped by JSON itself."""
     path.write_text("".join(json.dumps(asdict(entry)) + "\n" for entry in entries), encoding="ascii")
-
-
-def read_manifest(path: Path) -> list[Dropped]:
-    """What `write_manifest` wrote."""
-    return [Dropped(**json.loads(line)) for line in path.read_text(encoding="ascii").splitlines()]
 
 
 def files(count: int, *, seed: int = 1, size: int = 1024, prefix: str = "ok") -> Iterator[Item]:

@@ -16,6 +16,7 @@ import argparse
 import base64
 import contextlib
 import hashlib
+import itertools
 import json
 import socket
 import ssl
@@ -353,11 +354,12 @@ def main() -> None:
     chosen = parser.parse_args()
     with Partner(chosen.port, chosen.log) as partner:
         partner.password = chosen.password
-        print(partner.url, flush=True)
-        while True:
+        for turn in itertools.count():
             for path in sorted(chosen.folder.iterdir()):
                 if path.name not in partner.offers and not path.name.startswith("."):
                     partner.add(path.name, path.read_bytes())
+            if turn == 0:
+                print(partner.url, flush=True)
             time.sleep(0.5)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from inboxd.checker.__main__ import read_witness
+from inboxd.checker.facts import entries_below
 from support.load import Dropped, Item, dropped
 
 _SUPPORT = Path(__file__).parent
@@ -19,15 +21,19 @@ _SUPPORT = Path(__file__).parent
 class Site:
     """Everything a user sees of one installation. Nothing here knows how inboxd works inside."""
 
-    def __init__(self, base: Path, **settings: Any) -> None:
-        """`settings` go to the top of config.yaml; one inbox, "main", with the witness as its handler."""
+    def __init__(self, base: Path, home: Path | None = None, **settings: Any) -> None:
+        """`settings` go to the top of config.yaml; one inbox, "main", with the witness as its handler.
+
+        `home`: where state and inboxes are, if not beside the configuration, the witness and the daemon's log.
+        """
         base.mkdir(parents=True, exist_ok=True)
         self.base = base
+        self.home = home or base
         self.config = base / "config.yaml"
         self.manifest: list[Dropped] = []
         shutil.copy(_SUPPORT / "witness.py", base / "witness.py")
         self.settings: dict[str, Any] = {
-            "state": "state",
+            "state": os.path.relpath(self.home / "state", base),
             "durability": "process",
             "workers": {"processes": 2, "batch_size": 20},
             "min_free_space": "1MiB",
@@ -40,7 +46,7 @@ class Site:
     def inbox(self, name: str, **rules: Any) -> None:
         """Add or replace an inbox; the witness handles it, files are taken as soon as they are renamed in."""
         self.settings["inboxes"][name] = {
-            "root": f"inboxes/{name}",
+            "root": os.path.relpath(self.root(name), self.base),
             "settle": "renamed",
             "layout": "",
             "handler": {"python": "witness:handle"},
@@ -59,21 +65,31 @@ class Site:
         self.write(workers={**self.settings["workers"], **values})
 
     def root(self, inbox: str = "main") -> Path:
-        return self.base / "inboxes" / inbox
+        return self.home / "inboxes" / inbox
 
     @property
     def state(self) -> Path:
-        return self.base / "state"
+        return self.base / str(self.settings["state"])
 
-    def drop(self, name: str | bytes, content: bytes = b"", *, inbox: str = "main", folder: str = "") -> Dropped:
-        """Upload as a good uploader does: under a temporary name, then renamed; noted in the manifest."""
+    def drop(
+        self, name: str | bytes, content: bytes = b"", *, inbox: str = "main", folder: str = "", synced: bool = False
+    ) -> Dropped:
+        """Upload as a good uploader does: under a temporary name, then renamed; noted in the manifest.
+
+        `synced`: as the best one does, so that a power cut does not undo it.
+        """
         raw = os.fsencode(name)
         target = os.path.join(os.fsencode(self.root(inbox) / "inbound"), os.fsencode(folder))
         os.makedirs(target, exist_ok=True)
         temporary = os.path.join(target, b".upload-%d.part" % len(self.manifest))
         with open(temporary, "wb") as stream:
             stream.write(content)
+            if synced:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.rename(temporary, os.path.join(target, raw))
+        if synced:
+            _sync_folder(target)
         entry = dropped(inbox, raw, content, folder)
         self.manifest.append(entry)
         return entry
@@ -125,28 +141,9 @@ class Site:
         return [line for line in lines if what in (None, line["what"]) and name in (None, line["name"])]
 
 
-def read_witness(path: Path) -> list[dict[str, Any]]:
-    """The lines of a witness.log; none if the handler never ran.
-
-    A writer that is killed in its write(2), where two pages meet, leaves the beginning of a line before the next one.
-    """
-    if not path.exists():
-        return []
-    return [json.loads(line[max(0, line.rfind(b'{"what"')) :]) for line in path.read_bytes().split(b"\n")[:-1]]
-
-
-def entries_below(top: Path) -> Iterator[str]:
-    """Every entry below `top` that is no folder, as a path relative to it; names as os.fsdecode gives them."""
-    stack = [""]
-    while stack:
-        folder = stack.pop()
-        try:
-            with os.scandir(top / folder) as found:
-                for entry in found:
-                    relative = os.path.join(folder, entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        stack.append(relative)
-                    else:
-                        yield relative
-        except FileNotFoundError:
-            continue
+def _sync_folder(folder: bytes) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

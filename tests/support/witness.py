@@ -119,6 +119,12 @@ def _sleep(file: File) -> None:
     time.sleep(_number(file, 1.0))
 
 
+def _steps(file: File) -> None:
+    """So many tenths of a second of our own time: what stands still does not come closer to the end."""
+    for _ in range(int(_number(file, 10))):
+        time.sleep(0.1)
+
+
 def _memory(file: File) -> dict[str, Any]:
     held = bytearray(int(_number(file, 64)) << 20)
     held[::4096] = b"x" * len(held[::4096])
@@ -181,6 +187,7 @@ BEHAVIOURS: dict[str, Callable[[File], dict[str, Any] | None]] = {
     "exit": _for_a_while(_exit),
     "hang": _for_a_while(_hang),
     "sleep": _sleep,
+    "steps": _steps,
     "memory": _memory,
     "grandchild": _grandchild,
     "delete": _delete,

@@ -9,18 +9,19 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from inboxd.custody.failpoints import NAMES
+from inboxd.custody.failpoints import STEPS
 from support.customer import LOST, Customer
 from support.customers import assert_sound_to, send_to, wait_sends
 from support.daemon import run_daemon
+from support.faults import fault
 from support.postgres import Postgres
 from support.site import Site
 from support.sound import wait_finished
 from support.sourced import fetchers
 from support.wait import wait_until
 
-IN_FLOW = [*sorted(name for name in NAMES if name.startswith(("send.", "deliver."))), "decide.recorded"]
-IN_RECOVERY = sorted(name for name in NAMES if name.startswith("recover."))
+IN_FLOW = [*sorted(name for name in STEPS if name.startswith(("send.", "deliver."))), "decide.recorded"]
+IN_RECOVERY = sorted(name for name in STEPS if name.startswith("recover."))
 COUNT = 4
 
 
@@ -70,6 +71,12 @@ def _finish(site: Site, customer: Customer) -> None:
     assert_sound_to(site, customer, finished=True)
 
 
+@fault(
+    "Process death",
+    "the daemon is killed at an arrow of a result",
+    how="SIGKILL at each failpoint",
+    shows="each arrives under one key; none is lost",
+)
 @pytest.mark.parametrize("failpoint", IN_FLOW)
 def test_killed_at_every_point(site: Site, customer: Customer, failpoint: str) -> None:
     _load(site, customer)
@@ -77,6 +84,12 @@ def test_killed_at_every_point(site: Site, customer: Customer, failpoint: str) -
     _finish(site, customer)
 
 
+@fault(
+    "Process death",
+    "the daemon is killed while it recovers results",
+    how="SIGKILL at each of recovery's failpoints",
+    shows="each arrives under one key; none is lost",
+)
 @pytest.mark.parametrize("failpoint", IN_RECOVERY)
 def test_killed_in_recovery(site: Site, customer: Customer, failpoint: str) -> None:
     _load(site, customer)
@@ -93,6 +106,12 @@ def test_killed_on_postgresql(site: Site, customer: Customer, postgres: Postgres
     _finish(site, customer)
 
 
+@fault(
+    "Process death",
+    "daemon and fetchers are killed while results are sent",
+    how="SIGKILL at random instants",
+    shows="each arrives under one key; none is lost",
+)
 def test_the_daemon_and_its_fetchers_are_killed_at_random(site: Site, customer: Customer) -> None:
     count, dice = 60, random.Random(11)
     send_to(site, customer, parallel=3, match=["one-*"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import inboxd, inboxd_json, run_daemon
+from support.faults import fault
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -69,6 +70,12 @@ def _is_away(site: Site) -> bool:
     return str(_row(site)["condition"]).startswith("away")
 
 
+@fault(
+    "Disks",
+    "an inbox's disk goes and comes back",
+    how="umount -l, mounted again",
+    shows="its inbox waits, says so and goes on by itself; the others go on",
+)
 def test_a_disk_that_comes_back(site: Site, disk: Disk) -> None:
     """With a file that waits on it; the other inbox goes on all the time."""
     site.write(rescan="200ms")
@@ -96,6 +103,12 @@ def test_a_disk_that_comes_back(site: Site, disk: Disk) -> None:
     assert_sound(site)
 
 
+@fault(
+    "Disks",
+    "an inbox's disk goes and comes back",
+    how="umount -l, mounted again",
+    shows="its inbox waits, says so and goes on by itself; the others go on",
+)
 def test_an_absence_that_nobody_has_noticed(site: Site, disk: Disk) -> None:
     """Between two looks; what is dropped at once is taken within seconds, and not put aside for a minute."""
     site.write(rescan="1h")
@@ -111,6 +124,12 @@ def test_an_absence_that_nobody_has_noticed(site: Site, disk: Disk) -> None:
     assert_sound(site)
 
 
+@fault(
+    "Disks",
+    "an inbox's disk goes during a run",
+    how="umount -l, mounted again",
+    shows="the file is not blamed, and is there when the disk is",
+)
 def test_a_run_that_is_cut_off_by_its_disk(site: Site, disk: Disk) -> None:
     """Whatever the handler made of it, the file is not blamed, and is there when the disk is."""
     with run_daemon(site.config) as daemon:
@@ -126,6 +145,12 @@ def test_a_run_that_is_cut_off_by_its_disk(site: Site, disk: Disk) -> None:
         assert daemon.stop() == 0
 
 
+@fault(
+    "Disks",
+    "another disk stands in an inbox's place",
+    how="a mount over it",
+    shows="nothing of it is touched, nothing of ours is called lost",
+)
 def test_another_disk_is_not_taken_for_it(site: Site, disk: Disk) -> None:
     """Its files are kept for when it is back, and nothing of the other disk is touched meanwhile."""
     site.write(rescan="200ms")
@@ -163,6 +188,9 @@ def test_folders_made_anew_where_nothing_was_held(site: Site) -> None:
         assert daemon.stop() == 0
 
 
+@fault(
+    "Disks", "work/ is replaced by another folder", how="renamed away", shows="what it held is kept for when it is back"
+)
 def test_a_work_folder_replaced_while_it_holds_something(site: Site) -> None:
     site.write(rescan="200ms")
     site.inbox("main", retry={"first": "500ms", "longest": "500ms"})

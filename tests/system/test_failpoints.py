@@ -12,20 +12,30 @@ from pathlib import Path
 
 import pytest
 
-from inboxd.custody.failpoints import NAMES
+from inboxd.custody.failpoints import STEPS
 from support.daemon import Daemon, inboxd, inboxd_json, run_daemon
+from support.faults import fault, scale
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound
 from support.wait import wait_until
 
-IN_RECOVERY = sorted(name for name in NAMES if name.startswith("recover."))
-BY_OPERATOR = sorted(name for name in NAMES if name.startswith(("retry.", "prune.")))
-AT_SOURCES = {name for name in NAMES if name.startswith(("poll.", "fetch.", "ack."))}  # test_source_failpoints.py
-TO_DESTINATIONS = {name for name in NAMES if name.startswith("send.")}  # test_destination_failpoints.py
-IN_FLOW = sorted(NAMES - set(IN_RECOVERY) - set(BY_OPERATOR) - AT_SOURCES - TO_DESTINATIONS)
+IN_RECOVERY = sorted(name for name in STEPS if name.startswith("recover."))
+BY_OPERATOR = sorted(name for name in STEPS if name.startswith(("retry.", "prune.")))
+AT_SOURCES = {name for name in STEPS if name.startswith(("poll.", "fetch.", "ack."))}  # test_source_failpoints.py
+TO_DESTINATIONS = {name for name in STEPS if name.startswith("send.")}  # test_destination_failpoints.py
+WITHOUT_LEDGER = {"decide.kept", "rebuild.filled", "rebuild.aside"}  # faults/test_ledger.py, test_ledger_lost.py
+IN_FLOW = sorted(STEPS - set(IN_RECOVERY) - set(BY_OPERATOR) - AT_SOURCES - TO_DESTINATIONS - WITHOUT_LEDGER)
 #: What an entry in /dev/null's place would be: never opened, bound for quarantine.
 _LINK = "a-link"
+
+
+def _prepare(site: Site, name: str) -> None:
+    """A name in processed/ is taken by somebody else's file, so that a delivery must go elsewhere."""
+    if name.startswith("copy."):
+        site.inbox("main", claim="copy")
+    (site.root() / "processed").mkdir(parents=True)
+    (site.root() / "processed" / "ok-00000.dat").write_bytes(b"somebody else's")
 
 
 def _load(site: Site) -> None:
@@ -37,12 +47,6 @@ def _load(site: Site) -> None:
     site.drop("results-1.dat", b"results")
     site.drop("sleep-0_05-x.dat", b"sleep")
     os.symlink("/etc/hostname", site.root() / "inbound" / _LINK)
-
-
-def _occupy(site: Site) -> None:
-    """A name in processed/ is taken by somebody else's file, so that a delivery must go elsewhere."""
-    (site.root() / "processed").mkdir(parents=True)
-    (site.root() / "processed" / "ok-00000.dat").write_bytes(b"somebody else's")
 
 
 def _settled(site: Site) -> bool:
@@ -63,13 +67,19 @@ def _finish(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
-@pytest.mark.parametrize("durability", ["process", "full"])
+#: Where the daemon dies before it dies in recovery.
+BREAKS = ["dispatch.recorded", "copy.renamed", "claim.renamed", "decide.recorded", "deliver.renamed"]
+SAFE = "nothing lost, nothing overwritten, one outcome per file; the restarted daemon finishes all"
+
+
+@fault("Process death", "the daemon is killed at an arrow of a file's way", how="SIGKILL at each failpoint", shows=SAFE)
+@pytest.mark.parametrize("durability", scale(["full"], ["process", "full"]))
 @pytest.mark.parametrize("name", IN_FLOW)
 def test_killed_in_the_flow(site: Site, name: str, durability: str) -> None:
     site.write(durability=durability)
     if durability == "process" and name.endswith(".synced"):
         return  # nothing is synced there
-    _occupy(site)
+    _prepare(site, name)
     with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{name}:kill"}, ready=False) as daemon:
         _load(site)
         _await_death(daemon)
@@ -77,11 +87,17 @@ def test_killed_in_the_flow(site: Site, name: str, durability: str) -> None:
     _finish(site)
 
 
+@fault(
+    "Process death",
+    "the daemon is killed when several steps are under way",
+    how="SIGKILL at the third pass of each failpoint",
+    shows="nothing lost, nothing overwritten, one outcome per file; the restarted daemon finishes all",
+)
 @pytest.mark.parametrize("name", IN_FLOW)
 def test_killed_in_the_flow_later(site: Site, name: str) -> None:
     """The third time, when several steps are under way at once."""
     site.write(durability="full")
-    _occupy(site)
+    _prepare(site, name)
     with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{name}:kill@3"}, ready=False) as daemon:
         _load(site)
         wait_until(lambda: daemon.process.poll() is not None or _settled(site), "its death, or the end of all work")
@@ -90,11 +106,17 @@ def test_killed_in_the_flow_later(site: Site, name: str) -> None:
     _finish(site)
 
 
-@pytest.mark.parametrize("broken_at", ["claim.renamed", "decide.recorded", "deliver.renamed", "dispatch.recorded"])
+@fault(
+    "Process death",
+    "the daemon is killed while it recovers, twice",
+    how="SIGKILL at five failpoints, then at each of recovery's, two times",
+    shows="nothing lost, nothing overwritten, one outcome per file; the restarted daemon finishes all",
+)
+@pytest.mark.parametrize("broken_at", scale(BREAKS[:2], BREAKS))
 @pytest.mark.parametrize("name", IN_RECOVERY)
 def test_killed_in_recovery(site: Site, name: str, broken_at: str) -> None:
     """A second and a third death, while the first is being repaired."""
-    _occupy(site)
+    _prepare(site, broken_at)
     with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{broken_at}:kill"}, ready=False) as daemon:
         _load(site)
         _await_death(daemon)
@@ -105,6 +127,12 @@ def test_killed_in_recovery(site: Site, name: str, broken_at: str) -> None:
     _finish(site)
 
 
+@fault(
+    "Process death",
+    "the daemon is killed in an operator's retry",
+    how="SIGKILL at each of its failpoints",
+    shows="the file runs again, once",
+)
 @pytest.mark.parametrize("name", [name for name in BY_OPERATOR if name.startswith("retry.")])
 def test_killed_in_a_retry(site: Site, name: str) -> None:
     site.drop("fail-3-x.dat", b"x")
@@ -126,6 +154,12 @@ def _done(site: Site) -> list[str]:
     return [file["id"] for file in inboxd_json(site.config, "files")["files"] if file["state"] == "DONE"]
 
 
+@fault(
+    "Process death",
+    "the daemon is killed while it removes what is old",
+    how="SIGKILL at each of its failpoints",
+    shows="the next prune ends it",
+)
 @pytest.mark.parametrize("name", [name for name in BY_OPERATOR if name.startswith("prune.")])
 def test_killed_in_a_prune(site: Site, name: str) -> None:
     site.inbox("main", retention={"processed": "1ms"})
@@ -141,14 +175,25 @@ def test_killed_in_a_prune(site: Site, name: str) -> None:
     assert not site.listed("work")
 
 
+@fault(
+    "System calls",
+    "a call fails at an arrow of a file's way",
+    how="EIO at each failpoint, once, and again and again",
+    shows="it degrades and resumes, or ends with a reason; the next start finishes all",
+)
+@pytest.mark.parametrize("action", ["raise", "ENOSPC@2+"])
 @pytest.mark.parametrize("name", IN_FLOW)
-def test_an_error_at_a_step_never_leaves_half_a_daemon(site: Site, name: str) -> None:
+def test_an_error_at_a_step_never_leaves_half_a_daemon(site: Site, name: str, action: str) -> None:
     """An unexpected OSError either is an outage that passes, or ends the process with a reason; then as above."""
     site.write(durability="full")
-    _occupy(site)
-    with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{name}:raise"}, ready=False) as daemon:
+    _prepare(site, name)
+
+    def has_taken_it(daemon: Daemon) -> bool:
+        return daemon.process.poll() is not None or _settled(site) or bool(daemon.events("daemon.degraded"))
+
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": f"{name}:{action}"}, ready=False) as daemon:
         _load(site)
-        wait_until(lambda: daemon.process.poll() is not None or _settled(site), "its end, or the end of all work")
+        wait_until(lambda: has_taken_it(daemon), "its end, an outage, or the end of all work")
         if daemon.process.poll() is not None:
             assert daemon.wait() > 0
             assert daemon.events("daemon.failed")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import run_daemon
+from support.faults import fault
 from support.invariants import Evidence, violations
 from support.load import files
 from support.site import Site
@@ -46,6 +47,12 @@ def _command(site: Site, script: str, *arguments: str) -> None:
     site.inbox("main", handler={"command": [str(program), *arguments]}, retry={"max_failures": 2, "first": "1ms"})
 
 
+@fault(
+    "Workers and handlers",
+    "a command can't be run, or fails",
+    how="every kind of exit",
+    shows="as documented; a set-up fault is laid to no file",
+)
 @pytest.mark.parametrize(
     ("code", "where", "reason", "attempts"),
     [
@@ -99,6 +106,12 @@ def test_a_command_that_ends_by_a_signal(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Workers and handlers",
+    "a command floods its output",
+    how="many MiB without a line's end",
+    shows="the tail is kept, memory stays flat",
+)
 def test_a_command_that_floods_its_output(site: Site) -> None:
     _command(site, "head -c 50000000 /dev/zero; exit 1")
     with run_daemon(site.config) as daemon:
@@ -130,6 +143,12 @@ def test_a_command_that_hangs(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Workers and handlers",
+    "a handler prints control characters",
+    how="escapes, NUL, broken UTF-8, forged lines",
+    shows="escaped in the journal and in sidecars",
+)
 def test_what_a_handler_prints_is_logged_harmlessly(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         site.drop("print-1.dat", b"x")
@@ -152,6 +171,12 @@ def handle(file: File):
 """
 
 
+@fault(
+    "Workers and handlers",
+    "a handler's transaction is interrupted",
+    how="killed before, at and after its commit",
+    shows="its effect happens once",
+)
 def test_a_transaction_has_its_effect_once(site: Site) -> None:
     """Killed between its commit and its report, the handler runs again, and its body does not."""
     warehouse = site.base / "warehouse.db"

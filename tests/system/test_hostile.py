@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import inboxd_json, run_daemon
+from support.faults import fault
 from support.invariants import Evidence, violations
 from support.load import HOSTILE_NAMES, dropped, files, hostile
 from support.site import Site
@@ -22,6 +23,10 @@ def _strange_is_quick(site: Site) -> None:
     site.write(rescan="200ms")
 
 
+@fault(
+    "Uploaders", "names made to trip", how="control characters, shell, formats, other encodings, our own names",
+    shows="processed like any; nothing in the log is forged",
+)  # fmt: skip
 def test_hostile_names_are_processed_like_any(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         site.drop_all(hostile())
@@ -40,6 +45,10 @@ def test_hostile_names_are_processed_like_any(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Uploaders", "names made to trip", how="control characters, shell, formats, other encodings, our own names",
+    shows="each in errors/ with its sidecar",
+)  # fmt: skip
 def test_hostile_names_in_errors(site: Site) -> None:
     """Each with its sidecar, whose name must fit too."""
     site.inbox("main", handler={"command": ["false"]}, retry={"max_failures": 1})
@@ -50,6 +59,10 @@ def test_hostile_names_in_errors(site: Site) -> None:
     assert_sound(site)
 
 
+@fault(
+    "Uploaders", "names made to trip", how="control characters, shell, formats, other encodings, our own names",
+    shows="a command gets them as they are, never through a shell",
+)  # fmt: skip
 def test_hostile_names_reach_a_command_unharmed(site: Site) -> None:
     """As an argument and in the environment, never through a shell."""
     program = site.base / "program.py"
@@ -145,6 +158,10 @@ def test_a_folder_named_like_a_file_stays(site: Site, recursive: bool) -> None:
     assert_sound(site, calm=True)
 
 
+@fault(
+    "Uploaders", "publishing by link and unlink", how="link(2), unlink(2)",
+    shows="taken when it has one name",
+)  # fmt: skip
 def test_a_hard_link_waits_for_its_other_name_to_go(site: Site) -> None:
     """Publish by link and unlink; a lasting second name ends in quarantine, which takes longer than a test."""
     _strange_is_quick(site)
@@ -162,6 +179,10 @@ def test_a_hard_link_waits_for_its_other_name_to_go(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Uploaders", "a link to a folder in a recursive inbox", how="symlink(2)",
+    shows="it is not entered; the link goes to quarantine/",
+)  # fmt: skip
 def test_a_recursive_inbox_does_not_leave_itself(site: Site) -> None:
     site.inbox("main", recursive=True)
     _strange_is_quick(site)
@@ -210,6 +231,10 @@ def test_a_long_name_that_is_taken(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Uploaders", "files replaced and removed while they are claimed", how="two racers, rename over and unlink",
+    shows="whatever is taken is taken whole, once, under its own hash",
+)  # fmt: skip
 def test_uploaders_who_replace_and_remove_while_we_claim(site: Site) -> None:
     """Two racers rename over and unlink the same names; whatever is taken is taken whole, once, under its own hash."""
     site.write(rescan="100ms")

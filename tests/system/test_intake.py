@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import inboxd, inboxd_json, run_daemon
+from support.faults import fault
 from support.load import dropped, files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -118,6 +119,7 @@ def test_order(site: Site, order: str) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault("Clocks", "files of other centuries", how="utime(2)", shows="claimed like any other")
 def test_dates_far_away_are_files_like_any(site: Site) -> None:
     site.inbox("main", settle={"quiet": "100ms"})
     site.put(files(3))
@@ -146,6 +148,9 @@ def test_folders_that_come_with_their_files(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Disks", "the disk is low", how="min_free_space above what is free", shows="nothing is claimed; resumes by itself"
+)
 def test_low_disk_pauses_and_resumes(site: Site) -> None:
     site.write(min_free_space="900TiB")
     with run_daemon(site.config) as daemon:
@@ -157,15 +162,25 @@ def test_low_disk_pauses_and_resumes(site: Site) -> None:
         found = inboxd(site.config, "doctor")
         assert found.returncode == 1
         assert "inbox main: low on disk: only" in found.stdout
-        wait_until(lambda: "low on disk: main" in daemon.status(), "STATUS says so")
+        wait_until(lambda: "degraded; low on disk: main" in daemon.status(), "STATUS says so")
+        status = inboxd_json(site.config, "status")
+        assert (status["state"], status["inboxes"][0]["eta"]) == ("DEGRADED", None)
+        assert "main: low on disk: only" in status["degraded"][0]
         site.write(min_free_space="1MiB")
         assert inboxd(site.config, "reload").returncode == 0
         wait_finished(site, 10)
         daemon.wait_event("disk.back")
+        assert inboxd_json(site.config, "status")["state"] == "RUNNING"
         assert daemon.stop() == 0
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Disks",
+    "inodes are low",
+    how="min_free_inodes above what is free",
+    shows="nothing is claimed, and inodes are named",
+)
 def test_low_inodes_pause(site: Site) -> None:
     site.write(min_free_inodes=1 << 50)
     with run_daemon(site.config) as daemon:
@@ -206,6 +221,12 @@ def test_duplicates_that_come_together(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Watching",
+    "inbound/ goes away and comes back",
+    how="renamed away",
+    shows="an outage that ends by itself; all is found",
+)
 def test_an_inbox_that_goes_away_and_comes_back(site: Site) -> None:
     site.write(rescan="200ms")
     with run_daemon(site.config) as daemon:
@@ -222,6 +243,7 @@ def test_an_inbox_that_goes_away_and_comes_back(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault("Watching", "the kernel's queue of events overflows", how="a burst on a stopped daemon", shows="all are found")
 def test_more_events_than_the_kernel_keeps(site: Site) -> None:
     """The daemon is stopped while more happens than its queue holds; afterwards all are found."""
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 
 import psutil
-import pytest
 
 from support.daemon import inboxd, run_daemon
+from support.faults import fault
 from support.invariants import holders
 from support.load import files
 from support.site import Site
@@ -20,29 +20,17 @@ from support.sound import assert_sound, wait_finished
 from support.wait import wait_until
 
 
-@pytest.mark.parametrize(("durability", "rounds"), [("process", 14), ("full", 6)])
-def test_the_daemon_is_killed_under_load(site: Site, durability: str, rounds: int) -> None:
-    """Half of the instants fall between start and READY, where recovery runs."""
-    site.write(durability=durability)
-    source = random.Random(20)
-    for number in range(rounds):
-        site.put(files(60, seed=number, prefix=f"r{number}"))
-        with run_daemon(site.config, ready=number % 2 == 0) as daemon:
-            site.drop_all(files(60, seed=1000 + number, prefix=f"s{number}"))
-            time.sleep(source.uniform(0.0, 0.5))  # the fault's instant, not a wait for anything
-            daemon.kill()
-        wait_until(lambda: _lone(site), "the end of orphaned workers")
-        assert_sound(site)
-    with run_daemon(site.config):
-        wait_finished(site, 120 * rounds)
-    assert_sound(site, finished=True)
-
-
 def _lone(site: Site) -> bool:
     """No process holds the generation lock any more."""
     return not list(holders(site.state / "generation.lock"))
 
 
+@fault(
+    "Process death",
+    "the daemon is killed, its worker goes on",
+    how="SIGKILL of the daemon in the middle of a batch",
+    shows="what never began costs no attempt",
+)
 def test_what_never_began_costs_no_attempt(site: Site) -> None:
     """A worker notices that its daemon is gone, and gives the rest of its batch back: nobody hears of it but its mark."""
     site.workers(processes=1)
@@ -60,6 +48,12 @@ def test_what_never_began_costs_no_attempt(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Process death",
+    "workers are killed under load",
+    how="SIGKILL at random",
+    shows="the file in progress is charged, no other",
+)
 def test_workers_are_killed_under_load(site: Site) -> None:
     """Each kill costs at most the file in progress one failure."""
     site.inbox("main", retry={"max_failures": 10, "max_attempts": 50, "first": "1ms", "longest": "10ms"})
@@ -94,6 +88,12 @@ def _each(processes: list[psutil.Process], do: Callable[[psutil.Process], None])
             do(process)
 
 
+@fault(
+    "Process death",
+    "a process of the old daemon survives it",
+    how="a handler's child with a session of its own",
+    shows="the new daemon waits for its end, or refuses to start",
+)
 def test_a_new_daemon_never_runs_beside_workers_of_the_old(site: Site) -> None:
     """It waits for them, and refuses to start when they take too long."""
     site.write(stop_grace="200ms")

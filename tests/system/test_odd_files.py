@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from support.daemon import AS_ANY_USER, inboxd_json, run_daemon
+from support.faults import fault
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -82,6 +83,10 @@ def test_results_that_nobody_may_write_to(site: Site) -> None:
     assert os.listdir("/etc")
 
 
+@fault(
+    "Uploaders", "a file where a folder must be", how="first a, then a/x",
+    shows="delivered beside it",
+)  # fmt: skip
 @pytest.mark.parametrize("layout", ["", "%Y-%m-%d"])
 def test_a_file_where_a_folder_must_be(site: Site, layout: str) -> None:
     """First `a`, then `a/x`: the one lies in the other's way, below processed/ and below errors/."""
@@ -98,6 +103,10 @@ def test_a_file_where_a_folder_must_be(site: Site, layout: str) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Uploaders", "a name that our own files have", how="NAME.error.json, with any content",
+    shows="neither is taken for the other, neither overwritten",
+)  # fmt: skip
 @pytest.mark.parametrize("content", [b"[]", b"[" * 100_000, b"{", b"null", b'{"id": []}', bytes(1000)])
 def test_an_upload_that_looks_like_a_sidecar(site: Site, content: bytes) -> None:
     with run_daemon(site.config) as daemon:
@@ -240,3 +249,17 @@ def test_a_file_that_can_not_be_moved_holds_up_nobody(site: Site) -> None:
         assert "can't be moved" in why[0]
         assert len(daemon.events("file.abandoned")) == 1
     locked.chmod(0o700)
+
+
+def test_while_work_is_closed_to_us_no_file_is_set_aside(site: Site) -> None:
+    """Nothing is wrong with them: once it is open, none waits for its own next try."""
+    work = site.root() / "work"
+    with run_daemon(site.config, under=AS_ANY_USER) as daemon:
+        work.chmod(0o500)
+        site.drop("ok-1.dat", b"x")
+        wait_until(lambda: len(daemon.events("file.abandoned")) == 3, "three tries, within 3 s")
+        why = inboxd_json(site.config, "explain", str(site.root() / "inbound" / "ok-1.dat"))["why"]
+        assert "next try" not in str(why)
+        work.chmod(0o700)
+        wait_finished(site, 1, timeout=10)
+        assert len(daemon.events("file.abandoned")) <= 4

@@ -242,16 +242,6 @@ def test_prune(site: Site) -> None:
         assert daemon.stop() == 0
 
 
-def test_doctor(site: Site) -> None:
-    with run_daemon(site.config):
-        site.drop_all(files(10))
-        wait_finished(site, 10)
-        assert inboxd_json(site.config, "doctor")["problems"] == []
-        (site.root() / "outbound").rmdir()
-        answer = inboxd(site.config, "doctor")
-        assert "outbound" in answer.stdout + answer.stderr
-
-
 def test_progress_is_told(site: Site) -> None:
     site.workers(processes=1, batch_size=1)
     with run_daemon(site.config) as daemon:
@@ -410,5 +400,5 @@ def test_a_start_that_is_refused_has_not_stopped(site: Site) -> None:
     (site.state / "ledger.sqlite").unlink()
     refused = inboxd(site.config, "run", "--log-format", "json")
     assert refused.returncode == 78
-    assert "to go on without the history" in refused.stderr
+    assert "doctor --rebuild-ledger" in refused.stderr
     assert "daemon.stopped" not in refused.stderr

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from support.daemon import inboxd_json, run_daemon
+from support.faults import fault
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -31,6 +32,12 @@ def _only_it_failed(site: Site, name: str, reason: str, attempts: int) -> None:
     assert max(starts.values()) <= 2, "a neighbour is cut off once, and no more"
 
 
+@fault(
+    "Workers and handlers",
+    "a file kills each worker that takes it",
+    how="SIGKILL, a null pointer, exit and others by itself, in a batch",
+    shows="it goes to errors/ after max_failures; the others succeed uncharged",
+)
 @pytest.mark.parametrize("how", ["crash", "kill", "leave"])
 def test_a_killer_is_charged_alone(site: Site, how: str) -> None:
     _with_companions(site, f"{how}-me.dat".encode())
@@ -66,6 +73,12 @@ def test_a_failure_stays_with_its_file(site: Site, how: str, reason: str, attemp
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Workers and handlers",
+    "a handler hangs",
+    how="a sleep, and a loop that holds the interpreter",
+    shows="killed at its deadline, charged alone",
+)
 def test_a_hanging_file_is_killed_at_its_deadline(site: Site) -> None:
     _with_companions(site, b"hang-me.dat")
     site.workers(timeout="300ms")
@@ -86,6 +99,12 @@ def test_what_fails_twice_succeeds_the_third_time(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Workers and handlers",
+    "a handler removes, replaces or links its input",
+    how="by its name",
+    shows="no success: errors/, and told",
+)
 @pytest.mark.parametrize("how", ["delete", "link"])
 def test_a_handler_that_spoils_its_input_is_no_success(site: Site, how: str) -> None:
     _with_companions(site, f"{how}-me.dat".encode(), 5)
@@ -107,6 +126,9 @@ def test_a_handler_that_writes_to_its_input_is_told_of(site: Site) -> None:
     assert "changed" in row["message"]
 
 
+@fault(
+    "Workers and handlers", "a result that can't be told", how="no JSON, or too large", shows="a failure of that file"
+)
 @pytest.mark.parametrize("how", ["big", "unspeakable"])
 def test_a_result_that_cannot_be_told_is_a_failure(site: Site, how: str) -> None:
     _with_companions(site, f"{how}-me.dat".encode(), 5)
@@ -117,6 +139,12 @@ def test_a_result_that_cannot_be_told_is_a_failure(site: Site, how: str) -> None
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Workers and handlers",
+    "a handler leaves processes behind",
+    how="a child that keeps the streams open",
+    shows="the run ends; they are killed",
+)
 def test_a_grandchild_does_not_hold_the_worker(site: Site) -> None:
     _with_companions(site, b"grandchild-600-x.dat", 5)
     with run_daemon(site.config) as daemon:
@@ -125,6 +153,12 @@ def test_a_grandchild_does_not_hold_the_worker(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Workers and handlers",
+    "a handler leaks memory",
+    how="more than max_memory",
+    shows="recycled between two files; nothing is repeated",
+)
 def test_a_worker_that_grew_is_recycled(site: Site) -> None:
     site.workers(processes=1, max_memory="96MiB")
     with run_daemon(site.config) as daemon:
@@ -147,6 +181,12 @@ def test_a_worker_is_recycled_after_so_many_files(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Workers and handlers",
+    "a batch handler dies of one file",
+    how="SIGKILL by itself",
+    shows="found by halving; the others succeed",
+)
 def test_a_death_in_a_batch_handler_is_bisected(site: Site) -> None:
     site.inbox("main", handler={"python": "witness:handle_batch", "batch": True}, retry={"first": "1ms"})
     _with_companions(site, b"kill-me.dat", 19)
@@ -156,6 +196,12 @@ def test_a_death_in_a_batch_handler_is_bisected(site: Site) -> None:
     assert len(site.listed("processed")) == 19
 
 
+@fault(
+    "Workers and handlers",
+    "a file's runs always end with the daemon's death",
+    how="SIGKILL of the daemon, again and again",
+    shows="it ends in errors/ after max_attempts",
+)
 @pytest.mark.parametrize("handler", ["handle", "handle_batch"])
 def test_a_file_whose_runs_end_with_the_daemon_comes_to_an_end(site: Site, handler: str) -> None:
     """Its attempts run out at recovery, as they do at a stop; each cut is told."""

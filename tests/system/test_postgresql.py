@@ -7,6 +7,7 @@ import time
 import pytest
 
 from support.daemon import inboxd_json, run_daemon
+from support.faults import fault
 from support.load import files, hostile, mixture
 from support.postgres import Postgres
 from support.site import Site
@@ -44,6 +45,12 @@ def test_killed_and_restarted(on_postgres: Site) -> None:
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Ledger",
+    "the daemon is killed after each commit",
+    how="SIGKILL at failpoints, PostgreSQL",
+    shows="nothing lost, one outcome per file",
+)
 def test_killed_at_each_commit(on_postgres: Site) -> None:
     site = on_postgres
     for name in ("claim.announced", "claim.recorded", "dispatch.recorded", "decide.recorded", "deliver.recorded"):
@@ -56,6 +63,12 @@ def test_killed_at_each_commit(on_postgres: Site) -> None:
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Ledger",
+    "away for a while under load",
+    how="PostgreSQL stopped and started",
+    shows="nothing new is claimed, nothing is lost or run again, it resumes by itself",
+)
 def test_an_outage_of_the_server(on_postgres: Site, postgres: Postgres) -> None:
     """It dies as in a crash. Degraded, nothing taken, nothing lost; and it goes on by itself."""
     site = on_postgres
@@ -75,6 +88,12 @@ def test_an_outage_of_the_server(on_postgres: Site, postgres: Postgres) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Ledger",
+    "away when a retry is due",
+    how="PostgreSQL stopped and started",
+    shows="it resumes once, when the ledger answers",
+)
 def test_an_outage_while_a_retry_is_due(on_postgres: Site, postgres: Postgres) -> None:
     """The first that is asked of the ledger then is what waits; and `resumed` is only said when it answers."""
     site = on_postgres

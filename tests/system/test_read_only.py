@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import inboxd
+from support.faults import fault
 from support.site import Site
 
 
@@ -37,12 +38,14 @@ def _refused(site: Site, what: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+@fault("Disks", "a disk is read-only at the start", how="a tmpfs, remounted", shows="refused in words, with what to do")
 def test_an_inbox_that_can_not_be_made(site: Site, sealed: Path) -> None:
     site.inbox("main", root="sealed/main")
     _seal(sealed)
     _refused(site, sealed / "main")
 
 
+@fault("Disks", "a disk is read-only at the start", how="a tmpfs, remounted", shows="refused in words, with what to do")
 def test_an_inbox_that_is_there_and_can_not_be_used(site: Site, sealed: Path) -> None:
     site.inbox("main", root="sealed/main")
     for which in ("inbound", "work", "incoming", "processed", "errors", "quarantine", "outbound"):
@@ -51,6 +54,7 @@ def test_an_inbox_that_is_there_and_can_not_be_used(site: Site, sealed: Path) ->
     _refused(site, sealed / "main" / "work")
 
 
+@fault("Disks", "a disk is read-only at the start", how="a tmpfs, remounted", shows="refused in words, with what to do")
 def test_a_state_folder_that_can_not_be_made(site: Site, sealed: Path) -> None:
     site.write(state="sealed/state")
     _seal(sealed)

@@ -8,6 +8,7 @@ import signal
 import socket
 
 from support.daemon import inboxd, inboxd_json, run_daemon
+from support.faults import fault
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -26,6 +27,12 @@ def test_a_new_inbox(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@fault(
+    "Process death",
+    "a reload of a bad configuration",
+    how="unknown keys, wrong types, broken handlers",
+    shows="refused whole, the old one goes on",
+)
 def test_a_bad_file_changes_nothing_and_says_why(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         good = site.config.read_text()
@@ -45,6 +52,28 @@ def test_a_bad_file_changes_nothing_and_says_why(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+def test_an_inbox_that_a_dead_daemon_was_at_comes_back_by_a_restart(site: Site) -> None:
+    """Its file was running; nothing but a start takes it up, and nobody would have said so."""
+    site.inbox("other")
+    with run_daemon(site.config) as daemon:
+        site.drop("sleep-2-x.dat", b"x", inbox="other")
+        wait_until(lambda: site.witnessed("start"), "its run")
+        daemon.kill()
+    both = dict(site.settings["inboxes"])
+    site.write(inboxes={"main": both["main"]})
+    with run_daemon(site.config) as daemon:
+        assert "I2: inbox other, with 1 unfinished file, is not in the" in inboxd(site.config, "doctor").stdout
+        site.write(inboxes=both)
+        refused = inboxd(site.config, "reload")
+        assert refused.returncode == 78
+        assert "inboxes.other: a daemon that died has left a file of it unfinished" in refused.stderr
+        assert daemon.stop() == 0
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: site.listed("processed", inbox="other"), "its success")
+        assert daemon.stop() == 0
+    assert_sound(site, finished=True)
+
+
 def test_a_broken_handler_is_refused(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         site.inbox("second", handler={"python": "witness:not_there"})
@@ -57,6 +86,12 @@ def test_a_broken_handler_is_refused(site: Site) -> None:
         assert daemon.stop() == 0
 
 
+@fault(
+    "Process death",
+    "a reload with files in flight",
+    how="rules changed, removed and moved",
+    shows="what is in flight ends under its old rules",
+)
 def test_a_changed_inbox_drains_under_its_old_rules(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         site.put((f"sleep-0_01-{number:03d}.dat".encode(), b"%d" % number) for number in range(200))

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from inboxd.custody.failpoints import NAMES
+from inboxd.custody.failpoints import STEPS
 from support.daemon import Daemon, run_daemon
+from support.faults import fault, scale
 from support.partner import Partner, broken_off
 from support.postgres import Postgres
 from support.site import Site
@@ -22,11 +23,13 @@ from support.sound import wait_finished
 from support.sourced import assert_sound_with, connect, fetchers, offer, wait_states
 from support.wait import wait_until
 
-IN_FLOW = sorted(name for name in NAMES if name.startswith(("poll.", "fetch.", "ack.", "claim.", "decide.")))
+IN_FLOW = sorted(name for name in STEPS if name.startswith(("poll.", "fetch.", "ack.", "claim.", "decide.")))
 IN_DELIVERY = ["deliver.recorded", "deliver.renamed", "deliver.synced"]
 IN_OTHER_DELIVERIES = ["deliver.sidecar", "deliver.results", "deliver.redirected"]
-IN_RECOVERY = sorted(name for name in NAMES if name.startswith("recover."))
+IN_RECOVERY = sorted(name for name in STEPS if name.startswith("recover."))
 COUNT = 16
+#: The first pass with one kind of acknowledgement, the third with the other.
+PASSES = [(name, when) for name in [*IN_FLOW, *IN_DELIVERY] for when in ("held", "processed")]
 
 
 @pytest.fixture
@@ -67,8 +70,13 @@ def _finish(site: Site, partner: Partner) -> None:
     assert_sound_with(site, partner, finished=True)
 
 
-@pytest.mark.parametrize("when", ["held", "processed"])
-@pytest.mark.parametrize("name", [*IN_FLOW, *IN_DELIVERY])
+@fault(
+    "Process death",
+    "the daemon is killed at an arrow of a source's item",
+    how="SIGKILL at each failpoint",
+    shows="each item comes once, and is acknowledged",
+)
+@pytest.mark.parametrize(("name", "when"), scale(PASSES[::4] + PASSES[3::4], PASSES))
 def test_killed_in_the_flow(site: Site, partner: Partner, name: str, when: str) -> None:
     """At the first pass with one kind of acknowledgement, at the third with the other."""
     _load(site, partner, when)
@@ -96,7 +104,13 @@ def test_killed_where_only_some_files_pass(site: Site, partner: Partner, failpoi
     assert_sound_with(site, partner, finished=True)
 
 
-@pytest.mark.parametrize("broken_at", ["claim.renamed", "fetch.recorded"])
+@fault(
+    "Process death",
+    "the daemon is killed while it recovers items",
+    how="SIGKILL at two failpoints, then at each of recovery's",
+    shows="each item comes once, and is acknowledged",
+)
+@pytest.mark.parametrize("broken_at", scale(["fetch.recorded"], ["claim.renamed", "fetch.recorded"]))
 @pytest.mark.parametrize("name", IN_RECOVERY)
 def test_killed_in_recovery(site: Site, partner: Partner, name: str, broken_at: str) -> None:
     _load(site, partner, "processed" if broken_at == "claim.renamed" else "held")
@@ -115,6 +129,12 @@ def test_killed_on_postgresql(site: Site, partner: Partner, postgres: Postgres, 
     _finish(site, partner)
 
 
+@fault(
+    "Process death",
+    "fetchers are killed at random",
+    how="SIGKILL under load",
+    shows="each costs its item one failure at most",
+)
 def test_fetchers_are_killed_under_load(site: Site, partner: Partner) -> None:
     """Each kill costs at most the item in progress one failure; no other item hears of it."""
     connect(site, partner, retry={"max_failures": 30, "first": "1ms", "longest": "10ms"}, parallel=2)
@@ -147,6 +167,12 @@ def _is_connected(fetcher: psutil.Process) -> bool:
         return False
 
 
+@fault(
+    "Ledger",
+    "PostgreSQL goes away under load, with items of a source",
+    how="the server is stopped and started, four times",
+    shows="no restart is needed, and nothing runs twice",
+)
 def test_the_ledger_goes_away_under_load(site: Site, partner: Partner, postgres: Postgres) -> None:
     """Several times, at any line: nothing is forgotten, neither of files nor of items, and no restart is needed."""
     site.write(ledger=postgres.url(postgres.create()))

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from support.daemon import Daemon, inboxd, inboxd_json, run_daemon
+from support.faults import fault
 from support.partner import PASSWORD, Handler, Offer, Partner, answer, serve_file
 from support.site import Site
 from support.sound import wait_finished
@@ -36,6 +37,22 @@ CONTENT = bytes(range(256)) * 8_000
 def partner() -> Iterator[Partner]:
     with Partner() as server:
         yield server
+
+
+def test_a_stop_in_a_long_listing_leaves_none_of_it(site: Site, partner: Partner) -> None:
+    connect(site, partner)
+    for number in range(20_000):
+        partner.add(f"ok-{number}.dat", b"%d" % number)
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: _listings(site), "a listing")
+        wait_until(lambda: items(site), "the first of its items")
+        assert _listings(site)
+        assert daemon.stop() == 0
+    assert not _listings(site)
+
+
+def _listings(site: Site) -> list[str]:
+    return [name for name in site.listed("incoming") if name.endswith(".listing")]
 
 
 class Gate:
@@ -206,6 +223,12 @@ def test_a_source_of_another_inbox_goes_on(site: Site, partner: Partner) -> None
     assert_sound_with(site, partner, calm=True, finished=True)
 
 
+@fault(
+    "Sources and destinations",
+    "a stop in the middle of a download",
+    how="SIGTERM",
+    shows="gone on from there after the start",
+)
 def test_sigterm_in_mid_download(site: Site, partner: Partner) -> None:
     """It ends at once, and the next start goes on where it was."""
     site.write(stop_grace="30s")
@@ -227,6 +250,12 @@ def test_sigterm_in_mid_download(site: Site, partner: Partner) -> None:
     assert_sound_with(site, partner, finished=True)
 
 
+@fault(
+    "Sources and destinations",
+    "a fetcher is killed in mid-download",
+    how="SIGKILL",
+    shows="gone on from there, one failure",
+)
 def test_a_fetcher_is_killed_in_mid_download(site: Site, partner: Partner) -> None:
     """Only the item in hand is charged, and tried again."""
     connect(site, partner, parallel=1)
@@ -244,6 +273,7 @@ def test_a_fetcher_is_killed_in_mid_download(site: Site, partner: Partner) -> No
     assert_sound_with(site, partner, calm=True, finished=True)
 
 
+@fault("Sources and destinations", "a fetcher hangs", how="SIGSTOP", shows="killed; its item is tried again")
 def test_a_fetcher_that_hangs(site: Site, partner: Partner) -> None:
     """One that is stopped keeps no deadline of its own: it is killed a minute after `timeout.total`."""
     connect(site, partner, parallel=1, timeout={"connect": "500ms", "idle": "1s", "total": "1s"})

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.daemon import inboxd, run_daemon
+from support.faults import fault
 from support.load import dropped
 from support.partner import Partner, answer, broken_off
 from support.site import Site
@@ -61,6 +62,12 @@ def test_a_hundred_items(site: Site, partner: Partner, when: str, durability: st
     assert_sound_with(site, partner, calm=True, finished=True)
 
 
+@fault(
+    "Sources and destinations",
+    "an acknowledgement too early",
+    how="the partner looks at the ledger when it hears one",
+    shows="bytes and row are safe before",
+)
 def test_an_ack_comes_after_the_row(site: Site, partner: Partner) -> None:
     """At the moment when the partner hears of it, the ledger has its file as CLAIMED or later."""
     found: list[str] = []
@@ -134,6 +141,12 @@ def test_a_new_version_is_a_new_item(site: Site, partner: Partner) -> None:
     assert_sound_with(site, partner, first, calm=True, finished=True)
 
 
+@fault(
+    "Sources and destinations",
+    "other bytes than announced",
+    how="a digest that does not fit",
+    shows="not accepted, not acknowledged",
+)
 def test_a_wrong_digest(site: Site, partner: Partner) -> None:
     """Tried max_failures times, then given up; nobody is told that we have it."""
     connect(site, partner, retry={"max_failures": 3, "first": "10ms", "longest": "100ms"})
@@ -174,6 +187,7 @@ def test_gone_at_the_source(site: Site, partner: Partner) -> None:
     assert_sound_with(site, partner, calm=True, finished=True)
 
 
+@fault("Sources and destinations", "a source is away", how="nobody listens", shows="it rests, and resumes by itself")
 def test_the_source_is_away(site: Site, partner: Partner) -> None:
     """Said once, and once that it is back; no item is charged; all come."""
     port = int(partner.url.rpartition(":")[2])
@@ -226,6 +240,12 @@ def test_the_source_refuses_us(site: Site, partner: Partner) -> None:
     assert_sound_with(site, partner, calm=True, finished=True)
 
 
+@fault(
+    "Sources and destinations",
+    "acknowledgements fail",
+    how="500 after success",
+    shows="told again until it is heard; no second run",
+)
 def test_an_ack_that_fails_after_success(site: Site, partner: Partner) -> None:
     """The partner has recorded it and answers 500: it is told again; the file is processed once."""
     failed: set[str] = set()
@@ -314,6 +334,7 @@ def test_a_source_moves_to_another_inbox(site: Site, partner: Partner) -> None:
         assert not daemon.events("file.lost") and not daemon.events("file.adopted")
 
 
+@fault("Sources and destinations", "a download is cut off", how="a reset after 99 %", shows="gone on from there")
 def test_a_reset_at_99_percent(site: Site, partner: Partner) -> None:
     """Only the rest is asked for."""
     connect(site, partner)

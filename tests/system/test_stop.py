@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 from support.daemon import inboxd, run_daemon
-from support.invariants import Evidence, Facts
+from support.faults import fault
+from support.invariants import Evidence, Facts, Installation
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -13,13 +14,19 @@ from support.wait import wait_until
 
 
 def _rows(site: Site) -> dict[str, dict[str, object]]:
-    return {row["name"]: row for row in Facts(site.config, Evidence()).rows}
+    return {row["name"]: row for row in Facts(Installation.read(site.config), Evidence()).rows}
 
 
 def _starts(site: Site, count: int) -> None:
     wait_until(lambda: len(site.witnessed("start")) >= count, f"{count} starts")
 
 
+@fault(
+    "Process death",
+    "a stop in a long batch",
+    how="SIGTERM",
+    shows="files in progress finish, the rest is given back uncharged",
+)
 def test_a_stop_waits_for_files_in_progress_and_releases_the_rest(site: Site) -> None:
     site.workers(processes=1)
     site.write(stop_grace="20s")
@@ -37,6 +44,12 @@ def test_a_stop_waits_for_files_in_progress_and_releases_the_rest(site: Site) ->
     assert_sound(site, calm=True)
 
 
+@fault(
+    "Process death",
+    "a stop that a handler outlasts",
+    how="SIGTERM, and a handler that sleeps",
+    shows="killed after stop_grace; an attempt, and no failure",
+)
 def test_after_the_grace_workers_are_killed_and_nobody_is_blamed(site: Site) -> None:
     site.write(stop_grace="300ms")
     with run_daemon(site.config) as daemon:
@@ -54,6 +67,9 @@ def test_after_the_grace_workers_are_killed_and_nobody_is_blamed(site: Site) -> 
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Process death", "signals while stopping", how="SIGTERM, SIGINT and SIGHUP, many times", shows="one stop, exit 0"
+)
 def test_a_storm_of_signals_is_one_stop(site: Site) -> None:
     site.drop_all(files(200))
     with run_daemon(site.config) as daemon:

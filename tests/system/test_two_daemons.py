@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from support.daemon import Daemon, inboxd, run_daemon
+from support.faults import fault
 from support.site import Site
 from support.sound import assert_sound, wait_finished
 
@@ -22,6 +23,12 @@ def second(site: Site, tmp_path: Path) -> Iterator[Site]:
     yield other
 
 
+@fault(
+    "Process death",
+    "two daemons want one inbox",
+    how="a second one with another state folder",
+    shows="the second is refused, exit 75, and touches nothing",
+)
 def test_a_second_daemon_with_its_own_state(site: Site, second: Site) -> None:
     with run_daemon(site.config) as daemon:
         site.drop("sleep-5-a.dat", b"x")

@@ -254,6 +254,16 @@ def test_what_sending_now_comes_to(due: int, abandoned: int, words: str) -> None
     assert words in plain(sendpages.sent({**answer, "refused": {}}))
 
 
+def test_problems_that_are_alike_are_told_by_the_first_of_them() -> None:
+    many = [f"I2: in work/ without an open row: /work/{number}" for number in range(255)]
+    rows = [f"I2: 01a2 (main: 'a', {number}) was lost" for number in range(21)]
+    answer = {"problems": [*many, *rows, "degraded: no disk"], "checked": ["all"], "sources": [], "destinations": []}
+    lines = plain(pages.findings(answer)).splitlines()
+    assert lines[19:21] == [many[19], "I2: … and 235 more like it; --json names all"]
+    assert lines[40:42] == [rows[19], "I2: … and 1 more like it; --json names all"]
+    assert lines[42:] == ["degraded: no disk", "checked all: 277 problems"]
+
+
 def test_a_refusal_names_its_id_once() -> None:
     page = pages.retried({"retried": ["a"], "refused": {"b": "b is WAITING", "c": "it is away"}})
     assert plain(page).splitlines() == ["to run again: 1 file", "refused: b is WAITING", "refused: c: it is away"]

@@ -49,3 +49,10 @@ def test_an_inbox_without_sources_does_not_care_where_incoming_is(
     config = _made(tmp_path, "")
     _elsewhere(monkeypatch, "incoming")
     folders.check(config)
+
+
+def test_a_probe_that_a_killed_start_has_left_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    config = _made(tmp_path, "")
+    (tmp_path / "a" / "work" / ".inboxd-rename-01a2237c33b9742a8052f42d3381e077").touch()
+    folders.check(config)
+    assert not list((tmp_path / "a" / "work").iterdir())

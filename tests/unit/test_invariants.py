@@ -170,6 +170,30 @@ def test_a_sound_world_is_sound(world: World) -> None:
     assert world.broken() == set()
 
 
+def test_a_second_name_in_quarantine_is_what_it_is_for(world: World) -> None:
+    for name in ("one", "other"):
+        world._end(name, "quarantine", "quarantine", reason="it has more than one name", attempts=0, failures=0)
+    world.path("quarantine", "other").unlink()
+    os.link(world.path("quarantine", "one"), world.path("quarantine", "other"))
+    numbers = world.path("quarantine", "one").stat()
+    world.change("other", ino=numbers.st_ino, size=numbers.st_size, mtime_ns=numbers.st_mtime_ns)
+    world.totals["main", "quarantine"] = 2
+    world.evidence = replace(world.evidence, manifest=None)
+    assert world.broken() == set()
+
+
+@pytest.mark.parametrize(("is_there", "broken"), [(True, {"I3"}), (False, set())])
+def test_a_file_that_may_be_taken_has_its_size_as_long_as_it_is_there(
+    world: World, is_there: bool, broken: set[str]
+) -> None:
+    world.evidence = replace(world.evidence, manifest=None, taken=None, bytes=False)
+    with world.path("processed", "good").open("ab") as file:
+        file.write(b"more")
+    if not is_there:
+        world.path("processed", "good").unlink()
+    assert world.broken() == broken
+
+
 def test_items_on_their_way_are_sound(world: World) -> None:
     """In each state, with what may lie in incoming/ then."""
     world.came("good", "ACKED")
@@ -372,10 +396,6 @@ def _acked_without_a_time(world: World) -> None:
     world.came("good", "ACKED", acked_at=None)
 
 
-def _acked_before_it_came(world: World) -> None:
-    world.came("good", "ACKED", acked_at=0.5)
-
-
 def _fetched_without_an_attempt(world: World) -> None:
     world.came("good", "ACKED", attempts=0)
 
@@ -473,7 +493,7 @@ def _sent_without_an_attempt(world: World) -> None:
         (_told_of_a_stranger, "I8"), (_told_before_success, "I8"), (_told_of_a_failure, "I8"),
         (_kept_from_its_source, "I8"), (_of_another_inbox, "I8"), (_fetched_but_not_claimed, "I8"),
         (_never_acked, "I9"), (_never_fetched, "I9"), (_never_heard, "I9"),
-        (_unknown_item_state, "I10"), (_acked_without_a_time, "I10"), (_acked_before_it_came, "I10"),
+        (_unknown_item_state, "I10"), (_acked_without_a_time, "I10"),
         (_fetched_without_an_attempt, "I10"),
         (_unknown_state, "I10"), (_outcome_too_early, "I10"), (_run_after_the_end, "I10"),
         (_bytes_changed, "I11"), (_other_hash_in_row, "I11"),
@@ -489,7 +509,7 @@ def test_what_is_broken_is_found(world: World, broken: Callable[[World], None], 
 
 
 def test_an_endless_log_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invariants, "WAL_LIMIT", -1)
+    monkeypatch.setattr("inboxd.checker.machine.WAL_LIMIT", -1)
     assert world.broken() == {"I12"}
 
 
@@ -505,6 +525,15 @@ def test_a_damaged_ledger_is_found(world: World) -> None:
         stream.seek(root * size - 4)  # the newest index entry lies at the end of the page
         stream.write(b"\0" * 4)
     assert any(fault.startswith("I12: integrity_check") for fault in violations(world.site.config))
+
+
+def test_each_invariant_stands_in_the_manual() -> None:
+    """With what must hold, in the words of its check, and what to do."""
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    rows = [line.split(" | ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| I")]
+    told = {number.removeprefix("| "): words for number, words, _remedy in rows}
+    checks = {check.__name__.split("_")[0].upper(): check.__doc__ or "" for check in invariants.CHECKS}
+    assert told == {number: " ".join(words.split()) for number, words in checks.items()}
 
 
 def test_a_survivor_is_found(world: World) -> None:
@@ -560,7 +589,7 @@ def test_as_a_command(world: World, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.jsonl"
     world.store()
     write_manifest(manifest, world.site.manifest)
-    program = [sys.executable, invariants.__file__, str(world.site.config), "--manifest", str(manifest)]
+    program = [sys.executable, "-m", "inboxd.checker", str(world.site.config), "--manifest", str(manifest)]
     sound = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (sound.returncode, sound.stdout) == (0, "0 violations of 14 invariants\n")
     _vanished(world)

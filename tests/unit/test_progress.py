@@ -34,6 +34,8 @@ def test_half_way() -> None:
     assert figures["rate"] == pytest.approx(100.0)
     assert figures["eta"] == pytest.approx(10.0)
     assert progress.text(1000, 11.0) == "1,000 of 2,000 (50.0 %), 100 files/s, 10 s left"
+    assert progress.text(1000, 11.0, "paused") == "1,000 of 2,000 (50.0 %), paused"
+    assert progress.text(0, 11.0, "paused") == "1,000 of 1,000 (100.0 %), 100 files/s, 0 s left"
 
 
 def test_a_new_heap_begins_at_nothing_and_the_count_goes_on() -> None:

@@ -313,19 +313,57 @@ def test_strange_entries_are_bounded() -> None:
 
 
 def test_each_try_comes_later_than_the_last() -> None:
-    stuck, key = Stuck(), ("", "x")
-    assert stuck.why(key, 0.0) is None
+    stuck, one = Stuck(), seen("x")
+    assert stuck.why(one.key, 0.0) is None
     now, spans = 0.0, []
-    for _try in range(9):
-        stuck.note(key, 7, "it can't be moved", now)
-        until = next(second for second in range(10_000) if not stuck.holds(key, 7, now + second))
+    for _try in range(12):
+        stuck.note(one, "it can't be moved", now)
+        until = next(second for second in range(10_000) if not stuck.holds(one, now + second))
         spans.append(until)
         now += until
-    assert spans == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
-    assert not stuck.holds(key, 8, 0.0)  # another file of that name
-    assert "can't be moved" in str(stuck.why(key, now))
-    stuck.forget(key)
-    assert stuck.why(key, now) is None
+    assert spans == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
+    assert "can't be moved" in str(stuck.why(one.key, now))
+    stuck.forget(one.key)
+    assert stuck.why(one.key, now) is None
+
+
+@pytest.mark.parametrize("change", [{"ino": 8}, {"mtime_ns": 8}, {"size": 8}])
+def test_a_successor_does_not_inherit_the_wait(change: dict[str, int]) -> None:
+    """Nor does the file itself, once it was written to; an inode number is reused at once."""
+    stuck, one = Stuck(), seen("x")._replace(ino=7)
+    for now in (0.0, 5.0, 15.0, 35.0):
+        stuck.note(one, "it can't be moved", now)
+    other = one._replace(**change)
+    assert stuck.holds(one, 36.0) and not stuck.holds(other, 36.0)
+    stuck.note(other, "it can't be moved", 36.0)
+    assert stuck.holds(other, 40.9) and not stuck.holds(other, 41.0)
+
+
+def test_where_too_many_are_stuck_their_folder_waits_and_no_other() -> None:
+    stuck = Stuck()
+    for number in range(5000):
+        stuck.note(seen(str(number), folder="a/locked"), "it can't be moved", 1.0)
+    assert stuck.holds(seen("4999", folder="a/locked"), 5.9)
+    assert not stuck.holds(seen("4999", folder="a/locked"), 6.0)
+    assert "can't be moved" in str(stuck.why(("a/locked", "4999"), 2.0))
+    for folder in ("", "a", "a/other", "b"):
+        assert not stuck.holds(seen("x", folder=folder), 2.0)
+    for number in range(5000):
+        stuck.note(seen("x", folder=f"a/{number}"), "it can't be moved", 1.0)
+    assert stuck.holds(seen("x", folder="a/other"), 2.0)
+    assert not stuck.holds(seen("x"), 2.0) and not stuck.holds(seen("x", folder="b/c"), 2.0)
+    assert len(stuck._kept) <= 2001
+
+
+def test_what_is_stuck_is_bounded_and_what_has_gone_is_forgotten() -> None:
+    stuck = Stuck()
+    for number in range(15_000):
+        stuck.note(seen("x", folder=f"{number}/below"), "it can't be moved", 1.0)
+    assert len(stuck._kept) == 10_000
+    assert not stuck.holds(seen("x", folder="another"), 2.0)
+    stuck.note(seen("x"), "it can't be moved", 4000.0)
+    assert len(stuck._kept) == 1
+    assert not stuck.holds(seen("y"), 4001.0)
 
 
 # Checksum files

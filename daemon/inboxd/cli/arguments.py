@@ -179,9 +179,20 @@ def _add_changing(verbs: _Verbs) -> None:
     verbs.asking("reload", "changing", "read the configuration again: all or nothing")
     prune = verbs.asking("prune", "changing", "remove delivered files that are older than their inbox keeps them")
     prune.add_argument("--dry-run", action="store_true", help="only count them")
-    doctor = verbs.asking("doctor", "changing", "look for what should not be, or whether a partner can be reached")
+    doctor = verbs.asking("doctor", "doctor", "look for what should not be, or whether a partner can be reached")
     doctor.add_argument(
         "source", nargs="?", metavar="NAME", help="a source or destination: connect to it, change nothing"
+    )
+    doctor.add_argument(
+        "--thorough", action="store_true", help="look at every file that has ever been here, and read its bytes"
+    )
+    doctor.add_argument(
+        "--repair", action="store_true", help="while the daemon is stopped: do what its next start would do first"
+    )
+    doctor.add_argument(
+        "--rebuild-ledger",
+        action="store_true",
+        help="with the daemon stopped: make a new ledger from the folders, and from what can be read of the old one",
     )
 
 

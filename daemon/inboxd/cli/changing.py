@@ -1,4 +1,4 @@
-"""retry, forget, pause, resume, poll, send, drain, reload, prune, doctor."""
+"""retry, forget, pause, resume, poll, send, drain, reload, prune."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from contextlib import suppress
 from typing import Any
 
 from inboxd.cli import pages, sendpages, sourcepages
-from inboxd.cli.client import NoAnswer, ask, process
+from inboxd.cli.client import LONG, NoAnswer, ask, process
 from inboxd.cli.output import give
 from inboxd.cli.page import Page, Text
 
 EXIT_FOUND = 1  # done, and not all is well
 
-_LONG = 3600.0  # seconds for what looks through every folder
-
 
 def retry(options: Namespace) -> int:
     """Errors run again; 1 when some were refused."""
     answer = ask(
-        options, "retry", _LONG, ids=options.ids or None, errors=options.errors, inbox=options.inbox,
+        options, "retry", LONG, ids=options.ids or None, errors=options.errors, inbox=options.inbox,
         since=options.since,
     )  # fmt: skip
     give(options, answer, pages.retried(answer))
@@ -30,7 +28,7 @@ def retry(options: Namespace) -> int:
 
 def forget(options: Namespace) -> int:
     """Errors whose files are gone are let go of; 1 when some were refused."""
-    answer = ask(options, "forget", _LONG, ids=options.ids)
+    answer = ask(options, "forget", LONG, ids=options.ids)
     give(options, answer, pages.forgotten(answer))
     return EXIT_FOUND if answer["refused"] else 0
 
@@ -89,18 +87,11 @@ def _started_again(answer: dict[str, Any]) -> Page:
 
 def reload(options: Namespace) -> None:
     """All or nothing."""
-    answer = ask(options, "reload", _LONG)
+    answer = ask(options, "reload", LONG)
     give(options, answer, [Text(change) for change in answer["changes"]] or [Text("nothing has changed")])
 
 
 def prune(options: Namespace) -> None:
     """Remove what is old."""
-    answer = ask(options, "prune", _LONG, dry_run=options.dry_run)
+    answer = ask(options, "prune", LONG, dry_run=options.dry_run)
     give(options, answer, pages.pruned(answer, options.dry_run))
-
-
-def doctor(options: Namespace) -> int:
-    """Look for what should not be; 1 when something was found."""
-    answer = ask(options, "doctor", _LONG, source=options.source)
-    give(options, answer, pages.findings(answer))
-    return EXIT_FOUND if answer["problems"] else 0

@@ -21,6 +21,7 @@ from inboxd.errors import EXIT_NOT_RUNNING, ConfigError, InboxdError, NotRunning
 Fetch = Callable[..., Any]
 
 _PATIENCE = 120.0  # seconds for an answer
+LONG = 3600.0  # seconds for what looks through every folder
 #: Where a package, or an administrator, puts the unit (systemd.unit(5)).
 _UNITS = tuple(
     f"{folder}/systemd/system/inboxd.service" for folder in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")

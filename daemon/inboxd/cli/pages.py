@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from inboxd.cli.page import Bar, Cell, Page, Table, Text, Tone, amount, span, wh
 Row = dict[str, Any]
 
 _LONG = 60.0  # seconds of waiting that are worth a word
+_ALIKE = 20  # problems of a kind that are shown
+_KIND = re.compile(r"I\d+:(?: [a-z]+\b)*")  # an invariant, and the words before the first name, place or number
 _STATES: dict[str, Tone] = {"RUNNING": "good", "DEGRADED": "bad", "DRAINING": "warn"}
 _OUTCOMES: dict[str, Tone] = {"error": "bad", "quarantine": "warn", "lost": "bad", "waiting": "warn"}
 
@@ -179,10 +182,33 @@ def pruned(answer: Row, dry_run: bool) -> Page:
 
 def findings(answer: Row) -> Page:
     """What the doctor found."""
-    problems: Page = [Text(problem, "bad") for problem in answer["problems"]]
+    problems: Page = [Text(problem, "bad") for problem in _first_of_each_kind(answer["problems"])]
     seen = [line for row in answer["sources"] for line in sourcepages.examined(row)]
     seen += [line for row in answer["destinations"] for line in sendpages.examined(row)]
-    return [*problems, *seen, Text(f"checked {', '.join(answer['checked'])}: {_many(len(problems), 'problem')}", "dim")]
+    seen += (
+        [Text(f"repaired: {', '.join(f'{count:,} {what}' for what, count in answer['repaired'].items()) or 'nothing'}")]
+        if "repaired" in answer
+        else []
+    )
+    if answer.get("in_progress"):
+        sooner = "" if "repaired" in answer else "; what is decided of them, `inboxd doctor --repair` delivers before"
+        seen.append(
+            Text(f"in progress: {_many(answer['in_progress'], 'file')}, which the next start goes on with{sooner}")
+        )
+    count = _many(len(answer["problems"]), "problem")
+    return [*problems, *seen, Text(f"checked {', '.join(answer['checked'])}: {count}", "dim")]
+
+
+def _first_of_each_kind(problems: Sequence[str]) -> Iterator[str]:
+    """Of many alike some, and how many more there are; what speaks of no invariant is of its own kind."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        known = _KIND.match(problem)
+        kinds.setdefault(known[0] if known else problem, []).append(problem)
+    for kind, alike in kinds.items():
+        yield from alike[:_ALIKE]
+        if len(alike) > _ALIKE:
+            yield f"{kind.partition(':')[0]}: … and {len(alike) - _ALIKE:,} more like it; --json names all"
 
 
 def _many(count: int, word: str) -> str:

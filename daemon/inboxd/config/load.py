@@ -22,16 +22,41 @@ __all__ = ["database_specs", "describe", "destination_specs", "handler_specs", "
 _MOST = 100  # problems told at once
 
 
-def load(path: Path) -> Config:
-    """Read, check, and make every path absolute. Raises ConfigError with all problems in file order."""
+def load(path: Path, *, at_rest: bool = False) -> Config:
+    """Read, check, and make every path absolute. Raises ConfigError with all problems in file order.
+
+    `at_rest`: where things lie is asked for, and no more. Whatever else may need secrets, which the service has and who
+    asks has not, is left out.
+    """
     file = Path(os.path.abspath(path))
     document = read(file)
+    if at_rest:
+        document.values = _at_rest(document.values)
     references.fill_in(document, file.parent)
     document.problems += rules.problems(document, str(file))
     config = _validated(document, file)
     if config is None or document.problems:
         raise ConfigError(_told(file, document.problems))
     return config
+
+
+def _at_rest(values: Any) -> Any:
+    """Without databases, sources and destinations."""
+    if not isinstance(values, dict):
+        return values
+    kept = {key: value for key, value in values.items() if key != "databases"}
+    if isinstance(inboxes := kept.get("inboxes"), dict):
+        kept["inboxes"] = {name: _inbox_at_rest(rules) for name, rules in inboxes.items()}
+    return kept
+
+
+def _inbox_at_rest(rules: Any) -> Any:
+    if not isinstance(rules, dict):
+        return rules
+    kept = {key: value for key, value in rules.items() if key not in ("sources", "destinations", "sent")}
+    if isinstance(handler := kept.get("handler"), dict):
+        kept["handler"] = {key: value for key, value in handler.items() if key not in ("database", "options")}
+    return kept
 
 
 def _validated(document: Document, file: Path) -> Config | None:

@@ -225,11 +225,17 @@ class Inbox(Section):
     ignore_temporary: bool = True
     """Leave names alone that uploaders use while they write, such as `.*`, `*.part`, `*.tmp`, `*.filepart`, `~$*`."""
     recursive: bool = False
-    """Look into folders below inbound, too; their names are kept below processed/ and errors/."""
+    """Look into folders below inbound, too, up to 64 of them one in the other; their names are kept below processed/ and
+    errors/."""
     settle: Settle = Quiet(quiet=1.0)
     """When a file is complete: `{quiet: 1s}`, `renamed`, `{marker: ".done"}` or `{checksum: sha256}`. `renamed`: as soon
     as it is there, for uploaders that write elsewhere or under a temporary name and rename; one that is written in place
     would be taken in the middle."""
+    claim: Literal["rename", "copy"] = "rename"
+    """How a file becomes ours. `rename`: it is moved into work/; what its uploader writes to it afterwards, through a file
+    that is still open, is noticed at best. `copy`, for uploaders you don't trust: then its bytes are copied into a new
+    file, with our owner and mode, which takes its place before a handler sees it; what is written afterwards goes nowhere.
+    It costs a write of each file, or next to nothing where the file system shares blocks (XFS, Btrfs)."""
     order: Literal["arrival", "name", "none"] = "arrival"
     """`arrival` is by time of change; `none` is fastest."""
     watch: Literal["auto", "events", "poll"] = "auto"

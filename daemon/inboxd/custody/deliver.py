@@ -30,6 +30,7 @@ from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.results import Results
+from inboxd.custody.rows import kept_moment
 from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.model import Failure, InboxFile, Outcome
@@ -43,7 +44,7 @@ class Moved:
     delivered: list[InboxFile] = field(default_factory=list)
     redirected: list[InboxFile] = field(default_factory=list)  # the name was taken; a new destination to commit
     lost: list[InboxFile] = field(default_factory=list)  # somebody took them out of work/
-    results: bool = False  # some of it are results
+    results: bool = False  # some of it are results, moved now or by an earlier try that was cut off
     sends: list[Send] = field(default_factory=list)  # results that wait in work/ for their destinations
     outage: OSError | None = None  # why the rest is not moved; to be tried again later
 
@@ -58,7 +59,7 @@ class Deliveries:
     def __init__(self, folders: dict[Outcome, Path], results: Results, work_fd: int, ledger: Ledger) -> None:
         self.config: Path | None = None  # which people name to reach the daemon
         self.results = results
-        self._folders = folders
+        self.folders = folders
         self._work_fd = work_fd
         self._ledger = ledger
         self._sends = Sends(ledger)
@@ -72,7 +73,7 @@ class Deliveries:
         moved = Moved()
         try:
             for (outcome, folder), group in groupby(files, key=_place):
-                self._move_to(self._folders[outcome], folder, list(group), with_results, moved)
+                self._move_to(self.folders[outcome], folder, list(group), with_results, moved)
         except OSError as error:
             moved.outage = error
         return moved
@@ -101,16 +102,21 @@ class Deliveries:
             disk.rename_new(self._work_fd, file.work_name, target_fd, name)
         except FileExistsError:
             if self._is_there(file, target_fd, name):
+                self._drop_old_name(file, target_fd, name)
                 moved.delivered.append(file)
             else:
                 moved.redirected.append(_elsewhere(file))
             return
         except FileNotFoundError:
+            if look(self._work_fd, file.work_name) is not None:
+                raise  # it is the folder that has gone, removed since we opened it: it is made again at the next try
             if not self._is_there(file, target_fd, name) and not _was_removed_by_its_handler(file):
                 self._miss(file, with_results is None, moved)
                 return
         failpoint("deliver.renamed")
         moved.delivered.append(file)
+        if file.outcome is Outcome.PROCESSED and not file.message:
+            _tell_if_changed(file, look(target_fd, name))
 
     def _miss(self, file: InboxFile, recovering: bool, moved: Moved) -> None:
         """It is neither in work/ nor at its destination, and we have not moved it; an earlier daemon may have."""
@@ -126,6 +132,12 @@ class Deliveries:
         """An earlier try, cut off, has moved it already."""
         found = look(target_fd, name)
         return found is not None and found.st_ino == file.ino
+
+    def _drop_old_name(self, file: InboxFile, target_fd: int, name: str) -> None:
+        """A power cut between rename and sync may leave both names of it; under the old one it would be adopted."""
+        old, new = look(self._work_fd, file.work_name), look(target_fd, name)
+        if old is not None and new is not None and old.st_ino == new.st_ino:
+            os.unlink(file.work_name, dir_fd=self._work_fd)
 
     def _place_sidecar(self, file: InboxFile, target_fd: int, name: str) -> None:
         draft = file.id + ".error.json"
@@ -143,11 +155,13 @@ class Deliveries:
         failpoint("deliver.sidecar")
 
     def _place_results(self, file: InboxFile, moved: Moved) -> None:
-        sends = self.results.place(file.id) if file.outcome is Outcome.PROCESSED else None
+        processed = file.outcome is Outcome.PROCESSED
+        moved.results = moved.results or processed
+        sends = self.results.place(file.id) if processed else None
         if sends is None:
             disk.drop(self._work_fd, file.results_name)
+            disk.drop(self._work_fd, file.copy_name)
         else:
-            moved.results = True
             moved.sends += sends
 
     def sync(self, moved: Moved) -> None:
@@ -155,9 +169,8 @@ class Deliveries:
         if moved.results:
             disk.sync_all(self._work_fd)
             return
-        for outcome, folder in {_place(file) for file in moved.delivered}:
-            with opened(self._folders[outcome], folder) as fd:
-                os.fsync(fd)
+        for outcome, folder in dict.fromkeys(_place(file) for file in moved.delivered):
+            disk.sync_folder(self.folders[outcome], folder, self._work_fd)
         os.fsync(self._work_fd)
 
     def record(self, moved: Moved, now: float) -> None:
@@ -194,6 +207,13 @@ def _redirected(file: InboxFile, destination: str) -> InboxFile:
     return file._replace(destination=destination)
 
 
+def _tell_if_changed(file: InboxFile, found: os.stat_result | None) -> None:
+    """Until the end of its run the worker has looked: what came later was in nobody's hands."""
+    known = (file.size, kept_moment(file.mtime_ns))
+    if found is not None and (found.st_size, kept_moment(found.st_mtime_ns)) != known:
+        emit(events.FILE_CHANGED, inbox=file.inbox, file_id=file.id, file=file.name, destination=file.destination)
+
+
 def _was_removed_by_its_handler(file: InboxFile) -> bool:
     return file.reason == "input changed"
 
@@ -228,6 +248,7 @@ def sidecar(file: InboxFile, failures: Sequence[Failure], config: Path | None = 
             }
             for failure in failures
         ],
+        "counted": {"attempts": file.attempts, "failures": file.failures},
         "size": file.size,
         "sha256": file.sha256,
         "claimed_at": _iso(file.claimed_at),

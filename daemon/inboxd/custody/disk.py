@@ -14,7 +14,8 @@ import stat
 from pathlib import Path
 
 from inboxd import events
-from inboxd.beneath import remove_tree
+from inboxd.beneath import open_folder, remove_tree
+from inboxd.config.quantity import show_size
 from inboxd.errors import DiskError, PreconditionError
 from inboxd.events import emit
 
@@ -27,6 +28,8 @@ READ_ONLY = (
     "mount it writable; or, under systemd, name it in ReadWritePaths= (examples/more-inboxes.conf) and run "
     "`systemctl daemon-reload` and `systemctl restart inboxd`"
 )
+#: Those SHORTAGES that whoever looks after the disk ends, and that a later start need not meet.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NAME_MAX = 255  # bytes, limits.h
 
 
@@ -44,8 +47,28 @@ def sync_file(folder_fd: int, name: str) -> None:
     """Make one regular file's bytes durable: fsync(2). A failure is never retried on the same data."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
-    except PermissionError:  # an uploader may let us move what it does not let us read
+    except (
+        PermissionError,
+        BlockingIOError,
+    ):  # an uploader may let us move what it does not let us read, or has leased
         sync_all(folder_fd)
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(root: Path, folder: str, fs_fd: int) -> None:
+    """Make the names in a folder durable, by fsync(2); where it can't be opened all of `fs_fd`'s file system is synced.
+
+    Others may write there: they may have removed it, put something else in its place, closed it, or moved it away with
+    names in it that could come back.
+    """
+    try:
+        fd = open_folder(root, folder)
+    except OSError:
+        sync_all(fs_fd)
         return
     try:
         os.fsync(fd)
@@ -70,6 +93,27 @@ def write_new(folder_fd: int, name: str, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(fd)
+
+
+def write_over(path: Path, content: str) -> None:
+    """Write a small file of ours anew, for us alone to read: the old one is there or the new one, whatever happens
+    meanwhile, and the new one when this returns.
+    """
+    draft = path.with_name(path.name + ".part")
+    with open(draft, "w", encoding="utf-8", opener=_private) as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def drop(work_fd: int, name: str) -> None:
@@ -108,6 +152,25 @@ def free_space(path: Path) -> tuple[int, int]:
     return state.f_bavail * state.f_frsize, state.f_favail if state.f_files else 1 << 62
 
 
+def why(error: OSError, folder: Path) -> str:
+    """The error in words; what is left where `folder` is, if that may be the cause."""
+    words = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        with contextlib.suppress(OSError):
+            free, inodes = free_space(folder)
+            return f"{words} ({show_size(free)} and {inodes} inodes are free)"
+    return words
+
+
+def full(place: Path, error: OSError) -> DiskError:
+    """What to raise when `place` can't be written to since its disk, or our share of it, is full."""
+    words = why(error, place if place.is_dir() else place.parent)
+    return DiskError(
+        f"{place}: {words}", errno=error.errno or 0, path=str(place),
+        hint="nothing is lost; make room there, and start inboxd again if nothing else does",
+    )  # fmt: skip
+
+
 def make_folder(path: Path, mode: int | None = None) -> None:
     """Make a folder and its parents; with `mode`, ours alone to that degree. Raises PreconditionError, DiskError."""
     try:
@@ -124,6 +187,8 @@ def make_folder(path: Path, mode: int | None = None) -> None:
     except OSError as error:
         if error.errno == errno.EROFS:
             raise PreconditionError(f"{path}: {error.strerror}", hint=READ_ONLY) from error
+        if error.errno in FULL:
+            raise full(path, error) from error
         raise DiskError(f"{path}: {error.strerror}", errno=error.errno or 0, path=str(path)) from error
     if stat.S_ISLNK(os.lstat(path).st_mode):
         raise PreconditionError(f"{path} is a symbolic link", hint="name the real folder in the configuration")

@@ -6,15 +6,28 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError, ProgrammingError
 
+from inboxd.custody import disk
 from inboxd.errors import LedgerConflict, LedgerRefused, LedgerUnavailable
 
 _BUSY = 5.0  # seconds that SQLite waits for another process's lock
+#: What to do about a ledger that is damaged.
+REMEDY = (
+    "restore it from a backup; or stop inboxd and run `inboxd doctor --rebuild-ledger`, which makes a new one from the "
+    "folders and from what can be read of this"
+)
+_LOG = 16 << 20  # bytes that SQLite's log is cut to, when it has grown behind a long reader
+_OF_THE_DISK = (
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+)  # fmt: skip
+_PAGE = 4096  # bytes
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 #: PostgreSQL answers, or is away: nothing waits for ever. `tcp_user_timeout` and `keepalives_idle` notice a machine
@@ -41,14 +54,18 @@ def make_reader(url: str) -> Engine:
     """An engine whose connections can't write, and never make a ledger where there is none."""
     path = sqlite_path(url)
     if path:
-        place = f"file:{quote(os.path.abspath(path))}?mode=ro"
         engine = create_engine(
-            "sqlite://", poolclass=NullPool, hide_parameters=True,
-            creator=lambda: sqlite3.connect(place, uri=True, timeout=_BUSY),
+            "sqlite://", poolclass=NullPool, hide_parameters=True, creator=lambda: _open_to_read(path)
         )  # fmt: skip
     else:
         engine = _postgresql(make_url(url), f"{_LIMITS} -c default_transaction_read_only=on")
     return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _open_to_read(path: str) -> sqlite3.Connection:
+    if not os.path.exists(path):
+        raise missing(path)
+    return sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True, timeout=_BUSY)
 
 
 def _postgresql(url: URL, options: str) -> Engine:
@@ -73,6 +90,7 @@ def _set_pragmas(connection: Any, durability: str) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute(f"PRAGMA synchronous={'FULL' if durability == 'full' else 'NORMAL'}")
     cursor.execute("PRAGMA wal_autocheckpoint=1000")
+    cursor.execute(f"PRAGMA journal_size_limit={_LOG}")
     cursor.execute("PRAGMA mmap_size=0")  # a failing disk raises an error then, and no SIGBUS
     cursor.close()
 
@@ -80,6 +98,18 @@ def _set_pragmas(connection: Any, durability: str) -> None:
 def begin(connection: Connection) -> None:
     """A write transaction from its first statement on: upgrading a read lock later fails at once (BUSY_SNAPSHOT)."""
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+
+
+def rewrite_log(connection: Connection) -> bool:
+    """After an error: what SQLite's log holds may be in the page cache only, though the next fsync(2) succeeds.
+
+    So it is written anew, into the database itself, and the log begins afresh. False while a reader keeps that from
+    being done.
+    """
+    if connection.dialect.name != "sqlite":
+        return True
+    blocked: int = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+    return not blocked
 
 
 @contextlib.contextmanager
@@ -94,23 +124,61 @@ def translated(place: str) -> Iterator[None]:
     except DBAPIError as error:
         words = next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
+        if code in _DAMAGED or words.startswith("Could not decode"):  # the driver's word for a text that is none
             raise damaged(place, words) from error
         if code == sqlite3.SQLITE_ERROR or isinstance(error, ProgrammingError):
             raise LedgerRefused(
                 f"the ledger {place} does not have our tables, or we no rights: {words}",
-                hint="look at what was done to it, or restore it from a backup",
+                hint=f"look at what was done to it; {REMEDY}",
             ) from error
         if isinstance(error, IntegrityError | DataError):
             raise LedgerConflict(f"the ledger {place} refused a change: {words}") from error
-        raise LedgerUnavailable(f"the ledger {place} is away: {words}") from error
+        held = f"a program that has it open holds it: end that one; `fuser -v {place}` names them"
+        raise LedgerUnavailable(
+            f"the ledger {place} is away: {words}{_cause(place, code)}", hint=held if code in _LOCKED else ""
+        ) from error
+    except UnicodeDecodeError as error:  # the driver's, of a name in the schema
+        raise damaged(place, str(error)) from error
     except PendingRollbackError as error:  # somebody went on after the connection was lost
         raise LedgerUnavailable(f"the ledger {place} went away in a transaction") from error
+
+
+def _cause(place: str, code: int) -> str:
+    """SQLite says that it can't write, and not why: what the kernel says to a page beside it. "" when it takes one."""
+    if code not in _OF_THE_DISK:
+        return ""
+    folder = Path(place).absolute().parent
+    try:
+        fd = os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, bytes(_PAGE))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return f": {disk.why(error, folder)}"
+    return ""
+
+
+def missing(place: str) -> LedgerRefused:
+    """What to raise for a SQLite file that is not there, where there was one."""
+    return LedgerRefused(
+        f"the ledger {place} is missing",
+        hint="restore it from a backup; or run `inboxd doctor --rebuild-ledger`, which makes one from the folders",
+    )
+
+
+def moved(place: str) -> LedgerRefused:
+    """What to raise for a SQLite file that is no longer where it was opened."""
+    return LedgerRefused(
+        f"the ledger {place} was removed or replaced while inboxd used it",
+        hint="if it was moved away, put it back; if another was put in its place, start inboxd again; "
+        "else restore it from a backup, or run `inboxd doctor --rebuild-ledger`",
+    )
 
 
 def damaged(place: str, words: str) -> LedgerRefused:
     """What to raise for a SQLite file that is broken."""
     return LedgerRefused(
         f"the ledger {place} is damaged: {words}",
-        hint="nothing was changed; restore it from a backup, or save what can be read with `sqlite3 FILE .recover`",
+        hint=f"nothing was changed; {REMEDY}",
     )

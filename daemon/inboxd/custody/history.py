@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, TextClause, and_, func, or_, select, text
 
 from inboxd.custody.engine import make_reader, place_of, translated
-from inboxd.custody.items import item_of
-from inboxd.custody.rows import failure_of, file_of, harmless
+from inboxd.custody.items import item_of, item_state
+from inboxd.custody.rows import failure_of, file_of, harmless, outcome_of, state_of
 from inboxd.custody.schema import failures, files, items, sends, totals
-from inboxd.custody.sends import send_of
+from inboxd.custody.sends import send_of, send_state
 from inboxd.custody.statements import literal
 from inboxd.items import Item, ItemState
 from inboxd.lifecycle import OPEN
@@ -98,7 +98,7 @@ class History:
         """By inbox and outcome: files and bytes."""
         result: dict[str, dict[Outcome, tuple[int, int]]] = {}
         for row in self._rows(select(totals)):
-            result.setdefault(row["inbox"], {})[Outcome(row["outcome"])] = (row["files"], row["bytes"])
+            result.setdefault(row["inbox"], {})[outcome_of(row["outcome"])] = (row["files"], row["bytes"])
         return result
 
     def oldest(self) -> dict[str, float]:
@@ -115,7 +115,7 @@ class History:
         query = text("SELECT inbox, state, count(*) AS number FROM files WHERE open = 1 GROUP BY state, inbox")
         result: dict[str, dict[State, int]] = {}
         for row in self._rows(query):
-            result.setdefault(row["inbox"], {})[State(row["state"])] = row["number"]
+            result.setdefault(row["inbox"], {})[state_of(row["state"])] = row["number"]
         return result
 
     def holding(self) -> set[str]:
@@ -132,7 +132,7 @@ class History:
         )
         result: dict[str, dict[SendState, int]] = {}
         for row in self._rows(query):
-            result.setdefault(row["destination"], {})[SendState(row["state"])] = row["number"]
+            result.setdefault(row["destination"], {})[send_state(row["state"])] = row["number"]
         return result
 
     def sends_of(self, file_id: str) -> list[Send]:
@@ -179,7 +179,7 @@ class History:
         )
         result: dict[str, dict[ItemState, int]] = {}
         for row in self._rows(query):
-            result.setdefault(row["source"], {})[ItemState(row["state"])] = row["number"]
+            result.setdefault(row["source"], {})[item_state(row["state"])] = row["number"]
         return result
 
     def unheard(self, least: int) -> dict[str, tuple[int, str]]:
@@ -224,7 +224,7 @@ class History:
         """Which of these items of a source have rows: their states, by item and version."""
         named = items.c.item.in_(list(map(harmless, words)))
         query = select(items.c.item, items.c.version, items.c.state).where(items.c.source == harmless(source), named)
-        return {(row["item"], row["version"]): ItemState(row["state"]) for row in self._rows(query)}
+        return {(row["item"], row["version"]): item_state(row["state"]) for row in self._rows(query)}
 
     def items_in_trouble(self, source: str, state: ItemState, limit: int) -> list[Item]:
         """Those of a source that have failed and are in this state."""

@@ -6,13 +6,14 @@ it leads to: when a server dies inside COMMIT, the whole transaction is said aga
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, text
 
+from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
-from inboxd.custody.rows import harmless
+from inboxd.custody.rows import harmless, sensible
 from inboxd.custody.schema import items
 from inboxd.custody.statements import literal
 from inboxd.errors import LedgerConflict
@@ -21,6 +22,7 @@ from inboxd.items import ITEM_TRANSITIONS, Item, ItemState
 _SLICE = 500  # ids named in one statement
 _OPEN = text("state <> 'ACKED'")  # as the index has it
 _KEY = ("source", "item", "version")
+_DUE = str(ItemState.ACK_DUE)
 _WRITES: dict[str, tuple[str, ...]] = {
     "fetch": ("inbox", "attempts", "ack", "message"),
     "release": ("id", "attempts", "failures", "not_before", "message"),
@@ -67,8 +69,13 @@ class Items:
     def hold(self, held: Sequence[Item], now: float) -> None:
         """Their files are CLAIMED in this transaction. What the source wants to hear is owed, or nothing, at once."""
         self._bring("hold", [item for item in held if item.ack == "processed"], ItemState.HELD)
-        self._bring("hold", [item for item in held if item.ack == "held"], ItemState.ACK_DUE)
-        self._bring("hold", [item._replace(acked_at=now) for item in held if not item.ack], ItemState.ACKED)
+        for verb, some, target in (
+            ("owe", [item for item in held if item.ack == "held"], ItemState.ACK_DUE),
+            ("close", [item._replace(acked_at=now) for item in held if not item.ack], ItemState.ACKED),
+        ):
+            self._bring("hold", some, target)
+            if some:
+                failpoint(f"items.{verb}")
 
     def _bring(self, verb: str, changed: Sequence[Item], target: ItemState) -> None:
         if not changed:
@@ -82,6 +89,7 @@ class Items:
         hit = self._ledger.writer().execute(statement, rows).rowcount
         if hit != len(changed):
             raise LedgerConflict(f"{verb}: {hit} of {len(changed)} items of {changed[0].source} were as expected")
+        failpoint(f"items.{verb}")
 
     def processed(self, file_ids: Collection[str]) -> None:
         """Files that came from a source were processed: it is to hear of it where it waits for that."""
@@ -89,7 +97,9 @@ class Items:
         for start in range(0, len(ids), _SLICE):
             named = items.c.id.in_(ids[start : start + _SLICE])
             waiting = (items.c.state == literal(ItemState.HELD), items.c.ack == "processed")
-            self._ledger.writer().execute(items.update().where(named, *waiting).values(state=str(ItemState.ACK_DUE)))
+            owed = self._ledger.writer().execute(items.update().where(named, *waiting).values(state=_DUE)).rowcount
+            if owed:
+                failpoint("items.owe")
 
     def hurry(self, source: str, now: float) -> int:
         """What waits for another try is due at once. Returns how many. `now`: wall clock, seconds."""
@@ -127,16 +137,20 @@ class Items:
         """All of them, of every source."""
         return self._found(select(items).where(_OPEN, items.c.state == literal(state)))
 
-    def taken_since(self, source: str, moment: float) -> tuple[int, int]:
-        """How many items were fetched since then (wall clock, seconds), and their bytes."""
-        query = select(func.count(), func.coalesce(func.sum(items.c.size), 0))
-        count, size = self._ledger.rows(query.where(items.c.source == source, items.c.fetched_at >= moment))[0]
+    def taken_between(self, source: str, begin: float, end: float) -> tuple[int, int]:
+        """How many items were fetched then (wall clock, seconds), and their bytes."""
+        query = select(func.count(), func.coalesce(func.sum(items.c.size), 0)).where(items.c.source == source)
+        count, size = self._ledger.rows(query.where(items.c.fetched_at.between(begin, end)))[0]
         return int(count), int(size)
 
     def _found(self, query: Any) -> list[Item]:
         return [item_of(row._mapping) for row in self._ledger.rows(query)]
 
 
+item_state: Callable[[str], ItemState] = sensible(ItemState)
+
+
+@sensible
 def item_of(row: Mapping[Any, Any]) -> Item:
     """The record of a row."""
     values = {column: row[column] for column in Item._fields}

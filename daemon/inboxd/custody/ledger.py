@@ -20,6 +20,7 @@ from sqlalchemy import Table, exists, select
 
 from inboxd.clock import Clock
 from inboxd.custody.engine import translated
+from inboxd.custody.failpoints import failpoint
 from inboxd.custody.opening import Opening
 from inboxd.custody.reading import Reads
 from inboxd.custody.rows import failure_values
@@ -66,7 +67,8 @@ class Ledger(Reads):
         self._statements.announce_again.run(self.writer(), doubtful)
 
     def claim(self, claimed: Sequence[InboxFile]) -> None:
-        """-> CLAIMED: accepted."""
+        """-> CLAIMED: accepted. A doubtful one may have gone further in the commit whose fate is unknown."""
+        self._uncount(self._doubtful.files.intersection(file.id for file in claimed), State.DECIDED)
         self._change("claim", claimed)
 
     def abandon(self, gone: Sequence[InboxFile]) -> None:
@@ -92,12 +94,17 @@ class Ledger(Reads):
         self._change("decide", decided)
         self._count(Counter((file.inbox, str(file.outcome), file.size) for file in decided), 1)
 
+    def hurry(self, inbox: str, now: float) -> None:
+        """WAITING stays WAITING, due at once, where the last attempt began later than `now` (wall clock, seconds)."""
+        waiting = (files.c.state == literal(State.WAITING), files.c.inbox == inbox, files.c.started_at > now)
+        self.writer().execute(files.update().where(*waiting).values(not_before=0.0))
+
     def redirect(self, redirected: Sequence[InboxFile]) -> None:
         """DECIDED stays DECIDED, bound for another name."""
         self._must_hit("redirect", self._statements.redirect, redirected, State.DECIDED)
 
     def identify(self, copied: Sequence[InboxFile]) -> None:
-        """Files that are held have other numbers now: device and inode. Their states stay."""
+        """Files that are ours are other files now, with other numbers, and perhaps another size. Their states stay."""
         self._must_hit("identify", self._statements.identify, copied, State.CLAIMED)
 
     def deliver(self, delivered: Sequence[InboxFile]) -> None:
@@ -148,6 +155,8 @@ class Ledger(Reads):
         sure, doubtful = self._parted(changed)
         self._must_hit(verb, self._statements.change[verb], sure, target(verb))
         self._must_hit(verb, self._statements.again[verb], doubtful, target(verb))
+        if changed:
+            failpoint(f"files.{verb}")
 
     def _parted(self, changed: Sequence[InboxFile]) -> tuple[Sequence[InboxFile], Sequence[InboxFile]]:
         """Rows that we know, and doubtful ones."""
@@ -158,10 +167,11 @@ class Ledger(Reads):
         return [file for file in changed if file.id not in doubt], [file for file in changed if file.id in doubt]
 
     def _must_hit(self, verb: str, statement: Statement, changed: Sequence[InboxFile], state: State) -> None:
-        """Raises LedgerConflict when rows are not as we believe."""
+        """Raises LedgerConflict when rows are not as we believe; LedgerRefused when a damaged tree hides them."""
         hit = statement.run(self.writer(), changed)
         if hit == len(changed):
             return
+        self.refuse_damage()
         query = select(files.c.id, files.c.state)
         ids = [file.id for file in changed]
         states = {row.id: row.state for some in _slices(ids) for row in self.rows(query.where(files.c.id.in_(some)))}

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, literal_column, select, text, tuple_
 
-from inboxd.custody.rows import failure_of, file_of, harmless
+from inboxd.custody.engine import damaged
+from inboxd.custody.rows import failure_of, file_of, harmless, state_of
 from inboxd.custody.schema import failures, files, meta, sends
 from inboxd.custody.session import Session
 from inboxd.custody.statements import literal
@@ -73,7 +74,7 @@ class Reads(Session):
         query = select(files.c.inbox, files.c.state, func.count()).where(_OPEN).group_by(files.c.state, files.c.inbox)
         counts: dict[str, dict[State, int]] = {}
         for inbox, state, count in self.rows(query):
-            counts.setdefault(inbox, {})[State(state)] = count
+            counts.setdefault(inbox, {})[state_of(state)] = count
         return counts
 
     def get(self, file_id: str) -> InboxFile | None:
@@ -111,10 +112,11 @@ class Reads(Session):
         """What tells this ledger from every other."""
         return str(self.rows(select(meta.c.value).where(meta.c.key == "identity"))[0][0])
 
-    def check(self) -> list[str]:
-        """What is wrong with the ledger itself, in words; empty when nothing is. Reads every page of a SQLite file."""
+    def refuse_damage(self) -> None:
+        """Read all of a SQLite file, trees and indexes. Raises LedgerRefused."""
         if self._engine.dialect.name != "sqlite":
-            return []
+            return
         with self._speaking():
-            words = self._connected().exec_driver_sql("PRAGMA quick_check(20)").scalars().all()
-        return [f"ledger: {word}" for word in words if word != "ok"]
+            words = self._connected().exec_driver_sql("PRAGMA integrity_check(5)").scalars().all()
+        if list(words) != ["ok"]:
+            raise damaged(self._place, "; ".join(words))

@@ -3,8 +3,9 @@
 Each step may be cut off and done again (docs/recovery.md has the table of crash points). Order:
 
 1. CLAIMING rows: in work/ they are ours now; elsewhere the scan will find them again.
-2. RUNNING rows: given back, or decided when their attempts are used up, by the policy that judges every report. What
-   never began is not counted; nobody is blamed for the death of the daemon.
+2. RUNNING rows: concluded by the report in the outcome log, if the ledger was away when their run ended; else given
+   back, or decided when their attempts are used up, by the policy that judges every report. What never began is not
+   counted; nobody is blamed for the death of the daemon.
 3. DECIDED rows are delivered.
 4. FETCHING items: given back; what has come of them stays, and is gone on from. incoming/ is swept of all else.
 5. work/ against the rows, in both directions: unknown files are adopted, missing ones are LOST. Results that are to be
@@ -18,11 +19,11 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from inboxd import events
 from inboxd.beneath import look, opened
@@ -33,10 +34,12 @@ from inboxd.custody.deliver import Deliveries
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
+from inboxd.custody.outcomes import Outcomes, Run
+from inboxd.custody.relics import Place, ended, likeness, relics
 from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.items import ItemState
-from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, State, new_id
+from inboxd.model import BESIDES, Concluded, Ending, InboxFile, Outcome, Report, State, new_id
 from inboxd.sends import OPEN_SENDS
 from inboxd.wire import Mark
 
@@ -65,11 +68,22 @@ class Teller(Protocol):
         """These lie at their destinations."""
 
 
+class Traces(NamedTuple):
+    """What a dead daemon left beside its ledger: how far its workers were, and what runs had come to.
+
+    `marks`: None when nobody can tell what had begun. Then all of it counts as an attempt, else a file that takes the
+    whole machine down would be run for ever.
+    """
+
+    marks: Sequence[Mark] | None
+    outcomes: Outcomes
+
+
 class Recovery:
     """One pass over everything a dead daemon may have left. Needs the whole state to itself."""
 
     def __init__(
-        self, ledger: Ledger, keepers: dict[str, Keeper], marks: Sequence[Mark], story: Teller, clock: Clock,
+        self, ledger: Ledger, keepers: dict[str, Keeper], traces: Traces, story: Teller, clock: Clock,
         alive: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """`alive` is called at every step, so that a long recovery is not taken for a hanging one."""
@@ -78,9 +92,11 @@ class Recovery:
         self._sends = Sends(ledger)
         self._alive = alive
         self._keepers = keepers
+        self._outcomes = traces.outcomes
         self._story = story
         self._begun_up_to: dict[str, str] = {}
-        for mark in marks:
+        self._marked = traces.marks is not None
+        for mark in traces.marks or ():
             self._begun_up_to[mark.batch] = max(mark.file_id, self._begun_up_to.get(mark.batch, ""))
         self._clock = clock
         self.summary: Counter[str] = Counter()
@@ -92,12 +108,16 @@ class Recovery:
         failpoint("recover.claiming")
         self._conclude_running()
         failpoint("recover.running")
+        if next(self._ledger.open_files(State.RUNNING), None) is not None:
+            self._outcomes.owe()
+        self._outcomes.clear()
         self._deliver_decided()
         failpoint("recover.decided")
         self._give_back_fetching()
         failpoint("recover.items")
         for keeper in self._keepers.values():
-            self._reconcile(keeper)
+            with _placed(keeper):
+                self._reconcile(keeper)
         failpoint("recover.work")
 
     def _pages(self, *states: State) -> Iterator[tuple[Keeper, list[InboxFile]]]:
@@ -116,7 +136,8 @@ class Recovery:
                     keeper.deliveries.record(moved, self._clock.time())
                     self._items.processed([file.id for file in moved.delivered if _is_success_of_a_source(file)])
                 if moved.outage is not None:
-                    raise moved.outage
+                    with _placed(keeper):
+                        raise moved.outage
                 self.summary["delivered"] += len(moved.delivered)
                 self._story.delivered(keeper.inbox, moved.delivered)
 
@@ -133,7 +154,8 @@ class Recovery:
                     taken.gone.append(file._replace(reason="the daemon stopped before it was taken"))
                 else:
                     self._judge(keeper, file, found, taken)
-            os.fsync(keeper.claims.work_fd)
+            keeper.claims.renew(taken)
+            keeper.claims.sync(taken)
             with self._ledger.transaction():
                 keeper.claims.record(taken)
                 self._record_items(taken)
@@ -167,7 +189,6 @@ class Recovery:
         if not stat.S_ISREG(found.st_mode):
             taken.strange.append(as_found(file, found)._replace(reason=kind_of(found.st_mode)))
             return
-        disk.sync_file(work_fd, file.work_name)
         with contextlib.ExitStack() as stack:
             try:
                 inbound_fd = stack.enter_context(opened(*keeper.claims.place(file)))
@@ -181,31 +202,37 @@ class Recovery:
             keeper.claims.judge(inbound_fd, file._replace(dev=found.st_dev), found, taken)
 
     def _conclude_running(self) -> None:
-        """The report that the dead daemon did not record: cut off, or not begun."""
+        """The report that the dead daemon did not record: the one that it kept, or else cut off, or not begun."""
+        kept = self._outcomes.read()
         for keeper, files in self._pages(State.RUNNING):
             now = self._clock.time()
-            concluded = [keeper.judge(file, self._cut_off(keeper, file), now) for file in files]
+            concluded = [keeper.judge(file, self._report(keeper, file, kept), now) for file in files]
             with self._ledger.transaction():
                 self._ledger.decide([one.file for one in concluded if one.verb == "decide"])
+                self._ledger.wait([one.file for one in concluded if one.verb == "wait"])
                 self._ledger.release([one.file for one in concluded if one.verb == "release"])
                 self._ledger.failed([one.failure for one in concluded if one.failure])
             self.summary["given back"] += sum(one.verb == "release" for one in concluded)
             self._story.concluded(concluded)
 
-    def _cut_off(self, keeper: Keeper, file: InboxFile) -> Report:
+    def _report(self, keeper: Keeper, file: InboxFile, kept: Mapping[Run, Report]) -> Report:
+        # What is not in work/ must come to `_reconcile`, which calls it lost; unless its handler has removed it.
+        there = look(keeper.claims.work_fd, file.work_name) is not None
+        report = kept.get(Run.of(file))
+        if report is not None and (there or report.ending is Ending.INPUT_CHANGED):
+            self.summary["ended while the ledger was away"] += 1
+            return report
         message = "cut off: the daemon died while it ran, or before its report was recorded"
-        # What is not in work/ must come to `_reconcile`, which calls it lost.
-        begun = self._begun(file) and look(keeper.claims.work_fd, file.work_name) is not None
-        return Report(file.id, Ending.RELEASED, message=message, begun=begun)
+        return Report(file.id, Ending.RELEASED, message=message, begun=there and self._begun(file))
 
     def _begun(self, file: InboxFile) -> bool:
         """A batch is in the order of its ids, so what its mark names and all before it have begun."""
-        return file.id <= self._begun_up_to.get(file.batch or "", "")
+        return not self._marked or file.id <= self._begun_up_to.get(file.batch or "", "")
 
     def _reconcile(self, keeper: Keeper) -> None:
         """Entries of work/ and open rows must be the same set."""
         work_fd = keeper.claims.work_fd
-        present = {name for name in os.listdir(work_fd) if not name.endswith(("-results", ".error.json"))}
+        present = {name for name in os.listdir(work_fd) if not name.endswith(BESIDES)}
         missing: list[InboxFile] = []
         copied: list[InboxFile] = []
         for file in self._ledger.open_files(State.CLAIMED, State.WAITING):
@@ -216,25 +243,43 @@ class Recovery:
                 present.discard(file.work_name)
                 found = look(work_fd, file.work_name)
                 if found is not None and (found.st_dev, found.st_ino) != (file.dev, file.ino):
-                    copied.append(file._replace(dev=found.st_dev, ino=found.st_ino))
+                    copied.append(as_found(file, found))
             else:
                 missing.append(file._replace(reason="missing from work/", finished_at=self._clock.time()))
+        gone_on = self._at_their_ends(keeper, missing) if missing else {}
+        missing = [file for file in missing if file.id not in gone_on]
         for file in missing:
             emit(events.FILE_LOST, inbox=file.inbox, file_id=file.id, file=file.name)
         with self._ledger.transaction():
             self._ledger.lose(missing)
-            self._ledger.identify(copied)  # restored from a backup, or on a device with a new number
+            self._ledger.identify(copied)  # by us; or restored from a backup, or on a device with a new number
+            self._ledger.decide(list(gone_on.values()))
+            self._ledger.deliver(list(gone_on.values()))
+            self._items.processed([file.id for file in gone_on.values() if _is_success_of_a_source(file)])
         self.summary["lost"] += len(missing)
+        self.summary["found where they had ended"] += len(gone_on)
         self._sweep(keeper, present)
         self._adopt(keeper, sorted(present))
 
+    def _at_their_ends(self, keeper: Keeper, missing: Sequence[InboxFile]) -> dict[str, InboxFile]:
+        """Where an older ledger was put back, files have gone on since: they are not lost, and not run again."""
+        wanted = {likeness(file): file for file in missing}
+        place = Place(keeper.inbox, keeper.deliveries.folders)
+        found = {}
+        for relic in relics(place):
+            self._alive()
+            file = wanted.pop(relic.likeness, None)
+            if file is not None:
+                found[file.id], _failures = ended(place, relic, file, None)
+        return found
+
     def _sweep(self, keeper: Keeper, unknown: Collection[str]) -> None:
-        """Sidecar drafts, results of runs that no longer count, and results that have been sent.
+        """Sidecar drafts, copies, results of runs that no longer count, and results that have been sent.
 
         `unknown`: files in work/ without a row.
         """
         work_fd = keeper.claims.work_fd
-        names = [name for name in os.listdir(work_fd) if name.endswith((".error.json", "-results"))]
+        names = [name for name in os.listdir(work_fd) if name.endswith(BESIDES)]
         known = self._sends.of_files([name[:32] for name in names])
         for name in names:
             self._alive()
@@ -257,8 +302,10 @@ class Recovery:
             return file.state is State.DONE and file.outcome is Outcome.PROCESSED
         return bool(_ID.fullmatch(file_id)) and not any(name.startswith(file_id) for name in unknown)
 
-    def _adopt(self, keeper: Keeper, names: Iterable[str]) -> None:
-        """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off."""
+    def _adopt(self, keeper: Keeper, names: Sequence[str]) -> None:
+        """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off before its sync."""
+        if names:
+            disk.sync_all(keeper.claims.work_fd)
         for name in names:
             self._alive()
             found = look(keeper.claims.work_fd, name)
@@ -266,25 +313,65 @@ class Recovery:
                 continue
             known = self._ledger.get(name[:32]) if _ID.match(name) else None
             if known and known.state is State.DONE and known.outcome is Outcome.ERROR:
-                row = as_found(known, found)
-                with self._ledger.transaction():
-                    self._ledger.retry([row])
+                self._finish_retry(keeper, as_found(known, found))
             else:
-                row = self._new_row(keeper, name, found)
-                with self._ledger.transaction():
-                    self._ledger.announce([row])
-                disk.rename_new(keeper.claims.work_fd, name, keeper.claims.work_fd, row.work_name)
-                with self._ledger.transaction():
-                    self._ledger.claim([row])
-            emit(events.FILE_ADOPTED, inbox=keeper.inbox, file_id=row.id, file=row.name)
-            self.summary["adopted"] += 1
+                self._adopt_one(keeper, name, self._new_row(keeper, name, found, known))
 
-    def _new_row(self, keeper: Keeper, name: str, found: os.stat_result) -> InboxFile:
+    def _finish_retry(self, keeper: Keeper, row: InboxFile) -> None:
+        _drop_old_name(keeper, row)
+        with self._ledger.transaction():
+            self._ledger.retry([row])
+        emit(events.FILE_RETRIED, inbox=row.inbox, file_id=row.id, file=row.name, user="a retry that was cut off")
+        self.summary["retries finished"] += 1
+
+    def _adopt_one(self, keeper: Keeper, name: str, row: InboxFile) -> None:
+        with self._ledger.transaction():
+            self._ledger.announce([row])
+        if row.work_name != name:
+            disk.rename_new(keeper.claims.work_fd, name, keeper.claims.work_fd, row.work_name)
+            os.fsync(keeper.claims.work_fd)
+        with self._ledger.transaction():
+            self._ledger.claim([row])
+        emit(events.FILE_ADOPTED, inbox=keeper.inbox, file_id=row.id, file=row.name)
+        self.summary["adopted"] += 1
+
+    def _new_row(self, keeper: Keeper, name: str, found: os.stat_result, known: InboxFile | None) -> InboxFile:
+        """Under the id that it had, unless that is another row's: what a transaction did for it is not done again."""
         now = self._clock.time()
-        return InboxFile(
+        row = InboxFile(
             id=new_id(now), inbox=keeper.inbox, folder="", name=name, dev=found.st_dev, ino=found.st_ino,
             size=found.st_size, mtime_ns=found.st_mtime_ns, claimed_at=now, reason="adopted",
         )  # fmt: skip
+        if known is not None or not _ID.fullmatch(name.partition(".")[0]):
+            return row
+        file_id = name[:32]
+        row = row._replace(id=file_id, attempts=1, claimed_at=min(now, int(file_id[:12], 16) / 1000))
+        item = self._items.by_ids([file_id]).get(file_id)
+        if item is None or item.state not in (ItemState.HELD, ItemState.ACK_DUE, ItemState.ACKED):
+            return row
+        return row._replace(name=item.name, source=item.source)
+
+
+@contextlib.contextmanager
+def _placed(keeper: Keeper) -> Iterator[None]:
+    """An error whose call was relative to a folder of this inbox says which inbox it is about."""
+    try:
+        yield
+    except OSError as error:
+        if not os.path.isabs(str(error.filename or "")):
+            error.filename = str(keeper.claims.work.path)
+        raise
+
+
+def _drop_old_name(keeper: Keeper, file: InboxFile) -> None:
+    """A power cut before the sync of a retry may leave both names of it, in work/ and in errors/."""
+    folder, name = os.path.split(file.destination or "")
+    errors, gone = keeper.deliveries.folders[Outcome.ERROR], (FileNotFoundError, NotADirectoryError)
+    with contextlib.suppress(*gone), opened(errors, folder) as errors_fd:
+        old = look(errors_fd, name)
+        if old is not None and (old.st_dev, old.st_ino) == (file.dev, file.ino):
+            os.unlink(name, dir_fd=errors_fd)
+            os.fsync(errors_fd)
 
 
 def _is_success_of_a_source(file: InboxFile) -> bool:

@@ -39,6 +39,10 @@ class Results:
         self._clock = clock
         self._keep = keep
 
+    def sync(self) -> None:
+        """Make durable what handlers have left so far: one syncfs(2). A failure is never retried on the same data."""
+        disk.sync_all(self._work_fd)
+
     def place(self, file_id: str) -> list[Send] | None:
         """Bring to outbound/ what no destination is to have. Returns what is to be sent; None if it left nothing."""
         found = look(self._work_fd, results_name(file_id))

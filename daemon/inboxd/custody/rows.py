@@ -6,9 +6,14 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
+from inboxd.custody.engine import REMEDY
+from inboxd.errors import LedgerRefused
 from inboxd.model import Ending, Failure, InboxFile, Outcome, State
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def harmless(text: str) -> str:
@@ -28,9 +33,13 @@ _FIRST = -(1 << 31) * 10**9
 _LAST = _FIRST + (1 << 64) - 1
 
 
-def _stored_moment(moment: int) -> int:
+def kept_moment(moment: int) -> int:
     """Whoever uploads a file sets its time, and some file systems keep any: none may be too large for a column."""
-    return _signed(min(max(moment, _FIRST), _LAST))
+    return min(max(moment, _FIRST), _LAST)
+
+
+def _stored_moment(moment: int) -> int:
+    return _signed(kept_moment(moment))
 
 
 def _moment(stored: int) -> int:
@@ -68,6 +77,23 @@ def rows_of(records: Sequence[InboxFile], columns: Sequence[str]) -> list[tuple[
     return list(zip(*made, strict=True))
 
 
+def sensible(make: Callable[[A], B]) -> Callable[[A], B]:
+    """`make`, for what a row says: what is none of our words is damage, which no later try mends: LedgerRefused."""
+
+    def made(said: A) -> B:
+        try:
+            return make(said)
+        except (ValueError, TypeError) as error:
+            raise LedgerRefused(f"a row of the ledger makes no sense: {error}", hint=REMEDY) from error
+
+    return made
+
+
+state_of: Callable[[str], State] = sensible(State)
+outcome_of: Callable[[str], Outcome] = sensible(Outcome)
+
+
+@sensible
 def file_of(row: Mapping[Any, Any]) -> InboxFile:
     """The record of a row."""
     return InboxFile(
@@ -106,6 +132,7 @@ def failure_values(failure: Failure) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+@sensible
 def failure_of(row: Mapping[Any, Any]) -> Failure:
     """The record of a failure's row."""
     return Failure(

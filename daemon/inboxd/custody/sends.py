@@ -7,13 +7,14 @@ in the one it leads to.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, text
 
+from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
-from inboxd.custody.rows import harmless
+from inboxd.custody.rows import harmless, sensible
 from inboxd.custody.schema import sends
 from inboxd.custody.statements import literal
 from inboxd.errors import LedgerConflict
@@ -63,6 +64,7 @@ class Sends:
         hit = self._ledger.writer().execute(statement, rows).rowcount
         if hit != len(changed):
             raise LedgerConflict(f"{verb}: {hit} of {len(changed)} sends to {changed[0].destination} were as expected")
+        failpoint(f"sends.{verb}")
 
     def hurry(self, destination: str, now: float) -> int:
         """What waits for another try is due at once. Returns how many. `now`: wall clock, seconds."""
@@ -92,7 +94,7 @@ class Sends:
         query = select(sends.c.destination, sends.c.state, func.count()).where(_OPEN)
         found: dict[str, dict[SendState, int]] = {}
         for name, state, count in self._ledger.rows(query.group_by(sends.c.destination, sends.c.state)):
-            found.setdefault(name, {})[SendState(state)] = count
+            found.setdefault(name, {})[send_state(state)] = count
         return found
 
     def of_files(self, file_ids: Collection[str]) -> dict[str, list[Send]]:
@@ -115,6 +117,10 @@ def _due(destination: str) -> tuple[Any, ...]:
     return _OPEN, sends.c.destination == destination, sends.c.state == literal(SendState.DUE)
 
 
+send_state: Callable[[str], SendState] = sensible(SendState)
+
+
+@sensible
 def send_of(row: Mapping[Any, Any]) -> Send:
     """The record of a row."""
     values = {column: row[column] for column in Send._fields}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from inboxd.custody.engine import begin, make_engine, place_of, translated
+from inboxd.custody.engine import begin, make_engine, moved, place_of, rewrite_log, sqlite_path, translated
 from inboxd.errors import LedgerConflict, LedgerUnavailable
+
+_REWRITE = 60.0  # seconds between two tries to write the log anew while a reader is in the way: each waits for it
 
 
 @dataclass(slots=True)
@@ -26,11 +30,16 @@ class Session:
 
     def __init__(self, url: str, durability: str) -> None:
         self._place = place_of(url)
+        self._path = sqlite_path(url)
+        self._file: tuple[int, int] | None = None  # device and number of what lay there when it was opened first
         self._engine = make_engine(url, durability)
         self._connection: Connection | None = None
         self._writing = False
         self._touched = Touched()
         self._doubtful = Touched()
+        self._suspect = False
+        self._rewrite_at = 0.0  # monotonic seconds
+        self.asked_at: float | None = None  # monotonic seconds: since then it is asked something, and has not answered
 
     def close(self) -> None:
         """Give the connection back."""
@@ -56,6 +65,7 @@ class Session:
                 raise
             finally:
                 self._writing = False
+            self.refuse_moved()  # before anything is done that this commit allows
 
     def _commit(self, connection: Connection) -> None:
         if not self._writing:  # the connection was lost and somebody caught the error
@@ -69,6 +79,31 @@ class Session:
         self._doubtful.files -= self._touched.files
         self._doubtful.failures -= self._touched.failures
 
+    def doubts(self, file_id: str) -> bool:
+        """What a reading says of this file may be the commit whose fate is unknown: it will be said again."""
+        return file_id in self._doubtful.files
+
+    def is_in_place(self) -> bool:
+        """What is open is what lies at the path of a SQLite ledger. Any thread."""
+        if self._file is None:
+            return True
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        except OSError:  # nobody can say
+            return True
+        return self._file == (found.st_dev, found.st_ino)
+
+    def refuse_moved(self) -> None:
+        """What is written to a file that lies there no more is nowhere. Raises LedgerRefused."""
+        if self.is_in_place():
+            return
+        if self._connection is not None:  # its log would be taken for that of the file which lies there now
+            with contextlib.suppress(SQLAlchemyError):
+                rewrite_log(self._connection)
+        raise moved(self._place)
+
     def writer(self) -> Connection:
         """The connection of the open transaction: nothing is ever written outside one."""
         if not self._writing or self._connection is None:
@@ -77,7 +112,15 @@ class Session:
 
     def _connected(self) -> Connection:
         if self._connection is None:
+            self.refuse_moved()  # SQLite would make an empty one
             self._connection = self._engine.connect()
+            if self._path and self._file is None:
+                found = os.stat(self._path)
+                self._file = (found.st_dev, found.st_ino)
+            self._rewrite_at = 0.0
+        if self._suspect and not self._writing and time.monotonic() >= self._rewrite_at:
+            self._suspect = not rewrite_log(self._connection)
+            self._rewrite_at = time.monotonic() + _REWRITE
         return self._connection
 
     def _drop(self) -> None:
@@ -89,9 +132,13 @@ class Session:
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
         """Errors as ours; after an outage the connection is not used again."""
+        before, self.asked_at = self.asked_at, self.asked_at or time.monotonic()
         try:
             with translated(self._place):
                 yield
         except LedgerUnavailable:
             self._drop()
+            self._suspect = True
             raise
+        finally:
+            self.asked_at = before

@@ -21,19 +21,22 @@ _ANNOUNCED = (
 
 #: The columns that each verb writes, besides the state.
 _WRITES: dict[str, tuple[str, ...]] = {
-    "claim": ("dev", "ino", "size", "mtime_ns", "claimed_at", "sha256", "reason"),
+    "claim": ("dev", "ino", "size", "mtime_ns", "claimed_at", "sha256", "reason", "attempts"),
     "abandon": ("reason", "finished_at"),
     "dispatch": ("batch", "attempts", "started_at"),
     "release": ("attempts", "failures"),
     "wait": ("attempts", "failures", "not_before", "reason", "message"),
     "decide": (
         "attempts", "failures", "outcome", "reason", "message", "destination", "result", "sha256", "started_at",
-        "finished_at",
+        "finished_at", "dev", "ino", "size", "mtime_ns",  # of a copy whose commit failed
     ),
     "deliver": (),
     "lose": ("reason", "finished_at"),
     "retry": ("dev", "ino", "size", "mtime_ns"),
 }  # fmt: skip
+
+#: Where a row may come in the same commit, after a verb: what is ours goes to a worker at once, or to quarantine.
+_FOLLOWS: dict[str, tuple[State, ...]] = {"claim": (State.RUNNING, State.DECIDED), "retry": (State.RUNNING,)}
 
 #: A retried file begins anew, whatever the record says.
 _FORGOTTEN = ("outcome", "reason", "message", "destination", "result", "started_at", "finished_at", "sha256")
@@ -77,8 +80,10 @@ class Statements:
         self.change = {verb: self._compiled(_change(verb, again=False)) for verb in _WRITES}
         self.again = {verb: self._compiled(_change(verb, again=True)) for verb in _WRITES}
         self.redirect = self._compiled(_update(files.c.state == literal(State.DECIDED), ["destination"], {}))
-        held = or_(files.c.state == literal(State.CLAIMED), files.c.state == literal(State.WAITING))
-        self.identify = self._compiled(_update(held, ["dev", "ino"], {}))
+        # A twin's is decided by the first commit after one that failed, and delivered by the next, which may be unsure
+        ours = (State.CLAIMED, State.RUNNING, State.WAITING, State.DECIDED, State.DONE)
+        held = or_(*(files.c.state == literal(state) for state in ours))
+        self.identify = self._compiled(_update(held, ["dev", "ino", "size", "mtime_ns", "sha256"], {}))
         announce = self.insert(files).values(
             state=literal(State.CLAIMING), open=literal_column("1"), **_parameters(_ANNOUNCED)
         )
@@ -114,13 +119,15 @@ def _update(where: ColumnElement[bool], columns: Sequence[str], fixed: dict[str,
 
 
 def _change(verb: str, *, again: bool) -> Any:
-    """UPDATE … WHERE the row is in a state that `verb` may leave; `again`: or in the one that it leads to."""
+    """UPDATE … WHERE the row is in a state that `verb` may leave; `again`: or in one that it was led to by the commit
+    whose fate is unknown, by this verb or by one after it.
+    """
     state = target(verb)
     leaves: list[ColumnElement[bool]] = [files.c.state == literal(source) for source in sources(verb)]
     if verb == "retry":
         leaves = [and_(*leaves, files.c.outcome == literal(Outcome.ERROR))]
     if again:
-        leaves.append(files.c.state == literal(state))
+        leaves += [files.c.state == literal(one) for one in (state, *_FOLLOWS.get(verb, ()))]
     fixed: dict[str, Any] = {"state": literal(state), "open": literal_column("0" if state in FINAL else "1")}
     if verb == "retry":
         fixed |= {column: null() for column in _FORGOTTEN}

@@ -1,13 +1,14 @@
 """An operator's last words about a delivered error: it goes back into work/ under its own id, or is forgotten.
 
-In a retry the file is renamed first and recorded second; cut off in between, recovery finds it in work/ with a DONE row
-and finishes the retry.
+In a retry the file is renamed first, and recorded by the turn in which that happens, or by the first one that finds
+the ledger back. Cut off in between, recovery finds it in work/ with a DONE row and finishes the retry.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from inboxd.beneath import look, opened
@@ -19,23 +20,30 @@ from inboxd.model import InboxFile, Outcome, State
 
 
 def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> InboxFile:
-    """Move an error back and record it CLAIMED with no attempts. Raises UsageError where it can't be done."""
-    _must_be_error(file, "retried")
+    """Move an error back. Returns it CLAIMED with no attempts, as it is to be recorded.
+
+    Raises UsageError where it can't be done, OSError where the disk does not do it; then nothing has been touched.
+    """
+    _must_be_error(file, "retried", ledger)
+    _must_not_be_held(file, work_fd)
     folder, name = os.path.split(file.destination or "")
     try:
         with opened(errors, folder) as errors_fd:
             disk.rename_new(errors_fd, name, work_fd, file.work_name)
-            _drop_sidecars(errors_fd, name, file.id)
-            os.fsync(errors_fd)
-        os.fsync(work_fd)
+            with _undone(work_fd, file.work_name, errors_fd, name):
+                os.fsync(work_fd)
+                os.fsync(errors_fd)
+            with contextlib.suppress(OSError):  # what has been put in its place stays there
+                _drop_sidecars(errors_fd, name, file.id)
     except FileNotFoundError:
         raise UsageError(
             f"{file.id}: {errors / (file.destination or '')} is not there any more",
-            hint=f"put it back; or, if it is gone for good, let go of it: `inboxd forget {file.id}`",
+            hint=f"put it back; or, if it is gone for good, let go of it: `inboxd forget {file.id}`; "
+            "where an older ledger was put back, `inboxd doctor --rebuild-ledger` finds what has become of it",
         ) from None
     failpoint("retry.renamed")
     found = os.stat(file.work_name, dir_fd=work_fd, follow_symlinks=False)
-    back = file._replace(
+    return file._replace(
         state=State.CLAIMED,
         attempts=0,
         failures=0,
@@ -51,18 +59,26 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
         finished_at=None,
         sha256=None,  # it may have been mended
     )
-    with ledger.transaction():
-        ledger.retry([back])
-    failpoint("retry.recorded")
-    return back
 
 
-def let_go(file: InboxFile, errors: Path, ledger: Ledger) -> None:
+@contextlib.contextmanager
+def _undone(work_fd: int, work_name: str, errors_fd: int, name: str) -> Iterator[None]:
+    """What fails in here leaves it an error: in work/ nobody would look for it before the next start."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):
+            disk.rename_new(work_fd, work_name, errors_fd, name)
+        raise
+
+
+def let_go(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> None:
     """Forget an error whose file was removed from errors/: its row, its sidecar, its place in the totals.
 
     Raises UsageError while the file is there, OSError where that can't be seen.
     """
-    _must_be_error(file, "forgotten")
+    _must_be_error(file, "forgotten", ledger)
+    _must_not_be_held(file, work_fd)
     folder, name = os.path.split(file.destination or "")
     with opened(errors):  # it must be there to be believed that the file is not
         pass
@@ -78,9 +94,22 @@ def let_go(file: InboxFile, errors: Path, ledger: Ledger) -> None:
         ledger.dismiss([file.id])
 
 
-def _must_be_error(file: InboxFile, wish: str) -> None:
+def _must_be_error(file: InboxFile, wish: str, ledger: Ledger) -> None:
     if file.state is not State.DONE or file.outcome is not Outcome.ERROR:
         raise UsageError(f"{file.id} is {file.state}, {file.outcome or 'without outcome'}: only errors are {wish}")
+    if ledger.doubts(file.id):
+        raise UsageError(
+            f"{file.id}: the ledger went away while its delivery was recorded, and that is said again first",
+            hint="ask once more when `inboxd status` no longer calls the ledger away",
+        )
+
+
+def _must_not_be_held(file: InboxFile, work_fd: int) -> None:
+    if look(work_fd, file.work_name) is not None:
+        raise UsageError(
+            f"{file.id} is on its way already: it lies in work/, and is run once the ledger can be written",
+            hint="`inboxd status` tells what is away; a start of the daemon finishes it as well",
+        )
 
 
 def _drop_sidecars(errors_fd: int, name: str, file_id: str) -> None:

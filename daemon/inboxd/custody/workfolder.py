@@ -53,6 +53,10 @@ class WorkFolder:
         finally:
             os.close(fd)
 
+    def may_be_written(self) -> bool:
+        """We may rename into it."""
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=self.fd, effective_ids=True)
+
     def why_away(self, *, anything: bool = False) -> str:
         """Why the path does not lead to this folder; "" when it does, if need be after opening it anew.
 

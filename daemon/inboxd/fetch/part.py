@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inboxd.clock import boot
 from inboxd.fetch.errors import Away, TooLarge, Unfit
 
 _BLOCK = 1 << 20  # bytes read at once
 _WINDOW = 60.0  # seconds over which the speed is looked at
 _TELL = 1.0  # seconds between two words about the progress
-_BOOT = Path("/proc/sys/kernel/random/boot_id")  # random(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _origin(path: str) -> str:
 def _read_origin(path: str) -> str:
     try:
         found = json.loads(Path(_origin(path)).read_bytes())
-        return str(found["validator"]) if found["boot"] == _BOOT.read_text().strip() else ""
+        return str(found["validator"]) if found["boot"] == boot() else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -152,7 +152,7 @@ def _write_origin(path: str, validator: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_origin(path))
     if validator:
-        text = json.dumps({"validator": validator, "boot": _BOOT.read_text().strip()})
+        text = json.dumps({"validator": validator, "boot": boot()})
         fd = os.open(_origin(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as stream:
             stream.write(text)

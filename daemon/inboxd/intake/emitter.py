@@ -21,6 +21,7 @@ from watchdog.observers.api import EventEmitter, EventQueue, ObservedWatch
 
 from inboxd.beneath import open_folder
 from inboxd.intake.hints import Hints
+from inboxd.intake.scan import may_enter
 
 _IN_CLOSE_WRITE, _IN_MOVED_TO, _IN_CREATE = 0x8, 0x80, 0x100
 _IN_DELETE_SELF, _IN_MOVE_SELF, _IN_UNMOUNT = 0x400, 0x800, 0x2000
@@ -121,9 +122,9 @@ class Emitter(EventEmitter):
         return True
 
     def _new_folder(self, folder: str, name: str) -> bool:
-        if not self.watch.is_recursive:
-            return False
         below = f"{folder}/{name}" if folder else name
+        if not (self.watch.is_recursive and may_enter(below)):
+            return False
         self._watch_again(below)
         return True
 
@@ -146,13 +147,14 @@ class Emitter(EventEmitter):
         self._hints.folder(folder)
 
     def _watch_tree(self, top: str) -> None:
-        """Watch a folder and, when asked to, those below: one after the other, however deep they are."""
+        """Watch a folder and, when asked to, those below that are not watched yet, one after the other."""
         todo = [top]
         while todo:
             folder = todo.pop()
             with self._lock:
                 names = self._add(folder)
-            todo += [f"{folder}/{name}" if folder else name for name in names]
+                below = (f"{folder}/{name}" if folder else name for name in names)
+                todo += [one for one in below if one not in self._watched and may_enter(one)]
 
     def _add(self, folder: str) -> list[str]:
         """Watch one folder, through its descriptor, so that no link is followed; returns the folders in it."""

@@ -23,7 +23,7 @@ from inboxd.intake.companions import Companions
 from inboxd.intake.hints import Hints
 from inboxd.intake.match import Matcher
 from inboxd.intake.root import Root
-from inboxd.intake.scan import Scan
+from inboxd.intake.scan import DEEPEST, Scan, may_enter
 from inboxd.intake.settle import Settling
 from inboxd.intake.strange import Strangers
 from inboxd.intake.stuck import Stuck
@@ -57,7 +57,6 @@ class InboxView:
         self._whole = False  # the pass goes over everything
         self._seen = 0  # files that a pass over everything has met so far, less those taken meanwhile
         self._passed = False  # a pass over everything has ended
-        self._satisfied = True  # whoever asks for complete files has room for more
 
     @property
     def condition(self) -> str:
@@ -187,12 +186,12 @@ class InboxView:
         """One entry: to be left, strange, or (True) to settle."""
         if stat.S_ISDIR(found.st_mode) or not self._matcher.takes(self._subject(name)):
             return False
-        if self._stuck.holds((folder, name), found.st_ino, now):
-            return False
         sighting = Sighting(
             self._name, folder, name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns,
             stat.S_ISREG(found.st_mode), found.st_nlink,
         )  # fmt: skip
+        if self._stuck.holds(sighting, now):
+            return False
         if not sighting.regular or sighting.links > 1:
             self._strangers.note(sighting, now)
             return False
@@ -213,13 +212,14 @@ class InboxView:
 
     def ready(self, room: int) -> list[Sighting]:
         """At most `room` complete files, looked at just now; they leave this view."""
-        self._satisfied = room > 0
         if room <= 0 or self._root.is_away:
             return []
         now = self._clock.monotonic()
         taken = self._settling.take(now, room)
         self.backlog = max(0, self.backlog - len(taken), len(self._settling))
         self._seen = max(0, self._seen - len(taken))
+        # Since it was seen, its folder may have been found to be closed.
+        taken = [sighting for sighting in taken if not self._stuck.holds(sighting, now)]
         if isinstance(self._rules.settle, Quiet):
             return self._unchanged(taken, now)
         return taken
@@ -269,7 +269,7 @@ class InboxView:
 
     def set_aside(self, file: InboxFile) -> None:
         """It could not be taken, for the reason that it bears."""
-        self._stuck.note((file.folder, file.name), file.ino, file.reason or "", self._clock.monotonic())
+        self._stuck.note(file, file.reason or "", self._clock.monotonic())
 
     def to_hash(self) -> list[Sighting]:
         """Files whose content must be read by a worker before they are complete."""
@@ -282,12 +282,10 @@ class InboxView:
             self._settling.note(complete, self._clock.monotonic())
 
     def next_wake(self) -> float | None:
-        """When `look` or `ready` may have something new, if nobody wakes us before."""
+        """When `look` or `ready`, with room for more, may have something new, if nobody wakes us before."""
         if self._root.is_away:
             return self._next_scan
-        moments = [self._next_scan, self._strangers.next_due()]
-        if self._satisfied:  # else whoever takes files knows when there is room again
-            moments.append(self._settling.next_due())
+        moments = [self._next_scan, self._strangers.next_due(), self._settling.next_due()]
         if self._may_advance() or self._settling.may_recall:
             moments.append(0.0)
         soonest = min(moment for moment in moments if moment is not None)
@@ -307,6 +305,8 @@ class InboxView:
             return f"the inbox is {self.condition}"
         if folder and not self._rules.recursive:
             return "it lies in a folder below inbound/, and the inbox is not recursive"
+        if not may_enter(folder):
+            return f"it lies in more than {DEEPEST} folders, one in the other; move it up"
         try:
             with opened(self._path, folder) as fd:
                 found = look(fd, name)

@@ -15,6 +15,7 @@ from inboxd.intake.hints import Hints
 from inboxd.intake.watch import Watch, why_poll
 
 _POLL = 2.0  # seconds between two passes where there are no events
+_MOST_LOOKS = 32  # passes until the next try to have events, while the kernel has no watch left
 
 
 class Root:
@@ -32,6 +33,7 @@ class Root:
         self._rescan = rescan
         self._anew = anew
         self._identity: Identity | None = None
+        self._looks = self._patience = 0  # passes that are left, and of how many, until that try; 0: none comes
         by_time = isinstance(rules.settle, Quiet)  # then a file is of interest from its creation on
         self._watch = Watch(self.path, rules.recursive, by_time, hints, wake)
 
@@ -43,13 +45,14 @@ class Root:
         """Watch, or say why not. Raises OSError when it can't be looked at."""
         identity = mounts.identify(self.path)
         self._watch.stop()
-        reason = why_poll(self.path, self._choice) or self._start_watch()
         self._identity = identity
-        if reason:
-            self._poll(reason)
+        try:
+            reason = why_poll(self.path, self._choice) or self._start_watch()
+        except OSError as error:
+            self._poll_for_now(error)
         else:
-            self.condition, self.every = "events", self._rescan
-            emit(events.INBOX_WATCHED, inbox=self._name, folder=str(self.path), how="kernel events and rescans")
+            self._looks = 0
+            self._poll(reason) if reason else self._watched()
         self._anew()
 
     def stop(self) -> None:
@@ -77,25 +80,35 @@ class Root:
             if folder:
                 self._watch.cover(folder)
         except OSError as error:
-            self._poll(error.strerror or str(error))
+            self._poll_for_now(error)
 
     def _start_watch(self) -> str:
-        """Why there are no events; "" when they come."""
-        try:
-            self._watch.start()
-        except OSError as error:
-            return error.strerror or str(error)
-        if self._watch.works():
-            return ""
-        return "the event of a probe file did not arrive"
+        """Why there can't be events; "" when they come. Raises OSError when there are none just now."""
+        self._watch.start()
+        return "" if self._watch.works() else "the event of a probe file did not arrive"
+
+    def _watched(self) -> None:
+        self.condition, self.every = "events", self._rescan
+        emit(events.INBOX_WATCHED, inbox=self._name, folder=str(self.path), how="kernel events and rescans")
+
+    def _poll_for_now(self, error: OSError) -> None:
+        self._looks = self._patience = min(max(1, 2 * self._patience), _MOST_LOOKS)
+        self._poll(error.strerror or str(error))
 
     def _poll(self, reason: str) -> None:
         self._watch.stop()
-        self.condition, self.every = f"polling: {reason}", min(self._rescan, _POLL)
-        emit(events.INBOX_POLLING, inbox=self._name, reason=reason, every=show_duration(self.every))
+        before, self.condition = self.condition, f"polling: {reason}"
+        self.every = min(self._rescan, _POLL)
+        if self.condition != before:
+            emit(events.INBOX_POLLING, inbox=self._name, reason=reason, every=show_duration(self.every))
 
     def _lives(self) -> bool:
-        return self._watch.alive or self.condition.startswith("polling")
+        """There are events; or it is no time yet to try to have some."""
+        if not self.condition.startswith("polling"):
+            self._patience = 0
+            return self._watch.alive
+        self._looks -= 1
+        return self._looks != 0
 
     def _away(self, reason: str) -> bool:
         if not self.is_away:

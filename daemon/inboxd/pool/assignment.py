@@ -40,6 +40,7 @@ class Assignment:
         self._files: tuple[OrderedFile | OrderedItem, ...] = order.files
         self.whole = whole
         self.since = since
+        self.extra = 0.0  # seconds for which everything stood still
         self._open = {file.id for file in order.files}
 
     def accept(self, reports: Sequence[Report], *, last: bool) -> None:
@@ -60,7 +61,7 @@ class Assignment:
     def deadline(self, mark: Mark | None, timeout: float) -> float:
         """Monotonic seconds when the child has had long enough for what it is at."""
         begun = mark is not None and mark.batch == self.order.batch
-        return (max(self.since, mark.since) if mark and begun else self.since) + timeout
+        return (max(self.since, mark.since) if mark and begun else self.since) + timeout + self.extra
 
     def remains(self, mark: Mark | None, death: Death) -> list[Report]:
         """Reports for all that the dead child did not report, by where its mark stands."""

@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from inboxd.clock import boot
 from inboxd.pool.environment import worker_environment
 from inboxd.wire import Frames, Mark, Message, encode, read_mark
 from inboxd.wire import read_marks as wire_marks
@@ -22,6 +23,7 @@ _MOST_LEFTOVER = 1024 * 1024  # bytes of output still read from a dead child; a 
 _serial = itertools.count()
 
 TOKEN = "INBOXD_WORKER"  # tells whose process a stray one is
+_BOOT = "boot"  # beside the marks: the boot in which they are made
 LOCK_FD = "INBOXD_LOCK_FD"  # work.command hands the generation lock on to commands
 
 
@@ -163,10 +165,24 @@ def _fresh_mark(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def read_marks(folder: Path) -> list[Mark]:
-    """What the workers of an earlier daemon were at; read it before the pool starts, it makes new marks."""
+def prepare_marks(folder: Path) -> None:
+    """Before the first child: the folder of the marks, and which boot they are of."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / _BOOT).write_text(boot(), encoding="ascii")
+
+
+def read_marks(folder: Path) -> list[Mark] | None:
+    """What the workers of an earlier daemon were at; read it before the pool starts, it makes new marks.
+
+    None when they are of another boot: marks are not synced, so after a power cut they may say less than was begun.
+    """
+    try:
+        if (folder / _BOOT).read_text(encoding="ascii") != boot():
+            return None
+    except FileNotFoundError:
+        return None
     marks: list[Mark] = []
-    for path in sorted(folder.glob("*")):
+    for path in sorted(set(folder.iterdir()) - {folder / _BOOT}):
         with path.open("rb") as file:
             marks += wire_marks(file.fileno())
     return marks

@@ -12,7 +12,7 @@ import psutil
 from inboxd.clock import Clock
 from inboxd.config.models import Workers
 from inboxd.model import Report
-from inboxd.pool.child import Launch
+from inboxd.pool.child import Launch, prepare_marks
 from inboxd.pool.exchange import Exchange
 from inboxd.pool.fetchers import Fetchers
 from inboxd.pool.generation import GenerationLock
@@ -58,7 +58,7 @@ class Pool:
         Raises AlreadyRunning, and PreconditionError when no worker comes up.
         """
         self.take_generation()
-        self._marks.mkdir(mode=0o700, exist_ok=True)
+        prepare_marks(self._marks)
         launch = Launch(self._marks, self._generation.fd, self._secrets)
         self._supervisor = Supervisor(launch, self._clock, self.fetchers, self.senders)
         self._supervisor.employ(self._workers, self._setup, self._exchange)
@@ -160,5 +160,5 @@ def _usage(pid: int | None) -> dict[str, Any]:
         with process.oneshot():
             times = process.cpu_times()
             return {"rss": process.memory_info().rss, "cpu": times.user + times.system}
-    except psutil.Error:
+    except (psutil.Error, OSError):  # gone, or no descriptor is left to look with
         return {"rss": 0, "cpu": 0.0}

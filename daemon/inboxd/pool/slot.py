@@ -220,6 +220,12 @@ class Slot:
         else:
             self.kill(Death(Cause.STOPPED, f"asked to end, and still there after {EXIT_TIMEOUT:g} s"))
 
+    def forgive(self, seconds: float) -> None:
+        """So long neither the child nor we have run: it has that much more time for whatever it is at."""
+        self.due += seconds
+        if self.assignment is not None:
+            self.assignment.extra += seconds
+
     def _check_run(self, child: Child, assignment: Assignment, now: float) -> None:
         mark, timeout = child.mark(), self._ground.terms.timeout
         deadline = assignment.deadline(mark, timeout)
@@ -378,8 +384,8 @@ class Slot:
 
 
 def memory(pid: int) -> int:
-    """Resident bytes; 0 when the process is gone."""
+    """Resident bytes; 0 when the process is gone, or no descriptor is left to look with."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return 0

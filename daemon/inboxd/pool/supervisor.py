@@ -21,6 +21,8 @@ from inboxd.pool.terms import Terms
 from inboxd.wire import Setup
 
 _MOST_EARLY_DEATHS = 3  # at start, before any worker was ready
+_STANDSTILL = 3.0  # seconds by which we are woken too late when it was no mere load
+_SWEEP_AGAIN = 1.0  # seconds until orphans are looked for again, when there was no descriptor to look with
 _LAST_SPAN = 2.0  # seconds that killed processes get to disappear at the end
 _WORKER, _FETCHER = "inboxd.work.worker", "inboxd.fetch.fetcher"
 
@@ -137,9 +139,20 @@ class Supervisor:
     def _wait(self, wanted: float | None) -> None:
         """Serve what the kernel has to say, or wait for it until something is due."""
         due = min(self._sweep_at, self._stop_at, *(crew.due() for crew in self.crews.values()))
-        timeout = min(due - self._clock.monotonic(), math.inf if wanted is None else wanted)
-        for key, mask in self._selector.select(None if timeout == math.inf else max(0.0, timeout)):
+        now = self._clock.monotonic()
+        timeout = max(0.0, min(due - now, math.inf if wanted is None else wanted))
+        ready = self._selector.select(None if timeout == math.inf else timeout)
+        late = self._clock.monotonic() - now - timeout
+        if late > _STANDSTILL:
+            self._forgive(late)
+        for key, mask in ready:
             key.data(mask)
+
+    def _forgive(self, seconds: float) -> None:
+        """So long all stood still, workers with us, as in a virtual machine that is paused: no limit counts that."""
+        self._stop_at += seconds
+        for slot in self._slots():
+            slot.forgive(seconds)
 
     def _end_grace(self) -> None:
         if self._clock.monotonic() >= self._stop_at:
@@ -157,7 +170,10 @@ class Supervisor:
         self._sweep_at = math.inf
         children = {slot.child: slot for slot in self._slots() if slot.child is not None}
         at_work = {child.token for child, slot in children.items() if slot.state is not ChildState.IDLE}
-        self._orphans.sweep({child.pid for child in children}, at_work, partial(self._sweep_within, 0.0))
+        try:
+            self._orphans.sweep({child.pid for child in children}, at_work, partial(self._sweep_within, 0.0))
+        except OSError:  # no descriptor is left, for the moment
+            self._sweep_within(_SWEEP_AGAIN)
 
     def _slots(self) -> list[Slot]:
         return [slot for crew in self.crews.values() for slot in crew.slots]

@@ -19,6 +19,7 @@ from typing import Any
 
 from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile
+from inboxd.work.file import make_results
 from inboxd.work.loading import CannotLoad
 
 _EX_DATAERR, _EX_TEMPFAIL = 65, 75  # sysexits.h: our Reject and Retry
@@ -54,7 +55,7 @@ class Command:
         """Run it on one file; the supervisor holds the deadline, and kills our whole process group."""
         older = set(_children())
         if file.results:
-            os.mkdir(file.results)
+            make_results(file.results)
         try:
             process = subprocess.Popen(
                 self._arguments(file), env=self._environment(file), stdin=subprocess.DEVNULL,

@@ -20,6 +20,23 @@ _LONGEST_SPAN = 366 * 86400.0  # seconds
 _SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+class NoRoom(OSError):
+    """The folder for results can't be made: the disk of work/ has no room for it. No fault of the file."""
+
+
+def make_results(path: str) -> None:
+    """The folder for what a run leaves. Raises NoRoom, OSError."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise NoRoom(error.errno, error.strerror, path) from error
+        raise
+
+
 class Reject(Exception):
     """This file is not for us, and never will be: to errors/, without another attempt."""
 
@@ -110,9 +127,8 @@ class File:
     @property
     def results(self) -> Path:
         """A folder, empty when a run first asks for it; what stands in it when we return appears in outbound/."""
-        path = _path(self._ordered.results)
-        path.mkdir(exist_ok=True)
-        return path
+        make_results(self._ordered.results)
+        return _path(self._ordered.results)
 
     def transaction(self, name: str | None = None) -> AbstractContextManager[Connection]:
         """A transaction on the configured database `name`, whose effect happens exactly once for this file.
@@ -143,7 +159,7 @@ def clear_results(ordered: OrderedFile) -> None:
 
 def has_results(ordered: OrderedFile) -> bool:
     """The run left something; a folder that stayed empty is removed. Raises OSError."""
-    if not ordered.results:
+    if not (ordered.results and os.path.lexists(ordered.results)):
         return False
     try:
         os.rmdir(ordered.results)
@@ -152,6 +168,8 @@ def has_results(ordered: OrderedFile) -> bool:
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return True
+        if error.errno == errno.EROFS:
+            return bool(os.listdir(ordered.results))
         clear_results(ordered)  # a handler has put something else in its place
         raise
     return False

@@ -135,7 +135,7 @@ def _after(file: OrderedFile, report: Report) -> Report:
             clear_results(file)
             return report
         if not report.message and _is_changed(file, found):
-            report = report._replace(message="the file was changed while the handler ran")
+            report = report._replace(message="the file was changed between its claim and the end of its run")
         return report._replace(results=True) if has_results(file) else report
     except FileNotFoundError:
         return _input_changed(report, "the handler removed its input")

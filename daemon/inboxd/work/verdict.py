@@ -11,7 +11,7 @@ from typing import Any
 from inboxd.model import Ending, Report
 from inboxd.wire import OrderedFile
 from inboxd.work.database import DatabaseAway, DatabaseLost, DatabaseUnusable
-from inboxd.work.file import Reject, Retry, seconds_of
+from inboxd.work.file import NoRoom, Reject, Retry, seconds_of
 from inboxd.work.receipts import AlreadyDone
 
 _LARGEST_RESULT = 64 * 1024  # bytes of JSON
@@ -22,7 +22,9 @@ _MOST_PLACES = 3  # lines of code named for a rejection
 _OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")  # the package
 _to_json = json.JSONEncoder(allow_nan=False).encode
 _from_json = json.JSONDecoder().decode
-_UNCHARGED: dict[type[BaseException], Ending] = {DatabaseAway: Ending.UNAVAILABLE, DatabaseUnusable: Ending.BROKEN}
+_UNCHARGED: dict[type[BaseException], Ending] = {
+    DatabaseAway: Ending.UNAVAILABLE, DatabaseUnusable: Ending.BROKEN, NoRoom: Ending.UNAVAILABLE,
+}  # fmt: skip
 
 
 def succeeded(file_id: str, returned: Any) -> Report:

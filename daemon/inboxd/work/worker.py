@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from io import FileIO
 
 from inboxd.model import Ending, Report
 from inboxd.wire import Order, OrderedFile, Ready, Setup
 from inboxd.work.channel import Channel, main
+from inboxd.work.content import copy_file, hash_file
 from inboxd.work.handler import Handlers
 from inboxd.work.seams import Seams
 from inboxd.work.surroundings import Surroundings
@@ -40,6 +39,7 @@ class Worker:
         setup = self._channel.next()
         if not isinstance(setup, Setup):
             return
+        self._durable = setup.durable
         self._batches = {inbox for inbox, spec in setup.handlers.items() if spec.batch}
         self._handlers = Handlers(setup, self._channel.say)
         broken = self._handlers.load()
@@ -57,7 +57,9 @@ class Worker:
     def _run(self, order: Order) -> None:
         self._telling.begin(order.batch)
         self._channel.begin()
-        if order.hash:
+        if order.copy:
+            finished = self._each(order, lambda file: copy_file(file, order.hash, durable=self._durable))
+        elif order.hash:
             finished = self._each(order, lambda file: hash_file(file, order.hash))
         elif order.inbox in self._batches:
             finished = self._together(order)
@@ -131,29 +133,6 @@ class Worker:
             gc.collect()
             rss = self._settled = _resident()
         self._telling.rss = rss
-
-
-def hash_file(file: OrderedFile, kind: str) -> Report:
-    """The digest of a regular file's content, `kind` as hashlib has it; what goes wrong is in the report."""
-    start = time.monotonic()
-    try:
-        # It may stand where uploaders write: follow nothing, and don't wait for a FIFO's writer.
-        fd = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb", buffering=0) as content:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(f"{file.path} is no regular file")
-            digest = _digest(content, kind)
-    except OSError as error:
-        report = Report(file.id, Ending.FAILED, error_class=type(error).__name__, message=str(error))
-    else:
-        report = Report(file.id, Ending.HASHED, result={kind: digest})
-    return report._replace(seconds=time.monotonic() - start, pid=os.getpid())
-
-
-def _digest(content: FileIO, kind: str) -> str:
-    import hashlib  # OpenSSL: most workers never need its memory
-
-    return hashlib.file_digest(content, kind).hexdigest()
 
 
 def _resident() -> int:

@@ -1,4 +1,4 @@
-"""What must hold of results that destinations are to have, checked from outside: used by invariants.py.
+"""What must hold of results that destinations are to have, checked from outside.
 
 A send is a row (file_id, destination, name); until it has come to an end its result lies in work/<file_id>-results/.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from support.invariants import Facts
+    from inboxd.checker.facts import Facts
 
 Row = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""What must hold of the items of sources, checked from outside: used by invariants.py for I4, I8, I9 and I10.
+"""What must hold of the items of sources, checked from outside; a part of I4, I8, I9 and I10.
 
 An item is a row (source, item, version) whose `id` is that of the file it becomes.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from support.invariants import Entry, Facts
+    from inboxd.checker.facts import Entry, Facts
 
 Row = dict[str, Any]
 
@@ -21,10 +21,11 @@ ACKS = ("", "held", "processed")
 
 
 def leftovers(facts: Facts) -> Iterator[str]:
-    """Of I4: what lies in incoming/ belongs to an item that is on its way, or is a listing just cut off."""
+    """Of I4: what lies in incoming/ belongs to an item that is on its way, or is a listing, going on or cut off."""
+    listings = facts.evidence.daemon is not None or not facts.evidence.finished
     awaited = {item["id"] for item in facts.items if item["state"] in WITH_SOURCE}
     for entry in facts.of_kind("incoming"):
-        if not (_is_part_of(entry, awaited) or (entry.relative.endswith(".listing") and not facts.evidence.finished)):
+        if not (_is_part_of(entry, awaited) or (entry.relative.endswith(".listing") and listings)):
             yield f"left in incoming/: {entry.path}"
 
 
@@ -61,8 +62,8 @@ def _unsafe(item: Row, file: Row) -> Iterator[str]:
 
 
 def _may_be_pruned(facts: Facts, item: Row) -> bool:
-    kept = facts.settings["inboxes"].get(item["inbox"], {}).get("retention")
-    return bool(kept) and item["state"] in ("ACK_DUE", "ACKED")
+    rules = facts.inboxes.get(item["inbox"])
+    return (rules is None or not rules.keeps) and item["state"] in ("ACK_DUE", "ACKED")
 
 
 def unknown_files(facts: Facts) -> Iterator[str]:
@@ -103,8 +104,6 @@ def illegal(item: Row) -> Iterator[str]:
     begun = item["state"] == "FETCHING" or (item["state"] == "ACKED" and item["ack"])
     if begun and item["attempts"] < 1:
         yield "no attempt is counted"
-    if item["acked_at"] is not None and item["acked_at"] < (item["fetched_at"] or 0.0):
-        yield "acknowledged before it was fetched"
 
 
 def tell(item: Row) -> str:
