@@ -15,8 +15,8 @@ from inboxd.conclude import conclude
 from inboxd.config.models import Checksum, Inbox
 from inboxd.custody.claim import Claims, Taken
 from inboxd.custody.deliver import Deliveries
+from inboxd.custody.keeper import Keeper
 from inboxd.custody.ledger import Ledger
-from inboxd.custody.recovery import Keeper
 from inboxd.custody.results import Bound, Results
 from inboxd.custody.takeback import take_back
 from inboxd.events import emit

@@ -18,6 +18,7 @@ from inboxd.custody import (
     failpoints,
     ledger,
     outcomes,
+    reconcile,
     recovery,
     relics,
     results,
@@ -31,7 +32,7 @@ from simulation.ledger import engine_of, statements
 from simulation.world import World
 
 _MODULES = (
-    beneath, model, claim, deliver, disk, outcomes, recovery, relics, results, retention, takeback, workfolder,
+    beneath, model, claim, deliver, disk, outcomes, reconcile, recovery, relics, results, retention, takeback, workfolder,
     companions, inbox, mounts, scan, shutil,
 )  # fmt: skip
 

@@ -1,0 +1,176 @@
+"""The last step of recovery: work/ and the open rows are made the same set.
+
+Unknown files are adopted, missing ones are LOST, unless they lie where they end. Results that are to be sent stay, and
+those that have been go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+from inboxd import events
+from inboxd.beneath import look, opened
+from inboxd.clock import Clock
+from inboxd.custody import disk
+from inboxd.custody.claim import as_found
+from inboxd.custody.items import Items
+from inboxd.custody.keeper import Keeper, is_success_of_a_source
+from inboxd.custody.ledger import Ledger
+from inboxd.custody.relics import Place, ended, likeness, relics
+from inboxd.custody.sends import Sends
+from inboxd.events import emit
+from inboxd.items import ItemState
+from inboxd.model import BESIDES, InboxFile, Outcome, State, new_id
+from inboxd.sends import OPEN_SENDS
+
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Reconciliation:
+    """Of the inboxes, one after the other."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, alive: Callable[[], None], summary: Counter[str]) -> None:
+        """`alive` is called at every step; `summary` counts what was done."""
+        self._ledger = ledger
+        self._items = Items(ledger)
+        self._sends = Sends(ledger)
+        self._clock = clock
+        self._alive = alive
+        self._summary = summary
+
+    def run(self, keeper: Keeper) -> None:
+        """Entries of work/ and open rows must be the same set."""
+        work_fd = keeper.claims.work_fd
+        present = {name for name in os.listdir(work_fd) if not name.endswith(BESIDES)}
+        missing: list[InboxFile] = []
+        copied: list[InboxFile] = []
+        for file in self._ledger.open_files(State.CLAIMED, State.WAITING):
+            self._alive()
+            if file.inbox != keeper.inbox:
+                continue
+            if file.work_name in present:
+                present.discard(file.work_name)
+                found = look(work_fd, file.work_name)
+                if found is not None and (found.st_dev, found.st_ino) != (file.dev, file.ino):
+                    copied.append(as_found(file, found))
+            else:
+                missing.append(file._replace(reason="missing from work/", finished_at=self._clock.time()))
+        gone_on = self._at_their_ends(keeper, missing) if missing else {}
+        missing = [file for file in missing if file.id not in gone_on]
+        for file in missing:
+            emit(events.FILE_LOST, inbox=file.inbox, file_id=file.id, file=file.name)
+        with self._ledger.transaction():
+            self._ledger.lose(missing)
+            self._ledger.identify(copied)  # by us; or restored from a backup, or on a device with a new number
+            self._ledger.decide(list(gone_on.values()))
+            self._ledger.deliver(list(gone_on.values()))
+            self._items.processed([file.id for file in gone_on.values() if is_success_of_a_source(file)])
+        self._summary["lost"] += len(missing)
+        self._summary["found where they had ended"] += len(gone_on)
+        self._sweep(keeper, present)
+        self._adopt(keeper, sorted(present))
+
+    def _at_their_ends(self, keeper: Keeper, missing: Sequence[InboxFile]) -> dict[str, InboxFile]:
+        """Where an older ledger was put back, files have gone on since: they are not lost, and not run again."""
+        wanted = {likeness(file): file for file in missing}
+        place = Place(keeper.inbox, keeper.deliveries.folders)
+        found = {}
+        for relic in relics(place):
+            self._alive()
+            file = wanted.pop(relic.likeness, None)
+            if file is not None:
+                found[file.id], _failures = ended(place, relic, file, None)
+        return found
+
+    def _sweep(self, keeper: Keeper, unknown: Collection[str]) -> None:
+        """Sidecar drafts, copies, results of runs that no longer count, and results that have been sent.
+
+        `unknown`: files in work/ without a row.
+        """
+        work_fd = keeper.claims.work_fd
+        names = [name for name in os.listdir(work_fd) if name.endswith(BESIDES)]
+        known = self._sends.of_files([name[:32] for name in names])
+        for name in names:
+            self._alive()
+            file_id = name.removesuffix("-results")
+            if sends := known.get(file_id):
+                if not any(send.state in OPEN_SENDS for send in sends):
+                    keeper.deliveries.results.finish(file_id, sends)
+            elif self._counts(file_id, unknown):
+                with self._ledger.transaction():
+                    self._sends.queue(keeper.deliveries.results.place(file_id) or [])
+            else:
+                disk.drop(work_fd, name)
+
+    def _counts(self, file_id: str, unknown: Collection[str]) -> bool:
+        """These results are of a run that succeeded. Of a file that no row knows, since an older ledger was put back:
+        as far as the file has left work/, which it does after its results.
+        """
+        file = self._ledger.get(file_id) if _ID.fullmatch(file_id) else None
+        if file is not None:
+            return file.state is State.DONE and file.outcome is Outcome.PROCESSED
+        return bool(_ID.fullmatch(file_id)) and not any(name.startswith(file_id) for name in unknown)
+
+    def _adopt(self, keeper: Keeper, names: Sequence[str]) -> None:
+        """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off before its sync."""
+        if names:
+            disk.sync_all(keeper.claims.work_fd)
+        for name in names:
+            self._alive()
+            found = look(keeper.claims.work_fd, name)
+            if found is None:
+                continue
+            known = self._ledger.get(name[:32]) if _ID.match(name) else None
+            if known and known.state is State.DONE and known.outcome is Outcome.ERROR:
+                self._finish_retry(keeper, as_found(known, found))
+            else:
+                self._adopt_one(keeper, name, self._new_row(keeper, name, found, known))
+
+    def _finish_retry(self, keeper: Keeper, row: InboxFile) -> None:
+        _drop_old_name(keeper, row)
+        with self._ledger.transaction():
+            self._ledger.retry([row])
+        emit(events.FILE_RETRIED, inbox=row.inbox, file_id=row.id, file=row.name, user="a retry that was cut off")
+        self._summary["retries finished"] += 1
+
+    def _adopt_one(self, keeper: Keeper, name: str, row: InboxFile) -> None:
+        with self._ledger.transaction():
+            self._ledger.announce([row])
+        if row.work_name != name:
+            disk.rename_new(keeper.claims.work_fd, name, keeper.claims.work_fd, row.work_name)
+            os.fsync(keeper.claims.work_fd)
+        with self._ledger.transaction():
+            self._ledger.claim([row])
+        emit(events.FILE_ADOPTED, inbox=keeper.inbox, file_id=row.id, file=row.name)
+        self._summary["adopted"] += 1
+
+    def _new_row(self, keeper: Keeper, name: str, found: os.stat_result, known: InboxFile | None) -> InboxFile:
+        """Under the id that it had, unless that is another row's: what a transaction did for it is not done again."""
+        now = self._clock.time()
+        row = InboxFile(
+            id=new_id(now), inbox=keeper.inbox, folder="", name=name, dev=found.st_dev, ino=found.st_ino,
+            size=found.st_size, mtime_ns=found.st_mtime_ns, claimed_at=now, reason="adopted",
+        )  # fmt: skip
+        if known is not None or not _ID.fullmatch(name.partition(".")[0]):
+            return row
+        file_id = name[:32]
+        row = row._replace(id=file_id, attempts=1, claimed_at=min(now, int(file_id[:12], 16) / 1000))
+        item = self._items.by_ids([file_id]).get(file_id)
+        if item is None or item.state not in (ItemState.HELD, ItemState.ACK_DUE, ItemState.ACKED):
+            return row
+        return row._replace(name=item.name, source=item.source)
+
+
+def _drop_old_name(keeper: Keeper, file: InboxFile) -> None:
+    """A power cut before the sync of a retry may leave both names of it, in work/ and in errors/."""
+    folder, name = os.path.split(file.destination or "")
+    errors, gone = keeper.deliveries.folders[Outcome.ERROR], (FileNotFoundError, NotADirectoryError)
+    with contextlib.suppress(*gone), opened(errors, folder) as errors_fd:
+        old = look(errors_fd, name)
+        if old is not None and (old.st_dev, old.st_ino) == (file.dev, file.ino):
+            os.unlink(name, dir_fd=errors_fd)
+            os.fsync(errors_fd)
