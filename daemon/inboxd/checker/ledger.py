@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -44,9 +46,16 @@ class Ledger:
         return "in the database" if "://" in self.place else self.place
 
     def _read_sqlite(self) -> None:
-        with contextlib.closing(
-            sqlite3.connect(f"file:{place_as_uri(self.place)}?mode=ro", uri=True, timeout=10)
-        ) as db:
+        try:
+            self._read_file(self.place, "ro")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            with _copied(self.place) as copy:  # a transaction that was cut off is to be taken back first, by writing
+                self._read_file(copy, "rw")
+
+    def _read_file(self, place: str, mode: str) -> None:
+        with contextlib.closing(sqlite3.connect(f"file:{place_as_uri(place)}?mode={mode}", uri=True, timeout=10)) as db:
             db.row_factory = sqlite3.Row
             db.execute("BEGIN")  # all tables at the same moment
             verdict = [row[0] for row in db.execute("PRAGMA integrity_check")]
@@ -120,6 +129,19 @@ class Ledger:
         with contextlib.suppress(OSError):
             return os.stat(self.place + "-wal").st_size
         return 0
+
+
+@contextlib.contextmanager
+def _copied(place: str) -> Iterator[str]:
+    """The database with its journals, elsewhere for a moment. Such a one is small: only before it was first used as a
+    ledger it has a journal that is played back (https://sqlite.org/lockingv3.html#hot_journals).
+    """
+    with tempfile.TemporaryDirectory(prefix="inboxd-") as folder:
+        copy = os.path.join(folder, "ledger.sqlite")
+        for suffix in ("", "-journal", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(place + suffix, copy + suffix)
+        yield copy
 
 
 def place_as_uri(path: str) -> str:
