@@ -148,7 +148,7 @@ def _probe(name: str, inbound: Path, work: Path) -> str:
             disk.rename_new(work_fd, probe, inbound_fd, probe)
         except OSError as error:
             if error.errno in disk.FULL:
-                raise disk.full(work, error) from error
+                return ""  # there is no room to ask; when there is, the first claim shows it
             if error.errno == errno.EROFS:
                 return f"inbox {name}: {inbound} and {work}: {error.strerror} ({disk.READ_ONLY})"
             return (

@@ -102,7 +102,9 @@ class Lane:
 
     def keeper(self) -> Keeper:
         """What recovery needs of this inbox."""
-        return Keeper(self.name, self.rules.folder("inbound"), self.claims, self.deliveries, self.judge)
+        return Keeper(
+            self.name, self.rules.folder("inbound"), self.claims, self.deliveries, self.judge, self.decided, self.sent
+        )  # fmt: skip
 
     def judge(self, file: InboxFile, report: Report, now: float) -> Concluded:
         """What follows from a report, by the rules of this inbox. `now`: wall clock, seconds."""

@@ -262,7 +262,7 @@ class Pipeline:
         for lane in self.lanes.values():
             if not lane.decided or self.outages.must_wait(lane.name):
                 continue
-            moved = lane.deliveries.move(lane.decided, with_results=frozenset(lane.with_results))
+            moved = lane.deliveries.move(lane.decided, with_results=lane.with_results)
             done = moved.ids()
             left = [file for file in lane.decided if file.id not in done]
             error = moved.outage if left else None  # what is delivered waits for nothing any more

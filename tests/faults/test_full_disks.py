@@ -241,21 +241,42 @@ def test_a_start_on_a_full_disk(tmp_path: Path, tally) -> None:
         tally()
 
 
-def test_a_start_that_meets_a_full_inbox_names_it(tmp_path: Path) -> None:
-    """An error whose sidecar finds no room; there is plenty where the state lies."""
-    with Tmpfs(tmp_path / "disk", "size=2m", "nr_inodes=100") as disk:
-        site, room = _inbox_on(disk.point, tmp_path), Room(disk.point)
-        with run_daemon(site.config, {"INBOXD_FAILPOINT": "decide.recorded:kill"}, ready=False) as daemon:
-            site.drop("reject-1.dat", b"x")
-            daemon.wait()
-        room.fill()
-        refused = inboxd(site.config, "run")
-        assert refused.returncode == 70
-        assert f"{site.root()}/work: No space left on device" in refused.stderr
-        room.free()
+@fault(
+    "Disks",
+    "the daemon dies while the disk of an inbox is full, and starts",
+    how="a tmpfs without inodes, SIGKILL",
+    shows="what has ended waits in work/, with its results; the other inboxes go on",
+)
+def test_a_start_while_an_inbox_is_full(tmp_path: Path, tally) -> None:
+    site = Site(tmp_path / "site", **_TIGHT)
+    with Tmpfs(site.root(), "size=4m", "nr_inodes=400") as disk:
+        site.inbox("main", layout="%H%M%S")
+        site.inbox("other")
+        room = Room(disk.point)
+        with run_daemon(site.config) as daemon:
+            site.drop("lasting-1_1-a.dat", b"x")
+            wait_until(lambda: list((site.root() / "work").glob("*-results/two-*")), "its results")
+            site.drop("sleep-0_5-a.dat", b"x")
+            wait_until(lambda: site.witnessed("start", "sleep-0_5-a.dat"), "its start")
+            room.fill_inodes()
+            decided = ("files", "--state", "decided")
+            wait_until(lambda: len(inboxd_json(site.config, *decided)["files"]) == 2, "their ends", 30, 0.3)
+            daemon.kill()
+            daemon.end_family()
+        for number in range(scale(2, 20)):
+            with run_daemon(site.config) as daemon:
+                site.drop(f"ok-{number}.dat", b"y", inbox="other")
+                wait_until(lambda: site.count("processed", "other") > number, "the other inbox", 30)  # noqa: B023
+                assert "main: no delivery" in _reasons(site)
+                daemon.stop() if number % 2 else daemon.kill()
+            tally()
+        assert not violations(site.config, Evidence(manifest=site.manifest))
         with run_daemon(site.config):
-            wait_finished(site, 1)
-        assert_sound(site, finished=True)
+            room.free()
+            wait_finished(site, 2)
+        assert site.listed("outbound") == ["one-lasting-1_1-a.dat", "two-lasting-1_1-a.dat"]
+        assert len({line["id"] for line in site.witnessed("start")}) == len(site.manifest)
+        assert_sound(site, finished=True, calm=True)
 
 
 @fault("Disks", "the disk of an inbox is read-only for a while", how="a tmpfs, remounted", shows=BORNE)

@@ -160,6 +160,12 @@ def _results(file: File) -> None:
             stream.write(f"{part} of {file.id}\n".encode())
 
 
+def _lasting(file: File) -> None:
+    """It has written its results long before it ends."""
+    _results(file)
+    _sleep(file)
+
+
 def _print(file: File) -> None:
     sys.stdout.write("printed \x1b[31m by the handler\n")
     sys.stderr.write("no newline at the end")
@@ -194,6 +200,7 @@ BEHAVIOURS: dict[str, Callable[[File], dict[str, Any] | None]] = {
     "change": _change,
     "link": _link,
     "results": _results,
+    "lasting": _lasting,
     "print": _print,
     "big": _big,
     "unspeakable": _unspeakable,

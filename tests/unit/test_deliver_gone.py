@@ -22,7 +22,8 @@ rename_new = disk.rename_new
 def deliveries(tmp_path: Path) -> Iterator[Deliveries]:
     for name in ("work", "processed"):
         (tmp_path / name).mkdir()
-    nobody: Any = Mock()  # neither results nor ledger are asked
+    nobody: Any = Mock()  # there are no results, and the ledger is not asked
+    nobody.place.return_value = None
     fd = os.open(tmp_path / "work", FOLDER)
     yield Deliveries({Outcome.PROCESSED: tmp_path / "processed"}, nobody, fd, nobody)
     os.close(fd)
@@ -47,20 +48,29 @@ def test_a_folder_that_goes_before_the_rename_is_an_outage(
 
     file = _decided(tmp_path)
     monkeypatch.setattr(deliver.disk, "rename_new", rename)
-    moved = deliveries.move([file], with_results=frozenset())
+    moved = deliveries.move([file])
     assert moved.outage is not None
     assert not moved.lost
     monkeypatch.setattr(deliver.disk, "rename_new", rename_new)
-    assert deliveries.move([file], with_results=frozenset()).delivered == [file]
+    assert deliveries.move([file]).delivered == [file]
 
 
 def test_a_folder_that_goes_before_the_sync_stops_nobody(deliveries: Deliveries, tmp_path: Path) -> None:
     file = _decided(tmp_path)
-    moved = deliveries.move([file], with_results=frozenset())
+    moved = deliveries.move([file])
     assert isinstance(moved, Moved)
     (tmp_path / "processed" / "day" / "a").unlink()
     (tmp_path / "processed" / "day").rmdir()
     deliveries.sync(moved)
+
+
+def test_what_a_dead_daemon_may_have_delivered_is_not_called_lost(deliveries: Deliveries, tmp_path: Path) -> None:
+    """Somebody has taken it from there since. What we have decided ourselves, only we may move."""
+    file = _decided(tmp_path)
+    (tmp_path / "work" / file.id).unlink()
+    assert deliveries.move([file]).lost
+    deliveries.inherited.add(file.id)
+    assert deliveries.move([file]).delivered == [file]
 
 
 def test_results_that_an_earlier_try_has_moved_are_synced_all_the_same(
@@ -69,7 +79,7 @@ def test_results_that_an_earlier_try_has_moved_are_synced_all_the_same(
     """They are in outbound/ already, and nothing in work/ speaks of them."""
     synced: list[int] = []
     monkeypatch.setattr(deliver.disk, "sync_all", synced.append)
-    deliveries.results.place.return_value = None  # type: ignore[attr-defined]
-    moved = deliveries.move([_decided(tmp_path)])
+    file = _decided(tmp_path)
+    moved = deliveries.move([file], with_results={file.id})
     deliveries.sync(moved)
     assert moved.delivered and synced

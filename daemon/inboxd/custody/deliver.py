@@ -16,7 +16,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -60,15 +60,15 @@ class Deliveries:
         self.config: Path | None = None  # which people name to reach the daemon
         self.results = results
         self.folders = folders
+        self.inherited: set[str] = set()  # ids that a dead daemon decided: nobody knows how far it came with them
         self._work_fd = work_fd
         self._ledger = ledger
         self._sends = Sends(ledger)
 
-    def move(self, files: Sequence[InboxFile], *, with_results: frozenset[str] | None = None) -> Moved:
+    def move(self, files: Sequence[InboxFile], *, with_results: Collection[str] = ()) -> Moved:
         """Bring decided files to their destinations, as far as that goes.
 
-        `with_results` names the ids that left results; None looks for them, and takes nothing for lost: recovery does
-        not know what an earlier try has done.
+        `with_results`: ids that left results. For those of what is inherited it is looked.
         """
         moved = Moved()
         try:
@@ -79,7 +79,7 @@ class Deliveries:
         return moved
 
     def _move_to(
-        self, root: Path, folder: str, files: Sequence[InboxFile], with_results: frozenset[str] | None, moved: Moved
+        self, root: Path, folder: str, files: Sequence[InboxFile], with_results: Collection[str], moved: Moved
     ) -> None:
         with contextlib.ExitStack() as stack:
             try:
@@ -92,11 +92,11 @@ class Deliveries:
             for file in files:
                 self._move_one(file, target_fd, with_results, moved)
 
-    def _move_one(self, file: InboxFile, target_fd: int, with_results: frozenset[str] | None, moved: Moved) -> None:
+    def _move_one(self, file: InboxFile, target_fd: int, with_results: Collection[str], moved: Moved) -> None:
         name = (file.destination or "").rpartition("/")[2]
         if file.outcome is Outcome.ERROR:
             self._place_sidecar(file, target_fd, name)
-        if with_results is None or file.id in with_results:
+        if file.id in with_results or file.id in self.inherited:
             self._place_results(file, moved)
         try:
             disk.rename_new(self._work_fd, file.work_name, target_fd, name)
@@ -111,17 +111,17 @@ class Deliveries:
             if look(self._work_fd, file.work_name) is not None:
                 raise  # it is the folder that has gone, removed since we opened it: it is made again at the next try
             if not self._is_there(file, target_fd, name) and not _was_removed_by_its_handler(file):
-                self._miss(file, with_results is None, moved)
+                self._miss(file, moved)
                 return
         failpoint("deliver.renamed")
         moved.delivered.append(file)
         if file.outcome is Outcome.PROCESSED and not file.message:
             _tell_if_changed(file, look(target_fd, name))
 
-    def _miss(self, file: InboxFile, recovering: bool, moved: Moved) -> None:
-        """It is neither in work/ nor at its destination, and we have not moved it; an earlier daemon may have."""
+    def _miss(self, file: InboxFile, moved: Moved) -> None:
+        """It is neither in work/ nor at its destination, and we have not moved it; a dead daemon may have."""
         about = {"inbox": file.inbox, "file_id": file.id, "file": file.name}
-        if recovering:
+        if file.id in self.inherited:
             emit(events.FILE_TAKEN, **about, destination=file.destination)
             moved.delivered.append(file)
         else:
@@ -177,6 +177,7 @@ class Deliveries:
         """Write down, in the open transaction, what has become of them. `now`: wall clock, seconds."""
         self._sends.queue(moved.sends)
         self._ledger.deliver(moved.delivered)
+        self.inherited.difference_update(file.id for file in moved.delivered)
         self._ledger.redirect(moved.redirected)
         self._ledger.lose([file._replace(finished_at=now) for file in moved.lost])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from inboxd.custody.claim import Claims
 from inboxd.custody.deliver import Deliveries
 from inboxd.model import Concluded, InboxFile, Outcome, Report
+from inboxd.sends import Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Keeper:
     claims: Claims
     deliveries: Deliveries
     judge: Callable[[InboxFile, Report, float], Concluded]  # what follows from a report; wall clock, seconds
+    decided: list[InboxFile]  # takes those that can't be delivered now
+    sent: deque[list[Send]]  # takes the sends whose results can't leave work/ now
 
 
 @contextlib.contextmanager

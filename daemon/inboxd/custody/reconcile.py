@@ -25,7 +25,7 @@ from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.items import ItemState
 from inboxd.model import BESIDES, InboxFile, Outcome, State, new_id
-from inboxd.sends import OPEN_SENDS
+from inboxd.sends import OPEN_SENDS, Send
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -48,11 +48,14 @@ class Reconciliation:
         present = {name for name in os.listdir(work_fd) if not name.endswith(BESIDES)}
         missing: list[InboxFile] = []
         copied: list[InboxFile] = []
-        for file in self._ledger.open_files(State.CLAIMED, State.WAITING):
+        for file in self._ledger.open_files(State.CLAIMED, State.WAITING, State.DECIDED):
             self._alive()
             if file.inbox != keeper.inbox:
                 continue
-            if file.work_name in present:
+            if file.state is State.DECIDED:
+                present.discard(file.work_name)  # if it has not been moved already
+                keeper.decided.append(file)
+            elif file.work_name in present:
                 present.discard(file.work_name)
                 found = look(work_fd, file.work_name)
                 if found is not None and (found.st_dev, found.st_ino) != (file.dev, file.ino):
@@ -71,6 +74,7 @@ class Reconciliation:
             self._items.processed([file.id for file in gone_on.values() if is_success_of_a_source(file)])
         self._summary["lost"] += len(missing)
         self._summary["found where they had ended"] += len(gone_on)
+        self._summary["that can't be delivered yet"] += len(keeper.decided)
         self._sweep(keeper, present)
         self._adopt(keeper, sorted(present))
 
@@ -94,12 +98,15 @@ class Reconciliation:
         work_fd = keeper.claims.work_fd
         names = [name for name in os.listdir(work_fd) if name.endswith(BESIDES)]
         known = self._sends.of_files([name[:32] for name in names])
+        decided = {file.results_name for file in keeper.decided}
         for name in names:
             self._alive()
             file_id = name.removesuffix("-results")
             if sends := known.get(file_id):
                 if not any(send.state in OPEN_SENDS for send in sends):
-                    keeper.deliveries.results.finish(file_id, sends)
+                    _finish_sent(keeper, file_id, sends)
+            elif name in decided:
+                continue
             elif self._counts(file_id, unknown):
                 with self._ledger.transaction():
                     self._sends.queue(keeper.deliveries.results.place(file_id) or [])
@@ -163,6 +170,13 @@ class Reconciliation:
         if item is None or item.state not in (ItemState.HELD, ItemState.ACK_DUE, ItemState.ACKED):
             return row
         return row._replace(name=item.name, source=item.source)
+
+
+def _finish_sent(keeper: Keeper, file_id: str, sends: list[Send]) -> None:
+    try:
+        keeper.deliveries.results.finish(file_id, sends)
+    except OSError:
+        keeper.sent.append(sends)
 
 
 def _drop_old_name(keeper: Keeper, file: InboxFile) -> None:

@@ -6,7 +6,7 @@ Each step may be cut off and done again (docs/recovery.md has the table of crash
 2. RUNNING rows: concluded by the report in the outcome log, if the ledger was away when their run ended; else given
    back, or decided when their attempts are used up, by the policy that judges every report. What never began is not
    counted; nobody is blamed for the death of the daemon.
-3. DECIDED rows are delivered.
+3. DECIDED rows are delivered, but for those of an inbox where that can't be done now: its lane goes on with them.
 4. FETCHING items: given back; what has come of them stays, and is gone on from. incoming/ is swept of all else.
 5. work/ against the rows, in both directions (reconcile.py).
 """
@@ -111,22 +111,25 @@ class Recovery:
                 yield self._keepers[inbox], [file for file in page if file.inbox == inbox]
 
     def _deliver_decided(self) -> None:
-        while self._any_decided():
+        away: set[str] = set()
+        while self._any_decided(but=away):
             for keeper, files in self._pages(State.DECIDED):
+                if keeper.inbox in away:
+                    continue
+                keeper.deliveries.inherited.update(file.id for file in files)
                 moved = keeper.deliveries.move(files)
                 keeper.deliveries.sync(moved)
                 with self._ledger.transaction():
                     keeper.deliveries.record(moved, self._clock.time())
                     self._items.processed([file.id for file in moved.delivered if is_success_of_a_source(file)])
                 if moved.outage is not None:
-                    with placed(keeper):
-                        raise moved.outage
+                    away.add(keeper.inbox)
                 self.summary["delivered"] += len(moved.delivered)
                 self._story.delivered(keeper.inbox, moved.delivered)
 
-    def _any_decided(self) -> bool:
+    def _any_decided(self, *, but: Collection[str]) -> bool:
         counts = self._ledger.counts()
-        return any(counts.get(inbox, {}).get(State.DECIDED) for inbox in self._keepers)
+        return any(counts.get(inbox, {}).get(State.DECIDED) for inbox in self._keepers if inbox not in but)
 
     def _resolve_claiming(self) -> None:
         for keeper, files in self._pages(State.CLAIMING):
