@@ -29,6 +29,8 @@ def i1_one_place(facts: Facts) -> Iterator[str]:
     places: dict[tuple[int, int], list[str]] = defaultdict(list)
     aside = set()
     for entry in facts.of_kind("work", "processed", "errors", "quarantine"):
+        if entry.is_draft and entry.relative.endswith(".error.json"):
+            continue  # after a power cut the sidecar, too, may have both names until its file is delivered
         places[entry.inode].append(entry.path)
         if entry.kind == "quarantine":
             aside.add(entry.path)
