@@ -247,13 +247,24 @@ class Tree:
             self._settle(self._log[: last + 1])
             del self._log[: last + 1]
         elif inode.is_folder:
-            mine, rest = [], []
-            for call in self._log:  # who forgets the old name knows the new one
-                whole = any(one.folder is inode and one.inode is None for one in call)
-                mine.append(tuple(one for one in call if whole or one.folder is inode))
-                rest.append(tuple(one for one in call if not (whole or one.folder is inode)))
+            mine, rest = self._split_log(inode)
             self._log = [call for call in rest if call]
             self._settle(mine)
+
+    def _split_log(self, folder: Inode) -> tuple[list[tuple[Change, ...]], list[tuple[Change, ...]]]:
+        """What a sync of the folder makes durable, and what it does not. Who forgets an old name knows the new one; and of
+        a name whose change is durable, no earlier change comes after.
+        """
+        mine, rest = [], []
+        names: set[tuple[int, str]] = set()
+        for call in reversed(self._log):
+            taken = [one for one in call if one.folder is folder or (id(one.folder), one.name) in names]
+            if any(one.inode is None for one in taken):
+                taken = list(call)
+            names.update((id(one.folder), one.name) for one in taken)
+            mine.append(tuple(taken))
+            rest.append(tuple(one for one in call if one not in taken))
+        return mine[::-1], rest[::-1]
 
     def sync_all(self) -> None:
         """syncfs(2); what the kernel does by itself now and then."""

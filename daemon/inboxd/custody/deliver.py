@@ -71,11 +71,11 @@ class Deliveries:
         `with_results`: ids that left results. For those of what is inherited it is looked.
         """
         moved = Moved()
-        try:
-            for (outcome, folder), group in groupby(files, key=_place):
+        for (outcome, folder), group in groupby(files, key=_place):
+            try:
                 self._move_to(self.folders[outcome], folder, list(group), with_results, moved)
-        except OSError as error:
-            moved.outage = error
+            except OSError as error:
+                moved.outage = moved.outage or error
         return moved
 
     def _move_to(
@@ -90,10 +90,15 @@ class Deliveries:
                 moved.redirected += [_above(file) for file in files]
                 return
             for file in files:
-                self._move_one(file, target_fd, with_results, moved)
+                try:
+                    self._move_one(file, target_fd, with_results, moved)
+                except OSError as error:
+                    moved.outage = moved.outage or error
 
     def _move_one(self, file: InboxFile, target_fd: int, with_results: Collection[str], moved: Moved) -> None:
         name = (file.destination or "").rpartition("/")[2]
+        if file.id in self.inherited:
+            self._drop_old_name(file, target_fd, name)
         if file.outcome is Outcome.ERROR:
             self._place_sidecar(file, target_fd, name)
         if file.id in with_results or file.id in self.inherited:
