@@ -26,12 +26,16 @@ _FETCHED: tuple[FolderName, ...] = ("incoming",)
 
 
 def make(config: Config) -> None:
-    """Make the state folder and the seven folders of every inbox. Raises PreconditionError, DiskError."""
-    disk.make_folder(config.state, 0o700)
+    """Make the state folder and the seven folders of every inbox, durably. Raises PreconditionError, OSError."""
+    new = disk.make_folder(config.state, 0o700)
     for inbox in config.inboxes.values():
         for which in FOLDERS:
             private = which in ("work", "incoming")
-            disk.make_folder(inbox.folder(which), 0o700 if private else None)
+            new += disk.make_folder(inbox.folder(which), 0o700 if private else None)
+    if config.durability == "full":
+        for parent in {folder.parent for folder in new}:
+            with contextlib.suppress(PermissionError), opened(parent) as fd:  # that may be closed to us, at the top
+                os.fsync(fd)
 
 
 def hold_state(state: Path) -> int:

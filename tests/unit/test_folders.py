@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_files_stay_on_one_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     _elsewhere(monkeypatch, which)
     with pytest.raises(PreconditionError, match=rf"inbox a: {tmp_path}/a/{which} \({which}\) is not on the mount of"):
         folders.check(config)
+
+
+def test_a_folder_is_kept_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is accepted into work/ must not vanish with it."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    _made(tmp_path, "")
+    assert sorted(synced) == [str(tmp_path), str(tmp_path / "a")]
+    _made(tmp_path, "")
+    assert len(synced) == 2
 
 
 def test_items_come_from_the_same_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,9 +171,13 @@ def full(place: Path, error: OSError) -> DiskError:
     )  # fmt: skip
 
 
-def make_folder(path: Path, mode: int | None = None) -> None:
-    """Make a folder and its parents; with `mode`, ours alone to that degree. Raises PreconditionError, DiskError."""
+def make_folder(path: Path, mode: int | None = None) -> list[Path]:
+    """Make a folder and its parents; with `mode`, ours alone to that degree. Returns those that were not there.
+
+    Raises PreconditionError, DiskError.
+    """
     try:
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         if mode is not None:
             path.chmod(mode)
@@ -192,3 +196,4 @@ def make_folder(path: Path, mode: int | None = None) -> None:
         raise DiskError(f"{path}: {error.strerror}", errno=error.errno or 0, path=str(path)) from error
     if stat.S_ISLNK(os.lstat(path).st_mode):
         raise PreconditionError(f"{path} is a symbolic link", hint="name the real folder in the configuration")
+    return new
