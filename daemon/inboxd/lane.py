@@ -98,7 +98,7 @@ class Lane:
         """Why it takes nothing, where an operator has not said so: in words, with what to look at; "" when it does."""
         if self.condition.startswith("away"):
             return self.condition
-        return f"low on disk: {self.space.low}" if self.space.low is not None else ""
+        return f"nothing is claimed: {self.space.low}" if self.space.low is not None else ""
 
     def keeper(self) -> Keeper:
         """What recovery needs of this inbox."""

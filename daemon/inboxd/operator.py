@@ -135,7 +135,7 @@ class Operator(Records):
     def _reasons(self, lane: Lane, folder: str, name: str) -> list[str]:
         """Why what lies in inbound/ is not claimed. In the pipeline's thread."""
         own = lane.view.explain(folder, name)
-        low = f"disk low: {lane.space.low}" if lane.space.low is not None else None
+        low = f"nothing is claimed: {lane.space.low}" if lane.space.low is not None else None
         reasons = [*filter(None, (own, low)), *self._holds(lane)]
         return reasons or ["nothing holds it; it will be claimed as soon as a worker is free"]
 
@@ -149,7 +149,7 @@ class Operator(Records):
             reasons.append(f"inbox {lane.name} rests: {resting}")
         if self._pipeline.draining:
             reasons.append("the daemon is stopping")
-        return reasons + [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
+        return reasons + [f"degraded: {reason}" for reason in self._pipeline.outages.reasons(lane.name)]
 
     def _queue(self, lane: Lane, file: InboxFile) -> list[str]:
         """What a file of a batch waits for: they are run in the order of their ids, unless one call takes all."""

@@ -81,6 +81,7 @@ class Outages:
         moments = [self._open[name].again for name in names]
         return max(0.0, min(moments, default=math.inf) - self._clock.monotonic())
 
-    def reasons(self) -> list[str]:
-        """Why we are degraded; empty when we are not."""
-        return [known.reason for known in self._open.values()]
+    def reasons(self, inbox: str = "") -> list[str]:
+        """Why we are degraded, or one `inbox` is; empty when we are not."""
+        names = (LEDGER, OUTCOMES, inbox, results_of(inbox)) if inbox else tuple(self._open)
+        return [known.reason for name, known in self._open.items() if name in names]

@@ -96,7 +96,7 @@ class SourceDesk:
         elif not (source.polling or source.has_found):
             yield "no further poll will come by its schedule"
         yield self._last_poll(source)
-        yield from (f"degraded: {reason}" for reason in self._pipeline.outages.reasons())
+        yield from (f"degraded: {reason}" for reason in self._pipeline.outages.reasons(source.lane.name))
 
     def _last_poll(self, source: Source) -> str:
         if source.polled_at is None:

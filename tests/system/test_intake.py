@@ -157,15 +157,15 @@ def test_low_disk_pauses_and_resumes(site: Site) -> None:
         site.drop_all(files(10))
         daemon.wait_event("disk.low")
         assert site.count("inbound") == 10
-        assert "disk low" in _why(site, site.root() / "inbound" / "ok-00000.dat")
+        assert "nothing is claimed: only" in _why(site, site.root() / "inbound" / "ok-00000.dat")
         wait_until(lambda: inboxd_json(site.config, "status")["inboxes"][0]["backlog"] == 10, "they are counted")
         found = inboxd(site.config, "doctor")
         assert found.returncode == 1
-        assert "inbox main: low on disk: only" in found.stdout
+        assert "inbox main: nothing is claimed: only" in found.stdout
         wait_until(lambda: "degraded; low on disk: main" in daemon.status(), "STATUS says so")
         status = inboxd_json(site.config, "status")
         assert (status["state"], status["inboxes"][0]["eta"]) == ("DEGRADED", None)
-        assert "main: low on disk: only" in status["degraded"][0]
+        assert "main: nothing is claimed: only" in status["degraded"][0]
         site.write(min_free_space="1MiB")
         assert inboxd(site.config, "reload").returncode == 0
         wait_finished(site, 10)

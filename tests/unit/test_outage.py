@@ -38,3 +38,11 @@ def test_what_nobody_tries_wakes_nobody() -> None:
     clock.now += 60.0
     assert outages.next_try() == 0.0
     assert outages.next_try(but={results_of("main")}) == math.inf
+
+
+def test_an_inbox_is_told_of_its_own_and_of_the_ledger() -> None:
+    outages = Outages(Standing())
+    for what in ("orders", "other", results_of("orders"), LEDGER):
+        outages.begin(what, f"{what} is away")
+    assert outages.reasons("orders") == ["orders is away", "(results of orders) is away", "(ledger) is away"]
+    assert len(outages.reasons()) == 4

@@ -74,7 +74,7 @@ def _condition(row: Row) -> Text:
     if row["paused"]:
         return Text(f"paused: {row['paused']}{oldest}", "warn")
     if row.get("space"):
-        return Text(f"disk low: {row['space']}{oldest}", "bad")
+        return Text(f"nothing is claimed: {row['space']}{oldest}", "bad")
     return Text(row["condition"] + oldest, "bad" if row["condition"].startswith("away") else "")
 
 
