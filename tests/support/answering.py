@@ -12,8 +12,8 @@ from inboxd.errors import ConfigError, UsageError
 
 HOSTILE = "ev\x1b]0;owned\x07il\n\udcff\u202e.csv"
 ID = "01a20a5172737753878492203e6560fd"
-COMMANDS = ("run", "check", "schema", "init", "status", "files", "show", "explain", "retry", "forget", "pause", "resume", "poll", "send", "drain",
-            "reload", "prune", "doctor")  # fmt: skip
+COMMANDS = ("run", "check", "tune", "schema", "init", "status", "files", "show", "explain", "retry", "forget", "pause", "resume", "poll", "send",
+            "drain", "reload", "prune", "doctor")  # fmt: skip
 
 
 def row(**values: Any) -> dict[str, Any]:

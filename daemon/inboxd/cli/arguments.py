@@ -39,18 +39,22 @@ class _Verbs:
 
     def serving(self, name: str, text: str) -> argparse.ArgumentParser:
         """A verb that runs here."""
-        return self._add(name, "serving", text)
+        return self.here(name, "serving", text)
+
+    def here(self, name: str, module: str, text: str) -> argparse.ArgumentParser:
+        """Likewise, in a module of its own."""
+        return self._add(name, module, text, asks=False)
 
     def asking(self, name: str, module: str, text: str) -> argparse.ArgumentParser:
         """A verb that asks the daemon."""
-        made = self._add(name, module, text)
+        made = self._add(name, module, text, asks=True)
         made.add_argument("--json", action="store_true", help="print the answer as one line of JSON (docs/cli.md)")
         return made
 
-    def _add(self, name: str, module: str, text: str) -> argparse.ArgumentParser:
+    def _add(self, name: str, module: str, text: str, *, asks: bool) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = self._verbs.add_parser(name, help=text, description=text)
         _add_places(made, default=argparse.SUPPRESS)  # what stood before the verb holds
-        made.set_defaults(act=_later(module, name), asks=module != "serving")
+        made.set_defaults(act=_later(module, name), asks=asks)
         return made
 
 
@@ -73,6 +77,7 @@ def commands() -> _Parser:
     _add_places(parser, default=None)
     verbs = _Verbs(parser)
     _add_serving(verbs)
+    _add_tuning(verbs)
     _add_looking(verbs)
     _add_changing(verbs)
     parser.verbs = verbs.names()
@@ -126,6 +131,20 @@ def _add_serving(verbs: _Verbs) -> None:
     verbs.serving("schema", "print the JSON Schema of the configuration, for editors")
     init = verbs.serving("init", "make a folder with a configuration and a handler to begin with")
     init.add_argument("directory", type=Path, metavar="DIR", help="is made if need be; nothing in it is overwritten")
+
+
+def _add_tuning(verbs: _Verbs) -> None:
+    tune = verbs.here("tune", "tuning", "find the settings that suit this machine, your handler and your files")
+    tune.add_argument(
+        "samples", type=Path, metavar="DIR", help="holds some files such as the inbox gets; they are copied"
+    )
+    tune.add_argument("--inbox", metavar="INBOX", help="whose handler to run, on copies, with all it does elsewhere")
+    tune.add_argument("--files", type=_count, default=1000, metavar="N", help="so many copies in each trial (1000)")
+    tune.add_argument("--processes", type=_counts, default=(), metavar="N,…", help="numbers of workers to try")
+    tune.add_argument("--batch-sizes", type=_counts, default=(), metavar="N,…", help="batch sizes to try")
+    tune.add_argument("--durability", choices=("full", "process", "both"), help="instead of the configured one")
+    tune.add_argument("--rounds", type=_count, default=2, metavar="N", help="trials of each setting (2)")
+    tune.add_argument("--json", action="store_true", help="print the answer as one line of JSON (docs/cli.md)")
 
 
 def _add_looking(verbs: _Verbs) -> None:
@@ -209,6 +228,10 @@ def _count(text: str) -> int:
     if not (text.isdecimal() and 1 <= len(text) <= 9 and int(text) > 0):
         raise argparse.ArgumentTypeError("write a whole number above 0")
     return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(map(_count, text.split(",")))
 
 
 class _Version(argparse.Action):

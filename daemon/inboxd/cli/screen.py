@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from rich import text
@@ -32,6 +33,13 @@ def watch(look: Callable[[], Page], every: float) -> NoReturn:
         while True:
             time.sleep(every)
             live.update(_drawn(look()), refresh=True)
+
+
+@contextlib.contextmanager
+def canvas() -> Iterator[Callable[[Page], None]]:
+    """A page that is shown anew whenever another is given; the last one stays."""
+    with Live(console=_console(), auto_refresh=False) as live:
+        yield lambda page: live.update(_drawn(page), refresh=True)
 
 
 def _console() -> Console:

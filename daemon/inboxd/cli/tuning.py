@@ -1,0 +1,116 @@
+"""tune."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+
+from inboxd.cli.output import give
+from inboxd.cli.page import Bar, Page, Table, Text, amount
+from inboxd.cli.screen import canvas
+from inboxd.config.load import load
+from inboxd.config.models import Config
+from inboxd.errors import UsageError
+from inboxd.tune.plan import Figures, Run, Setting, Wishes, best, grid, lines, rounds
+from inboxd.tune.trial import Trials
+
+
+def tune(options: Namespace) -> None:
+    """Try settings, show how they do, and say which to take."""
+    config = load(options.config)
+    inbox = _inbox(config, options.inbox)
+    present = Setting(config.workers.count, config.workers.batch_size, config.durability)
+    durabilities = {"both": ("full", "process"), None: ()}.get(options.durability, (options.durability,))
+    settings = grid(present, _cores(), Wishes(options.processes, options.batch_sizes, durabilities))
+    runs: dict[Setting, list[Run]] = {setting: [] for setting in settings}
+    with Trials(config, inbox, options.samples, options.files) as trials, _canvas(options) as show:
+        for setting in rounds(settings, options.rounds):
+            show(_page(runs, present, options))
+            runs[setting].append(trials.run(setting))
+        show(_page(runs, present, options))
+    figures = {setting: Figures.of(some) for setting, some in runs.items()}
+    chosen = best(figures, present.durability)
+    answer = {
+        "inbox": inbox, "files": options.files, "present": asdict(present), "recommended": asdict(chosen),
+        "gain": figures[chosen].rate / figures[present].rate,
+        "tried": [{**asdict(setting), **asdict(found)} for setting, found in figures.items()],
+    }  # fmt: skip
+    told = [] if _is_drawn(options) else _page(runs, present, options)
+    give(options, answer, [*told, *_advice(figures, present, chosen)])
+
+
+def _inbox(config: Config, name: str | None) -> str:
+    if name is None and len(config.inboxes) == 1:
+        return next(iter(config.inboxes))
+    known = ", ".join(config.inboxes)
+    if name is None:
+        raise UsageError("there are several inboxes", hint=f"say `--inbox` with one of {known}")
+    if name not in config.inboxes:
+        raise UsageError(f"there is no inbox {name}", hint=f"the configuration has {known}")
+    return name
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _is_drawn(options: Namespace) -> bool:
+    return sys.stdout.isatty() and not options.json
+
+
+def _canvas(options: Namespace) -> AbstractContextManager[Callable[[Page], None]]:
+    if not _is_drawn(options):
+        return nullcontext(lambda _page: None)
+    return canvas()
+
+
+def _page(runs: Mapping[Setting, Sequence[Run]], present: Setting, options: Namespace) -> Page:
+    found = {setting: Figures.of(some) for setting, some in runs.items() if some}
+    most = max((figures.rate for figures in found.values()), default=0.0)
+    done, wanted = sum(map(len, runs.values())), len(runs) * options.rounds
+    rows = [
+        (
+            Text(str(setting.processes)), Text(str(setting.batch_size)),
+            Text(setting.durability + (" (now)" if setting == present else "")),
+            *_cells(found.get(setting), most),
+        )
+        for setting in runs
+    ]  # fmt: skip
+    heads = ("processes", "batch_size", "durability", "files/s", "of the fastest", "memory", "errors")
+    table = Table(heads, rows, right=frozenset({"processes", "batch_size", "files/s", "memory", "errors"}))
+    return [Text(f"{done} of {wanted} trials, {options.files} files each", "title"), table]
+
+
+def _cells(figures: Figures | None, most: float) -> tuple[Text | Bar, ...]:
+    if figures is None:
+        return (Text("-"), Text("-"), Text("-"), Text("-"))
+    bar = Bar(round(figures.rate * 1000), round(most * 1000))
+    errors = Text(str(figures.errors), "bad" if figures.errors else "")
+    return (Text(f"{figures.rate:,.0f}"), bar, Text(amount(figures.memory)), errors)
+
+
+def _advice(figures: Mapping[Setting, Figures], present: Setting, chosen: Setting) -> Page:
+    gain = figures[chosen].rate / figures[present].rate
+    if chosen == present:
+        told: Page = [Text("nothing that was tried is better than what the configuration says", "good")]
+    else:
+        told = [
+            Text(f"recommended, at {gain:.2f} times the present rate:", "good"),
+            *map(Text, lines(chosen)),
+        ]
+    for durability in sorted({setting.durability for setting in figures} - {present.durability}):
+        other = best(figures, durability)
+        more = figures[other].rate / figures[chosen].rate
+        told.append(
+            Text(f"with durability {durability} it would be {more:.2f} times that (processes {other.processes}, "
+                 f"batch_size {other.batch_size}); docs/guarantees.md says what it gives up or gains")
+        )  # fmt: skip
+    if any(found.errors for found in figures.values()):
+        told.append(
+            Text("some files ended in errors/: what is measured is your handler on files that it refuses", "warn")
+        )
+    return told

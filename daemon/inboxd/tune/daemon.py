@@ -1,0 +1,62 @@
+"""The daemon of one trial, as its own process: the user's configuration with one inbox, other folders and one setting.
+
+python -m inboxd.tune.daemon CONFIG INBOX ROOT STATE PROCESSES BATCH_SIZE DURABILITY
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from inboxd import logs
+from inboxd.app import App
+from inboxd.clock import SystemClock
+from inboxd.config.load import load
+from inboxd.config.models import FOLDERS, Config, Duplicates, Retention
+from inboxd.errors import InboxdError
+from inboxd.tune.plan import Setting
+
+
+def scratch(config: Config, name: str, root: Path, state: Path, setting: Setting) -> Config:
+    """Nothing of it leads to the inbox itself: neither its folders, nor its sources and destinations, nor the ledger.
+
+    The copies are alike, and are no duplicates here; one that fails is not tried again.
+    """
+    inbox = config.inboxes[name]
+    alone = inbox.model_copy(
+        update={
+            **dict.fromkeys(FOLDERS), "root": root, "settle": "renamed", "match": ["*"], "ignore": [],
+            "recursive": False, "layout": "", "sources": {}, "destinations": {}, "expect": None,
+            "retention": Retention(), "duplicates": Duplicates(),
+            "retry": inbox.retry.model_copy(update={"max_failures": 1}),
+        }
+    )  # fmt: skip
+    workers = config.workers.model_copy(update={"processes": setting.processes, "batch_size": setting.batch_size})
+    return config.model_copy(
+        update={
+            "state": state, "ledger": SecretStr("sqlite"), "durability": setting.durability, "workers": workers,
+            "inboxes": {name: alone},
+        }
+    )  # fmt: skip
+
+
+def main() -> int:
+    """Until SIGTERM."""
+    file, name, root, state, processes, batch_size, durability = sys.argv[1:]
+    setting = Setting(int(processes), int(batch_size), durability)
+    logs.setup(logs.LogOptions("INFO", "json"))
+    try:
+        config = load(Path(file))
+        return App(scratch(config, name, Path(root), Path(state), setting), SystemClock()).run()
+    except InboxdError as error:
+        for line in getattr(error, "problems", [str(error)]):
+            logs.refuse(line)
+        return error.exit_code
+    finally:
+        logs.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Which settings are tried, and which of them to take: pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+_NOISE = 0.05  # of the best rate: what is less apart from it is as good
+_BATCHES = (10, 100, 500)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Setting:
+    """What is varied. In the order of what it costs: processes hold memory, large batches wait for each other."""
+
+    processes: int
+    batch_size: int
+    durability: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of one setting, once."""
+
+    rate: float  # files per second
+    memory: int  # bytes, at the peak: daemon and workers
+    errors: int  # files that ended in errors/
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of all runs of one setting: the median of the rates, and the worst of the rest."""
+
+    rate: float
+    memory: int
+    errors: int
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Figures:
+        """At least one."""
+        return cls(
+            statistics.median(run.rate for run in runs),
+            max(run.memory for run in runs),
+            max(run.errors for run in runs),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for; an empty list means what suits the machine."""
+
+    processes: Sequence[int] = ()
+    batches: Sequence[int] = ()
+    durabilities: Sequence[str] = ()
+
+
+def grid(present: Setting, cores: int, wishes: Wishes) -> list[Setting]:
+    """The settings to try, the present one among them."""
+    processes = wishes.processes or sorted({1, max(1, cores // 2), cores, 2 * cores})
+    batches = wishes.batches or _BATCHES
+    durabilities = wishes.durabilities or (present.durability,)
+    tried = {Setting(number, size, how) for number in processes for size in batches for how in durabilities}
+    return sorted(tried | {present})
+
+
+def rounds(settings: Sequence[Setting], count: int) -> Iterable[Setting]:
+    """Interleaved, every other round backwards: what changes on the machine meanwhile, all have their share of."""
+    for number in range(count):
+        yield from settings if number % 2 == 0 else reversed(settings)
+
+
+def best(figures: Mapping[Setting, Figures], durability: str) -> Setting:
+    """Of those with this durability the cheapest that is as fast as the fastest, as far as one can tell."""
+    mine = {setting: found for setting, found in figures.items() if setting.durability == durability}
+    enough = max(found.rate for found in mine.values()) * (1 - _NOISE)
+    return min(setting for setting, found in mine.items() if found.rate >= enough)
+
+
+def lines(chosen: Setting) -> list[str]:
+    """What to write into the configuration."""
+    return [
+        f"durability: {chosen.durability}",
+        "workers:",
+        f"  processes: {chosen.processes}",
+        f"  batch_size: {chosen.batch_size}",
+    ]

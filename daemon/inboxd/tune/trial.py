@@ -1,0 +1,181 @@
+"""Trials: a real daemon in folders of its own, copies of the user's files renamed in at once, timed to the last."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from inboxd.config.models import FOLDERS, Config, Inbox
+from inboxd.config.quantity import show_size
+from inboxd.custody import disk
+from inboxd.custody.history import History
+from inboxd.errors import DiskError, PreconditionError, UsageError
+from inboxd.intake.match import Matcher
+from inboxd.model import Outcome
+from inboxd.tune.plan import Run, Setting
+
+_START = 120.0  # seconds until a daemon must be ready
+_STALL = 60.0  # seconds, beyond the longest run, without any file that ends
+_LOOK = 0.05  # seconds between two looks
+
+
+class Trials:
+    """All trials of one inbox. A context manager: what it has made is removed in the end."""
+
+    def __init__(self, config: Config, inbox: str, samples: Path, count: int) -> None:
+        """Raises UsageError where there are no samples, or no room for `count` files of their sizes."""
+        self._config = config
+        self._inbox = inbox
+        self._samples = _samples(samples, config.inboxes[inbox])
+        self._names = [f"{sample.stem}-{number}{sample.suffix}" for number, sample in self._numbered(count)]
+        self._bytes = sum(sample.stat().st_size for _number, sample in self._numbered(count))
+        # Beside what they stand for, on the same disks.
+        self._root = _scratch(config.inboxes[inbox].folder("work").parent)
+        self._state = _scratch(config.state)
+        self._staged = self._root / "samples"
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for folder in (self._root, self._state):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def prepare(self) -> None:
+        """Copy the samples; those that an earlier trial has brought back are used again."""
+        room = disk.free_space(self._root)[0] - self._config.min_free_space
+        if not self._staged.exists() and self._bytes > room:
+            raise UsageError(
+                f"{len(self._names)} copies of these files are {show_size(self._bytes)}, "
+                f"and {self._root.parent} has room for {show_size(max(0, room))}",
+                hint="say `--files` with a lower number",
+            )
+        self._staged.mkdir(exist_ok=True)
+        for (_number, sample), name in zip(self._numbered(len(self._names)), self._names, strict=True):
+            copy = self._staged / name
+            if not copy.exists() or copy.stat().st_size != sample.stat().st_size:
+                shutil.copyfile(sample, copy)
+
+    def run(self, setting: Setting) -> Run:
+        """One trial. Raises InboxdError, with the daemon's own words where it ended."""
+        self.prepare()
+        for which in FOLDERS:
+            shutil.rmtree(self._root / which, ignore_errors=True)
+        state = Path(tempfile.mkdtemp(dir=self._state))
+        with self._daemon(state, setting) as daemon:
+            begin = time.time()
+            for name in self._names:
+                os.rename(self._staged / name, self._root / "inbound" / name)
+            memory, errors = self._wait(daemon, state)
+        return Run(len(self._names) / max(self._bring_back() - begin, 0.001), memory, errors)
+
+    @contextlib.contextmanager
+    def _daemon(self, state: Path, setting: Setting) -> Iterator[subprocess.Popen[bytes]]:
+        log = state / "log"
+        places = (self._config.file, self._inbox, self._root, state)
+        words = [*map(str, places), str(setting.processes), str(setting.batch_size), setting.durability]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "inboxd.tune.daemon", *words],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
+            )  # fmt: skip
+        try:
+            self._wait_ready(process, log)
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+
+    def _wait_ready(self, daemon: subprocess.Popen[bytes], log: Path) -> None:
+        until = time.monotonic() + _START
+        while b'"daemon.ready"' not in log.read_bytes():
+            if daemon.poll() is not None or time.monotonic() > until:
+                raise PreconditionError(f"the daemon of a trial does not start: {_last_line(log)}")
+            time.sleep(_LOOK)
+
+    def _wait(self, daemon: subprocess.Popen[bytes], state: Path) -> tuple[int, int]:
+        """Until all have come to their ends. Returns the peak of memory, bytes, and how many ended in errors/."""
+        history, log = History(f"sqlite:///{state / 'ledger.sqlite'}"), state / "log"
+        memory = errors = seen = 0
+        patience = self._config.workers.timeout + _STALL
+        changed = time.monotonic()
+        while seen < len(self._names) or history.counts():
+            time.sleep(_LOOK)
+            memory = max(memory, _memory(daemon.pid))
+            ended = {outcome: count for outcome, (count, _size) in history.totals().get(self._inbox, {}).items()}
+            if sum(ended.values()) > seen:
+                seen, changed = sum(ended.values()), time.monotonic()
+            errors = seen - ended.get(Outcome.PROCESSED, 0)
+            if daemon.poll() is not None or time.monotonic() - changed > patience:
+                raise PreconditionError(
+                    f"a trial came no further than {seen} of {len(self._names)} files: {_last_line(log)}"
+                )
+        return memory, errors
+
+    def _bring_back(self) -> float:
+        """For the next trial. Returns when the last of them was moved, wall clock seconds."""
+        last, known = 0.0, set(self._names)
+        for folder in ("processed", "errors"):
+            for entry in os.scandir(self._root / folder):
+                last = max(last, entry.stat(follow_symlinks=False).st_ctime)
+                if entry.name in known:
+                    os.rename(entry.path, self._staged / entry.name)
+        return last
+
+    def _numbered(self, count: int) -> Iterator[tuple[int, Path]]:
+        return zip(range(1, count + 1), itertools.cycle(self._samples), strict=False)
+
+
+def _samples(folder: Path, inbox: Inbox) -> list[Path]:
+    """Files that the inbox would take, in the order of their names. Raises UsageError, DiskError."""
+    matcher = Matcher(inbox.match, inbox.ignore, inbox.ignore_temporary)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.is_file() and matcher.takes(path.name))
+    except OSError as error:
+        raise DiskError.of("the samples can't be read", error) from error
+    if not found:
+        raise UsageError(
+            f"{folder} holds no file that matches {', '.join(inbox.match)}",
+            hint="name a folder with some files such as the inbox gets",
+        )
+    return found
+
+
+def _scratch(place: Path) -> Path:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".inboxd-tune-", dir=place))
+    except OSError as error:
+        raise DiskError.of(
+            "the trials need a folder on the disk of the inbox, and one on that of `state`", error
+        ) from error
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="backslashreplace").splitlines() or ["it said nothing"]
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(lines[-1])["message"])
+    return lines[-1]
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes of a process and all below it."""
+    found = 0
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                found += process.memory_info().rss
+    return found

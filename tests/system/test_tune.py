@@ -1,0 +1,96 @@
+"""`inboxd tune` as a user sees it: it tries, tells, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.daemon import WITH_US, inboxd, inboxd_json, run_daemon
+from support.site import Site
+from support.sound import wait_finished
+from support.wait import wait_until
+
+_QUICK = ("--files", "30", "--processes", "1", "--batch-sizes", "5", "--rounds", "1")
+
+
+@pytest.fixture
+def samples(tmp_path: Path, site: Site) -> Path:
+    site.inbox("main", match=["*.dat"])
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for name in ("ok-1.dat", "results-2.dat", ".hidden.dat", "other.txt"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def _left(site: Site) -> set[Path]:
+    return {path for path in site.base.rglob("*") if "inboxd-tune" in path.name}
+
+
+def test_it_recommends_lines_of_the_configuration(site: Site, samples: Path) -> None:
+    """Beside a daemon that goes on."""
+    with run_daemon(site.config):
+        done = inboxd(site.config, "tune", str(samples), *_QUICK)
+        assert done.returncode == 0, done.stderr
+        assert "2 of 2 trials, 30 files each" in done.stdout and "process (now)" in done.stdout
+        assert "workers:\n" in done.stdout or "nothing that was tried is better" in done.stdout
+        site.drop("ok-1.dat", b"x")
+        wait_finished(site, 1)
+        names = {line["name"] for line in site.witnessed("start")}
+    assert names >= {"ok-1-1.dat", "results-2-2.dat", "ok-1-29.dat"}
+    assert site.listed("processed") == ["ok-1.dat"] and not site.listed("outbound")
+    assert not _left(site)
+
+
+def test_all_that_was_tried_is_told_as_json(site: Site, samples: Path) -> None:
+    answer = inboxd_json(site.config, "tune", str(samples), *_QUICK, "--durability", "both")
+    assert {(one["processes"], one["batch_size"], one["durability"]) for one in answer["tried"]} == {
+        (1, 5, "full"), (1, 5, "process"), (2, 20, "process"),
+    }  # fmt: skip
+    assert all(one["rate"] > 0 and one["memory"] > 1 << 20 and one["errors"] == 0 for one in answer["tried"])
+    assert answer["recommended"]["durability"] == answer["present"]["durability"] == "process"
+    assert answer["gain"] > 0
+
+
+def test_errors_are_told(site: Site, samples: Path) -> None:
+    (samples / "fail-1.dat").write_bytes(b"x")
+    done = inboxd(site.config, "tune", str(samples), *_QUICK)
+    assert "some files ended in errors/" in done.stdout
+    assert not site.listed("errors")
+
+
+def test_what_makes_no_sense_is_refused(site: Site, samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    site.inbox("other")
+    for words, told in (
+        ((str(samples),), "there are several inboxes (say `--inbox` with one of main, other)"),
+        ((str(samples), "--inbox", "none"), "there is no inbox none"),
+        ((str(tmp_path / "empty"), "--inbox", "main"), "holds no file that matches *.dat"),
+        ((str(tmp_path / "gone"), "--inbox", "main"), "No such file or directory"),
+    ):
+        refused = inboxd(site.config, "tune", *words)
+        assert refused.returncode in (64, 70) and told in refused.stderr
+    assert inboxd(site.config, "tune", str(samples), "--batch-sizes", "1,x").returncode == 64
+    assert not _left(site)
+
+
+def test_a_handler_that_can_not_be_loaded_is_told(site: Site, samples: Path) -> None:
+    site.inbox("main", handler={"python": "nowhere:handle"})
+    refused = inboxd(site.config, "tune", str(samples), *_QUICK)
+    assert refused.returncode == 78
+    assert "the daemon of a trial does not start" in refused.stderr and "nowhere" in refused.stderr
+    assert not _left(site)
+
+
+def test_an_interrupted_one_leaves_nothing(site: Site, samples: Path) -> None:
+    command = [*WITH_US, sys.executable, "-m", "inboxd", "tune", "-c", str(site.config), str(samples), *_QUICK]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    wait_until(lambda: site.witness_log.exists() and site.witnessed("start"), "the first run", 30)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    process.communicate()
+    assert not _left(site)
