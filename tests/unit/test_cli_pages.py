@@ -139,7 +139,7 @@ def test_status_tells_what_sources_are_at() -> None:
     [
         ({"paused": "an operator said so", "oldest": 59.0}, "paused: an operator said so"),
         ({"paused": "so", "oldest": 60.0}, "paused: so; the oldest has waited 1 min 0 s"),
-        ({"space": "12MiB free"}, "disk low: 12MiB free; the oldest has waited 2 min 10 s"),
+        ({"space": "12MiB free"}, "nothing is claimed: 12MiB free; the oldest has waited 2 min 10 s"),
         ({"condition": "away: no such mount", "oldest": None}, "away: no such mount"),
         ({"eta": None}, "unknown"),
         ({"done": 0, "total": 0, "percent": None, "eta": 0.0}, "events"),
