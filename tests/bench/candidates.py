@@ -1,4 +1,4 @@
-"""What is compared: inboxd at both durabilities, a bare loop, a hand-written script."""
+"""What is compared: inboxd at both durabilities, a bare loop, a hand-written script, watchfiles, a queue with a broker."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ INBOXD = Candidate("inboxd, process", durability="process")
 INBOXD_FULL = Candidate("inboxd, full", durability="full")
 BARE = Candidate("bare loop", script="bare.py")
 HANDWRITTEN = Candidate("hand-written", script="handwritten.py")
-ALL = (INBOXD, INBOXD_FULL, BARE, HANDWRITTEN)
+WATCHING = Candidate("watchfiles + pool", script="watching.py")
+QUEUED = Candidate("Celery + Redis", script="queued.py")
+ALL = (INBOXD, INBOXD_FULL, BARE, HANDWRITTEN, WATCHING, QUEUED)
 
 
 @dataclass(slots=True)
