@@ -57,6 +57,7 @@ class InboxView:
         self._whole = False  # the pass goes over everything
         self._seen = 0  # files that a pass over everything has met so far, less those taken meanwhile
         self._passed = False  # a pass over everything has ended
+        self._device = 0  # that all of it is on: no pass leads to another
 
     @property
     def condition(self) -> str:
@@ -115,7 +116,7 @@ class InboxView:
         self._look_at(heard.names, now)
         self._advance(budget, now)
         if self._settling.may_recall:
-            self._look_at(self._settling.recall(), now)
+            self._recall(now)
         self.backlog = max(self.backlog, len(self._settling), self._seen)
 
     def _look_at(self, keys: Iterable[tuple[str, str]], now: float) -> None:
@@ -135,6 +136,17 @@ class InboxView:
                 pass  # gone with all that was in it; where it was moved within the inbox, the watch says so
             except OSError:
                 self.rescan()
+
+    def _recall(self, now: float) -> None:
+        """What was put aside is believed to be as it was: whoever takes it looks. But not what lies beside it."""
+        before = self._settling.recall()
+        if self._companions is not None:
+            self._look_at(before, now)
+            return
+        for (folder, name), file in before.items():
+            self._settling.note(
+                Sighting(self._name, folder, name, self._device, file.ino, file.size, file.mtime_ns), now
+            )
 
     def _forget(self, key: tuple[str, str]) -> None:
         self._settling.forget(key)
@@ -201,6 +213,7 @@ class InboxView:
             if complete is None:
                 return False
             sighting = complete
+        self._device = found.st_dev
         self._settling.note(sighting, now)
         return True
 

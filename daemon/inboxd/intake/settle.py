@@ -93,13 +93,13 @@ class Settling:
         """There is room for files that were put aside."""
         return bool(self._later) and len(self._waiting) <= self._window // 2
 
-    def recall(self) -> list[Key]:
-        """The foremost files that were put aside: look at them, and note them again."""
+    def recall(self) -> dict[Key, Before]:
+        """The foremost files that were put aside, as they were then: note them again."""
         self._recalled = self._later.take(self.room)
         self._edge = self._later.foremost()
         for key in self._recalled:
             self._aside.pop(key, None)
-        return list(self._recalled)
+        return self._recalled
 
     def note(self, sighting: Sighting, now: float) -> bool:
         """Seen. A file that has changed starts to wait again. False when it was left for a later pass."""
