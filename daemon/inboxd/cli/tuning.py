@@ -12,6 +12,7 @@ from dataclasses import asdict
 from inboxd.cli.output import give
 from inboxd.cli.page import Bar, Page, Table, Text, amount
 from inboxd.cli.screen import canvas
+from inboxd.clock import SystemClock
 from inboxd.config.load import load
 from inboxd.config.models import Config
 from inboxd.errors import UsageError
@@ -27,7 +28,7 @@ def tune(options: Namespace) -> None:
     durabilities = {"both": ("full", "process"), None: ()}.get(options.durability, (options.durability,))
     settings = grid(present, _cores(), Wishes(options.processes, options.batch_sizes, durabilities))
     runs: dict[Setting, list[Run]] = {setting: [] for setting in settings}
-    with Trials(config, inbox, options.samples, options.files) as trials, _canvas(options) as show:
+    with Trials(config, inbox, options.samples, options.files, SystemClock()) as trials, _canvas(options) as show:
         for setting in rounds(settings, options.rounds):
             show(_page(runs, present, options))
             runs[setting].append(trials.run(setting))

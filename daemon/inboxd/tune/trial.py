@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from inboxd.clock import Clock
 from inboxd.config.models import FOLDERS, Config, Inbox
 from inboxd.config.quantity import show_size
 from inboxd.custody import disk
@@ -33,9 +34,10 @@ _LOOK = 0.05  # seconds between two looks
 class Trials:
     """All trials of one inbox. A context manager: what it has made is removed in the end."""
 
-    def __init__(self, config: Config, inbox: str, samples: Path, count: int) -> None:
+    def __init__(self, config: Config, inbox: str, samples: Path, count: int, clock: Clock) -> None:
         """Raises UsageError where there are no samples, or no room for `count` files of their sizes."""
         self._config = config
+        self._clock = clock
         self._inbox = inbox
         self._samples = _samples(samples, config.inboxes[inbox])
         self._names = [f"{sample.stem}-{number}{sample.suffix}" for number, sample in self._numbered(count)]
@@ -74,7 +76,7 @@ class Trials:
             shutil.rmtree(self._root / which, ignore_errors=True)
         state = Path(tempfile.mkdtemp(dir=self._state))
         with self._daemon(state, setting) as daemon:
-            begin = time.time()
+            begin = self._clock.time()
             for name in self._names:
                 os.rename(self._staged / name, self._root / "inbound" / name)
             memory, errors = self._wait(daemon, state)
@@ -99,9 +101,9 @@ class Trials:
             process.wait()
 
     def _wait_ready(self, daemon: subprocess.Popen[bytes], log: Path) -> None:
-        until = time.monotonic() + _START
+        until = self._clock.monotonic() + _START
         while b'"daemon.ready"' not in log.read_bytes():
-            if daemon.poll() is not None or time.monotonic() > until:
+            if daemon.poll() is not None or self._clock.monotonic() > until:
                 raise PreconditionError(f"the daemon of a trial does not start: {_last_line(log)}")
             time.sleep(_LOOK)
 
@@ -110,15 +112,15 @@ class Trials:
         history, log = History(f"sqlite:///{state / 'ledger.sqlite'}"), state / "log"
         memory = errors = seen = 0
         patience = self._config.workers.timeout + _STALL
-        changed = time.monotonic()
+        changed = self._clock.monotonic()
         while seen < len(self._names) or history.counts():
             time.sleep(_LOOK)
             memory = max(memory, _memory(daemon.pid))
             ended = {outcome: count for outcome, (count, _size) in history.totals().get(self._inbox, {}).items()}
             if sum(ended.values()) > seen:
-                seen, changed = sum(ended.values()), time.monotonic()
+                seen, changed = sum(ended.values()), self._clock.monotonic()
             errors = seen - ended.get(Outcome.PROCESSED, 0)
-            if daemon.poll() is not None or time.monotonic() - changed > patience:
+            if daemon.poll() is not None or self._clock.monotonic() - changed > patience:
                 raise PreconditionError(
                     f"a trial came no further than {seen} of {len(self._names)} files: {_last_line(log)}"
                 )
