@@ -15,7 +15,7 @@ from inboxd.config.models import FOLDERS, Config, FolderName, Inbox
 from inboxd.custody import disk, workfolder
 from inboxd.errors import AlreadyRunning, DiskError, PreconditionError
 from inboxd.intake import mounts
-from inboxd.model import new_id
+from inboxd.model import RESULTS, new_id
 
 _WORK_FOLDERS = "work-folders.json"
 _PROBE = ".inboxd-rename-"  # the scan ignores what begins so (intake/match.py)
@@ -32,6 +32,7 @@ def make(config: Config) -> None:
         for which in FOLDERS:
             private = which in ("work", "incoming")
             new += disk.make_folder(inbox.folder(which), 0o700 if private else None)
+        new += disk.make_folder(inbox.folder("work") / RESULTS)
     if config.durability == "full":
         for parent in {folder.parent for folder in new}:
             with contextlib.suppress(PermissionError), opened(parent) as fd:  # that may be closed to us, at the top
@@ -85,7 +86,7 @@ def refuse_moved(config: Config, held: Collection[str]) -> None:
     known = _known(config.state)
     for name, inbox in config.inboxes.items():
         old, new = known.get(name), inbox.folder("work")
-        if name in held and old is not None and old != new and old.is_dir() and any(old.iterdir()):
+        if name in held and old is not None and old != new and any(not found.is_dir() for found in old.rglob("*")):
             raise PreconditionError(
                 f"inbox {name}: files are held in {old}, and the configuration says {new}",
                 hint=f"let them be finished under the old setting; or stop inboxd and move what is in {old} there",

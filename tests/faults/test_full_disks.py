@@ -255,7 +255,7 @@ def test_a_start_while_an_inbox_is_full(tmp_path: Path, tally) -> None:
         room = Room(disk.point)
         with run_daemon(site.config) as daemon:
             site.drop("lasting-1_1-a.dat", b"x")
-            wait_until(lambda: list((site.root() / "work").glob("*-results/two-*")), "its results")
+            wait_until(lambda: list((site.root() / "work").glob("results/*/two-*")), "its results")
             site.drop("sleep-0_5-a.dat", b"x")
             wait_until(lambda: site.witnessed("start", "sleep-0_5-a.dat"), "its start")
             room.fill_inodes()

@@ -229,7 +229,7 @@ def test_without_syncs(tmp_path: Path, tally) -> None:
 
 
 def _held(site: Site) -> bool:
-    return any(not name.endswith("-results") for name in site.listed("work"))
+    return any(not name.startswith("results/") for name in site.listed("work"))
 
 
 def test_that_a_loss_is_seen(tmp_path: Path) -> None:

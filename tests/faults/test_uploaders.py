@@ -306,7 +306,7 @@ def test_a_giant_of_holes(site: Site, claim: str) -> None:
     assert site.sidecar("giant")["message"] == "ran longer than 1 s"
     assert (site.root() / "errors" / "giant").stat().st_blocks < 100
     (site.root() / "errors" / "giant").unlink()  # nobody could read it, the checker neither
-    assert os.listdir(site.root() / "work") == []
+    assert not site.listed("work")
 
 
 def _make_giant(path: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_path_longer_than_paths_can_be(site: Site) -> None:
         wait_until(lambda: site.witnessed("end", "ok-60"), "the run of the file that is deep down")
         site.drop("ok-1", b"goes on")
         wait_until(lambda: "ok-1" in os.listdir(site.root() / "processed"), "the next file")
-        wait_until(lambda: not os.listdir(site.root() / "work"), "the end of all work")
+        wait_until(lambda: not site.listed("work"), "the end of all work")
         assert not daemon.events("daemon.degraded")
         (row,) = [one for one in inboxd_json(site.config, "files")["files"] if one["name"] == "ok-60"]
         assert (row["state"], row["outcome"]) == ("DONE", "processed")

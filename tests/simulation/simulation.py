@@ -7,6 +7,7 @@ import traceback
 from dataclasses import dataclass
 
 from inboxd.errors import InboxdError, LedgerConflict, LedgerRefused
+from inboxd.model import RESULTS
 from inboxd.wire import Mark
 from simulation.daemon import Life, configuration
 from simulation.handler import Handler
@@ -57,7 +58,7 @@ class Simulation:
 
     def _make_folders(self) -> None:
         tree = self.world.tree
-        for path in ("/site", "/site/state", ROOT, *(f"{ROOT}/{kind}" for kind in KINDS)):
+        for path in ("/site", "/site/state", ROOT, *(f"{ROOT}/{kind}" for kind in KINDS), f"{ROOT}/work/{RESULTS}"):
             folder, name = tree.place(path)
             tree.make(folder, name, stat.S_IFDIR | 0o755, 0)
         tree.sync_all()

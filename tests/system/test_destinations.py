@@ -71,7 +71,7 @@ def test_a_destination_that_is_away_rests_and_blames_no_result(site: Site, custo
         assert [(row["due"], row["abandoned"], row["rests"]) for row in status] == [(2, 0, True)]
         assert "503" in inboxd(site.config, "explain", NAME).stdout
         waiting = sends(site)[0]
-        lies = site.root() / "work" / f"{waiting['file_id']}-results" / os.fsdecode(waiting["name"])
+        lies = site.root() / "work/results" / waiting["file_id"] / os.fsdecode(waiting["name"])
         assert lies.exists()
         for word in (os.fsdecode(waiting["name"]), waiting["id"], waiting["id"][:30]):
             assert f"it lies at {lies}" in inboxd(site.config, "explain", word).stdout
@@ -213,7 +213,7 @@ def test_a_result_that_somebody_removed(site: Site, customer: Customer) -> None:
     with run_daemon(site.config) as daemon:
         site.drop("results-a.dat", b"a")
         daemon.wait_event("destination.away")
-        lost = next(Path(site.root() / "work").glob("*-results/one-*"))
+        lost = next(Path(site.root() / "work").glob("results/*/one-*"))
         lost.unlink()
         customer.default = 201
         assert inboxd(site.config, "send", NAME).returncode == 0

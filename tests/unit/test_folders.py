@@ -42,9 +42,9 @@ def test_a_folder_is_kept_where_it_was_made(tmp_path: Path, monkeypatch: pytest.
     synced: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     _made(tmp_path, "")
-    assert sorted(synced) == [str(tmp_path), str(tmp_path / "a")]
+    assert sorted(synced) == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "work")]
     _made(tmp_path, "")
-    assert len(synced) == 2
+    assert len(synced) == 3
 
 
 def test_items_come_from_the_same_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,4 +66,4 @@ def test_a_probe_that_a_killed_start_has_left_is_not_taken_for_a_file(tmp_path: 
     config = _made(tmp_path, "")
     (tmp_path / "a" / "work" / ".inboxd-rename-01a2237c33b9742a8052f42d3381e077").touch()
     folders.check(config)
-    assert not list((tmp_path / "a" / "work").iterdir())
+    assert [entry.name for entry in (tmp_path / "a" / "work").iterdir()] == ["results"]

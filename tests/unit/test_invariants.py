@@ -116,8 +116,8 @@ class World:
         """Its handler left one result for a destination; sound for good."""
         file_id, key = self.rows[name]["id"], "f" * 31 + str(len(self.sends))
         if here:
-            result = self.path("work", f"{file_id}-results") / "a.csv"
-            result.parent.mkdir()
+            result = self.path("work", f"results/{file_id}") / "a.csv"
+            result.parent.mkdir(parents=True)
             result.write_bytes(b"1234")
         is_open = state in ("DUE", "ABANDONED")
         self.sends[key] = {
@@ -273,8 +273,8 @@ def _draft_left(world: World) -> None:
 
 
 def _results_left(world: World) -> None:
-    folder = world.path("work", world.rows["good"]["id"] + "-results")
-    folder.mkdir()
+    folder = world.path("work", f"results/{world.rows['good']['id']}")
+    folder.mkdir(parents=True)
     (folder / "one").touch()
 
 

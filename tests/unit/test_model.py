@@ -61,7 +61,7 @@ def test_a_work_name_is_plain_whatever_was_uploaded(raw: bytes) -> None:
 
 
 def test_results_never_stand_where_the_file_stands() -> None:
-    assert named("a.results").results_name == "0" * 32 + "-results"
+    assert named("a.results").results_name == "results/" + "0" * 32
 
 
 @pytest.mark.parametrize("change", [{"dev": 9}, {"ino": 9}, {"size": 9}, {"mtime_ns": 9}])

@@ -72,7 +72,7 @@ def test_what_is_for_a_destination_stays_until_it_is_sent(place: Place) -> None:
     assert place.seen() == ["b.txt"]
     place.finish(sends)
     assert place.seen() == ["a.xml", "b.txt", "day/c.xml", "day/d.txt"]
-    assert list(place.work.iterdir()) == []
+    assert list((place.work / "results").iterdir()) == []
 
 
 def test_what_was_never_to_be_sent_is_never_removed(deleting: Place) -> None:
@@ -81,7 +81,7 @@ def test_what_was_never_to_be_sent_is_never_removed(deleting: Place) -> None:
     (folder / "day" / "empty").mkdir()
     deleting.finish(deleting.place())
     assert deleting.seen() == ["day/d.txt", "day/link"]
-    assert list(deleting.work.iterdir()) == []
+    assert list((deleting.work / "results").iterdir()) == []
 
 
 def test_what_was_dropped_is_not_removed(deleting: Place) -> None:

@@ -97,7 +97,18 @@ class Entry:
     def is_draft(self) -> bool:
         """In work/: a result, a sidecar on its way, or a copy that has not taken its file's place."""
         first = self.relative.split("/")[0]
-        return self.kind == "work" and first.endswith(("-results", "-copy", "-unsynced", ".error.json", ".part"))
+        unfinished = first.endswith(("-copy", "-unsynced", ".error.json", ".part"))
+        return self.is_result or (self.kind == "work" and unfinished)
+
+    @property
+    def is_result(self) -> bool:
+        """In work/, below what a handler has left."""
+        return self.kind == "work" and self.relative.startswith("results/")
+
+    @property
+    def file_id(self) -> str:
+        """Of something in work/: the id of the file that it is, or belongs to."""
+        return self.relative.removeprefix("results/")[:32]
 
 
 class Facts:
@@ -151,7 +162,7 @@ class Facts:
     @cached_property
     def held(self) -> dict[str, Entry]:
         """What lies in work/ under an id; drafts and results left out."""
-        return {entry.relative[:32]: entry for entry in self.of_kind("work") if not entry.is_draft}
+        return {entry.file_id: entry for entry in self.of_kind("work") if not entry.is_draft}
 
     @cached_property
     def by_id(self) -> dict[str, Row]:

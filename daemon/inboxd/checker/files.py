@@ -125,9 +125,9 @@ def i4_no_leftovers(facts: Facts) -> Iterator[str]:
     yield from items.leftovers(facts)
     kept = sends.kept(facts)
     for entry in facts.of_kind("work"):
-        if entry.relative[:32] in kept and "-results" in entry.relative:
+        if entry.file_id in kept and entry.is_result:
             continue
-        if entry.is_draft and facts.by_id.get(entry.relative[:32], {}).get("state") not in OPEN:
+        if entry.is_draft and facts.by_id.get(entry.file_id, {}).get("state") not in OPEN:
             yield f"left in work/: {entry.path}"
     for entry in facts.of_kind("processed", "errors", "quarantine", "outbound"):
         name = os.path.basename(entry.relative)

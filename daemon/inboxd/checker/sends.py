@@ -1,6 +1,6 @@
 """What must hold of results that destinations are to have, checked from outside.
 
-A send is a row (file_id, destination, name); until it has come to an end its result lies in work/<file_id>-results/.
+A send is a row (file_id, destination, name); until it has come to an end its result lies in work/results/<file_id>/.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def missing_results(facts: Facts) -> Iterator[str]:
     """Of I7: what is still to be sent is here, whole."""
     sizes = {(entry.inbox, entry.relative): entry.status.st_size for entry in facts.of_kind("work")}
     for send in facts.sends:
-        size = sizes.get((send["inbox"], f"{send['file_id']}-results/{send['name']}"))
+        size = sizes.get((send["inbox"], f"results/{send['file_id']}/{send['name']}"))
         if send["state"] in OPEN and size != send["size"] and not facts.evidence.results_lost:
             yield f"{tell(send)}: of {send['size']} bytes, {size} lie in work/"
 

@@ -36,7 +36,7 @@ from inboxd.custody.statements import literal
 from inboxd.custody.wreck import Wreck
 from inboxd.errors import LedgerRefused, LedgerUnavailable
 from inboxd.items import ItemState
-from inboxd.model import BESIDES, Failure, InboxFile, Outcome, State, new_id
+from inboxd.model import Failure, InboxFile, Outcome, State, is_beside, new_id
 
 _PAGE = 500
 _ALL = 1 << 31
@@ -170,7 +170,7 @@ class Rebuild:
                 for relic in unknown:
                     self._add(ledger, place, relic, gone.pop(relic.likeness, None))
         self.summary.missing += sum(row.state in (State.CLAIMED, State.RUNNING, State.WAITING) for row in gone.values())
-        ids = {name[:32] for name in present if not name.endswith(BESIDES)}
+        ids = {name[:32] for name in present if not is_beside(name)}
         self.summary.to_adopt += sum(ledger.get(file_id) is None for file_id in ids)
         self._give_back(ledger, place, ids)
 

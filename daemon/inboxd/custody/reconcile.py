@@ -24,7 +24,7 @@ from inboxd.custody.relics import Place, ended, likeness, relics
 from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.items import ItemState
-from inboxd.model import BESIDES, InboxFile, Outcome, State, new_id
+from inboxd.model import BESIDES, RESULTS, InboxFile, Outcome, State, is_beside, new_id, results_name
 from inboxd.sends import OPEN_SENDS, Send
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -45,7 +45,7 @@ class Reconciliation:
     def run(self, keeper: Keeper) -> None:
         """Entries of work/ and open rows must be the same set."""
         work_fd = keeper.claims.work_fd
-        present = {name for name in os.listdir(work_fd) if not name.endswith(BESIDES)}
+        present = {name for name in os.listdir(work_fd) if not is_beside(name)}
         missing: list[InboxFile] = []
         copied: list[InboxFile] = []
         for file in self._ledger.open_files(State.CLAIMED, State.WAITING, State.DECIDED):
@@ -96,22 +96,24 @@ class Reconciliation:
         `unknown`: files in work/ without a row.
         """
         work_fd = keeper.claims.work_fd
-        names = [name for name in os.listdir(work_fd) if name.endswith(BESIDES)]
-        known = self._sends.of_files([name[:32] for name in names])
-        decided = {file.results_name for file in keeper.decided}
-        for name in names:
+        for name in [name for name in os.listdir(work_fd) if name.endswith(BESIDES)]:
+            disk.drop(work_fd, name)
+        with opened(keeper.claims.work.path, RESULTS) as results_fd:
+            names = os.listdir(results_fd)
+        known = self._sends.of_files(names)
+        decided = {file.id for file in keeper.decided}
+        for file_id in names:
             self._alive()
-            file_id = name.removesuffix("-results")
             if sends := known.get(file_id):
                 if not any(send.state in OPEN_SENDS for send in sends):
                     _finish_sent(keeper, file_id, sends)
-            elif name in decided:
+            elif file_id in decided:
                 continue
             elif self._counts(file_id, unknown):
                 with self._ledger.transaction():
                     self._sends.queue(keeper.deliveries.results.place(file_id) or [])
             else:
-                disk.drop(work_fd, name)
+                disk.drop(work_fd, results_name(file_id))
 
     def _counts(self, file_id: str, unknown: Collection[str]) -> bool:
         """These results are of a run that succeeded. Of a file that no row knows, since an older ledger was put back:

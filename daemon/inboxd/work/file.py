@@ -31,6 +31,8 @@ def make_results(path: str) -> None:
     except FileExistsError:
         if not os.path.isdir(path):
             raise
+    except FileNotFoundError:  # a new folder has taken the place of work/
+        os.makedirs(path, exist_ok=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise NoRoom(error.errno, error.strerror, path) from error
