@@ -19,7 +19,7 @@ from sqlalchemy import Connection, select, text
 
 from inboxd.custody import disk
 from inboxd.custody.engine import begin, damaged, place_of, sqlite_path
-from inboxd.custody.schema import REVISION, meta
+from inboxd.custody.schema import REVISION, make_tables, meta
 from inboxd.errors import LedgerRefused, LedgerUnavailable
 
 _CHECK = 2.0  # seconds
@@ -55,7 +55,7 @@ class Opening:
         if revision is None and self._identity:
             raise self._gone("is empty")
         if revision != REVISION:
-            self._migrate(connection, revision)
+            self._bring_up(connection, revision)
         identity = connection.execute(select(meta.c.value).where(meta.c.key == "identity")).scalar()
         if not identity:
             raise damaged(self.place, "its identity is missing")
@@ -100,14 +100,26 @@ class Opening:
             return None
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
-    def _migrate(self, connection: Connection, revision: str | None) -> None:
-        """One transaction, whatever the number of steps."""
+    def _bring_up(self, connection: Connection, revision: str | None) -> None:
+        """One transaction, whatever is missing."""
         if revision is not None and revision > REVISION:
             raise LedgerRefused(
                 f"the ledger {self.place} has schema {revision}, this inboxd knows {REVISION}",
                 hint="install the newer inboxd again",
             )
-        # Alembic costs a tenth of a second; a ledger that is up to date never pays it.
+        begin(connection)
+        try:
+            if revision is None:
+                make_tables(connection)
+            else:
+                self._migrate(connection, revision)
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+
+    def _migrate(self, connection: Connection, revision: str) -> None:
+        # Alembic costs a tenth of a second and 9 MiB; only a ledger of an older inboxd pays it.
         from alembic import command
         from alembic.config import Config
         from alembic.util import CommandError
@@ -115,16 +127,10 @@ class Opening:
         config = Config()
         config.set_main_option("script_location", "inboxd.custody:migrations")
         config.attributes["connection"] = connection
-        begin(connection)
         try:
             command.upgrade(config, "head")
-            connection.exec_driver_sql("COMMIT")
         except CommandError as error:
-            connection.exec_driver_sql("ROLLBACK")
             raise LedgerRefused(f"the ledger {self.place} has the unknown schema {revision}: {error}") from error
-        except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
-            raise
 
 
 def _size(path: str) -> int:
