@@ -8,7 +8,7 @@ import pytest
 
 from inboxd.config.reference import reference
 from inboxd.config.section import Section
-from inboxd.config.shapes import all_sections, sections
+from inboxd.config.shapes import all_sections, meanings, sections
 
 _PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -21,7 +21,7 @@ def test_the_page_is_up_to_date() -> None:
 def test_everything_is_described(section: type[Section]) -> None:
     assert section.__doc__
     for key, field in section.model_fields.items():
-        described = field.description or any(sections(field.annotation))
+        described = meanings(section).get(key) or any(sections(field.annotation))
         assert described, f"{section.__name__}.{key} has no docstring"
 
 

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from inboxd.config.models import TEMPORARY_NAMES, Config, Quiet
 from inboxd.config.section import Section
-from inboxd.config.shapes import is_section, marks, sections, show
+from inboxd.config.shapes import is_section, marks, meanings, sections, show
 from inboxd.config.units import DURATION, SIZE
 
 _HEAD = """\
@@ -64,7 +64,7 @@ class Table(NamedTuple):
 def tables(section: type[Section] = Config, path: str = "", title: str = "Top level") -> Iterator[Table]:
     """A table for this section, and for each below it."""
     keys = [
-        Key(key, _type(field), _default(field), _flat(_description(field)))
+        Key(key, _type(field), _default(field), _flat(_meaning(section, key)))
         for key, field in section.model_fields.items()
     ]
     yield Table(title, _flat(section.__doc__ or ""), keys)
@@ -95,11 +95,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _description(field: FieldInfo) -> str:
-    if field.description:
-        return field.description
-    inner = next(sections(field.annotation), None)
-    return (inner.__doc__ or "") if inner else ""
+def _meaning(section: type[Section], key: str) -> str:
+    """Of a section that is not described where it stands, what it says of itself."""
+    inner = next(sections(section.model_fields[key].annotation), None)
+    return meanings(section).get(key) or (inner.__doc__ if inner else None) or ""
 
 
 def _flat(text: str) -> str:

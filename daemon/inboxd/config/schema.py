@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from inboxd.config import destinations
 from inboxd.config.models import FOLDERS, Config
 from inboxd.config.section import Section
-from inboxd.config.shapes import all_sections, is_section, show
+from inboxd.config.shapes import all_sections, is_section, meanings, show
 from inboxd.config.sources import KINDS
 
 _REFERENCE = {
@@ -33,12 +33,18 @@ def schema() -> dict[str, Any]:
     made = Config.model_json_schema()
     parts = {"Config": made, **made["$defs"]}
     for section in all_sections():
+        _write_meanings(section, parts[section.__name__]["properties"])
         _write_defaults(section, parts[section.__name__]["properties"])
     for part in parts.values():
         part["properties"] = {key: _or_reference(_with_names(value)) for key, value in part["properties"].items()}
     _add_rules(made["$defs"])
     made["$defs"]["Reference"] = _REFERENCE
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "config.yaml of inboxd"}
+
+
+def _write_meanings(section: type[Section], properties: dict[str, Any]) -> None:
+    for key, meaning in meanings(section).items():
+        properties[key]["description"] = meaning
 
 
 def _write_defaults(section: type[Section], properties: dict[str, Any]) -> None:

@@ -9,9 +9,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Every part of the file: nothing unknown, nothing changed after loading."""
+    """Every part of the file: nothing unknown, nothing changed after loading. A key is described below it: see
+    shapes.meanings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=False,
+        defer_build=True,  # each validates those in it as well: only the outermost is ever asked
+    )  # fmt: skip
 
 
 def kind_by(*keys: str, words: tuple[str, ...] = ()) -> Callable[[Any], str | None]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -112,6 +115,25 @@ def _written(value: Any) -> str:
         text = str(value)
         return text if _PLAIN.match(text) and text not in ("true", "false", "null") else _json(text)
     return _json(value, default=str)
+
+
+@cache
+def meanings(section: type[Section]) -> dict[str, str]:
+    """What stands below each key of a model. Pydantic would read it at every start, which nobody needs then."""
+    found: dict[str, str] = {}
+    for kind in reversed(section.__mro__):
+        if is_section(kind):
+            [described] = ast.parse(inspect.getsource(kind)).body
+            assert isinstance(described, ast.ClassDef)
+            found |= dict(_described(described.body))
+    return found
+
+
+def _described(lines: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for key, text in pairwise(lines):
+        match key, text:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(meaning))):
+                yield name, inspect.cleandoc(meaning)
 
 
 def all_sections() -> list[type[Section]]:
