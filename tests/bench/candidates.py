@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -24,11 +25,15 @@ _START = 120.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """How to run one of them on a folder that holds inbound/ and processed/."""
+    """How to run one of them on a folder that holds inbound/ and processed/.
+
+    A script of peers/, or else inboxd: with these settings, and these of its inbox, in place of the usual ones.
+    """
 
     name: str
-    durability: str = ""
     script: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inbox: Mapping[str, Any] = field(default_factory=dict)
 
     def command(self, folder: Path) -> list[str]:
         if self.script:
@@ -37,22 +42,21 @@ class Candidate:
 
     def _configure(self, folder: Path) -> Path:
         shutil.copy(PEERS / "hashing.py", folder)
+        usual = {"root": ".", "settle": "renamed", "layout": "", "handler": {"python": "hashing:handle"}}
         settings = {
             "state": "state",
-            "durability": self.durability,
             "workers": {"processes": 2},
             "min_free_space": "1MiB",
-            "inboxes": {
-                "main": {"root": ".", "settle": "renamed", "layout": "", "handler": {"python": "hashing:handle"}}
-            },
+            **self.settings,
+            "inboxes": {"main": {**usual, **self.inbox}},
         }
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         return path
 
 
-INBOXD = Candidate("inboxd, process", durability="process")
-INBOXD_FULL = Candidate("inboxd, full", durability="full")
+INBOXD = Candidate("inboxd, process", settings={"durability": "process"})
+INBOXD_FULL = Candidate("inboxd, full", settings={"durability": "full"})
 BARE = Candidate("bare loop", script="bare.py")
 HANDWRITTEN = Candidate("hand-written", script="handwritten.py")
 WATCHING = Candidate("watchfiles + pool", script="watching.py")

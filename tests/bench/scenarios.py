@@ -1,41 +1,21 @@
-"""What is measured. Each run has a fresh folder: on ext4, creating files is slow for minutes after a mass deletion."""
+"""Many files at once, or none. Each run has a fresh folder: on ext4, creating files is slow for minutes after a mass
+deletion."""
 
 from __future__ import annotations
 
 import os
-import select
-import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from candidates import Candidate, running
+from measured import Measured
 from meter import Cost, cost
-from peers.inotify import names, watch
 
 from support.load import files
 from support.wait import wait_until
 
+STALL = 10.0  # seconds without a new appearance: what has not come by then is lost
 _LONGEST = 1800.0  # seconds for one run
-_STALL = 10.0  # seconds without a new appearance: what has not come by then is lost
-_IDLE = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One run. Rates in files per second, CPU in seconds per 1,000 files, memory in bytes, latencies in seconds."""
-
-    rate: float = 0.0
-    steady: float = 0.0  # from the first appearance to the last: start-up left out
-    cpu: float = 0.0
-    rss: int = 0
-    parent: int = 0
-    child: int = 0
-    p50: float | None = None
-    p99: float | None = None
-    idle: float | None = None  # per cent of a core
-    lost: int = 0  # files that were never taken up
 
 
 def prepare(folder: Path) -> None:
@@ -62,55 +42,12 @@ def burst(candidate: Candidate, folder: Path, count: int) -> Measured:
         before = cost(run.process.pid).cpu
         since = time.time()
         for name, content in files(count):
-            _upload(folder / "inbound", name, content)
+            upload(folder / "inbound", name, content)
         _await_all(folder, count)
         return _rates(folder, count, since, before, cost(run.process.pid))
 
 
-def trickle(candidate: Candidate, folder: Path, count: int, per_second: int = 200) -> Measured:
-    """Files come one by one; from rename-in to appearance in processed/, as inotify tells it."""
-    prepare(folder)
-    appeared: dict[bytes, float] = {}
-    with running(candidate, folder) as run:
-        run.wait_ready()
-        events = watch(str(folder / "processed"))
-        before = cost(run.process.pid).cpu
-        sent = dict(_paced(folder / "inbound", count, per_second, events, appeared))
-        while len(appeared) < count and _collect(events, appeared, _STALL):
-            pass
-        os.close(events)
-        spent = cost(run.process.pid)
-    latencies = sorted(appeared[name] - sent[name] for name in appeared)
-    return Measured(
-        rate=len(appeared) / (max(appeared.values()) - min(sent.values())),
-        cpu=(spent.cpu - before) * 1000 / len(appeared),
-        p50=statistics.median(latencies),
-        p99=latencies[int(0.99 * (len(latencies) - 1))],
-        lost=count - len(appeared),
-    )
-
-
-def _paced(
-    inbound: Path, count: int, per_second: int, events: int, appeared: dict[bytes, float]
-) -> Iterator[tuple[bytes, float]]:
-    """Upload on time, and read what has appeared in between."""
-    begin = time.monotonic()
-    for number, (name, content) in enumerate(files(count)):
-        while (left := begin + number / per_second - time.monotonic()) > 0:
-            _collect(events, appeared, left)
-        yield name, _upload(inbound, name, content)
-
-
-def _collect(events: int, appeared: dict[bytes, float], timeout: float) -> bool:
-    """Note what has appeared; False when nothing did within `timeout` seconds."""
-    ready, _, _ = select.select([events], [], [], timeout)
-    now = time.monotonic()
-    for name in names(events) if ready else ():
-        appeared.setdefault(name, now)
-    return bool(ready)
-
-
-def idle(candidate: Candidate, folder: Path, seconds: float = _IDLE) -> Measured:
+def idle(candidate: Candidate, folder: Path, seconds: float) -> Measured:
     """Nothing to do: a share of one core, and the memory it keeps."""
     prepare(folder)
     with running(candidate, folder) as run:
@@ -123,18 +60,18 @@ def idle(candidate: Candidate, folder: Path, seconds: float = _IDLE) -> Measured
     return Measured(idle=spent, rss=after.rss, parent=after.parent, child=after.child)
 
 
-def _write(folder: Path, name: bytes, content: bytes) -> None:
-    with open(os.path.join(os.fsencode(folder), name), "wb", buffering=0) as stream:
-        stream.write(content)
-
-
-def _upload(folder: Path, name: bytes, content: bytes) -> float:
+def upload(folder: Path, name: bytes, content: bytes) -> float:
     """Returns the instant of its rename, seconds on the monotonic clock."""
     _write(folder, b"." + name, content)
     raw = os.fsencode(folder)
     now = time.monotonic()
     os.rename(os.path.join(raw, b"." + name), os.path.join(raw, name))
     return now
+
+
+def _write(folder: Path, name: bytes, content: bytes) -> None:
+    with open(os.path.join(os.fsencode(folder), name), "wb", buffering=0) as stream:
+        stream.write(content)
 
 
 def _await_all(folder: Path, count: int) -> None:
@@ -147,7 +84,7 @@ def _await_all(folder: Path, count: int) -> None:
         now, found = time.monotonic(), _count(folder / "processed")
         if found > seen:
             seen, changed = found, now
-        return seen >= count or now - changed > _STALL
+        return seen >= count or now - changed > STALL
 
     wait_until(over, f"{count} files in processed/", _LONGEST, every)
 

@@ -1,0 +1,39 @@
+"""What runs show, and how those of two candidates compare."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run; None is what its scenario doesn't measure.
+
+    Rates in files per second, CPU in seconds per 1,000 files, memory in bytes, all other times in seconds.
+    """
+
+    rate: float | None = None
+    steady: float | None = None  # from the first appearance to the last: start-up left out
+    cpu: float | None = None
+    rss: int | None = None
+    parent: int | None = None
+    child: int | None = None
+    p50: float | None = None
+    p99: float | None = None
+    idle: float | None = None  # per cent of a core
+    lost: int | None = None  # files that were never taken up
+
+
+Results = dict[str, list[Measured]]  # by candidate, a run for each round
+
+
+def ratios(results: Results, name: str, to: str) -> list[float]:
+    """Files per second of `name` to those of `to`, within each round that both have run."""
+    pairs = zip(results.get(name, []), results.get(to, []), strict=False)
+    return [mine.rate / other.rate for mine, other in pairs if mine.rate and other.rate]
+
+
+def median(values: list[float]) -> float | None:
+    """None of nothing."""
+    return statistics.median(values) if values else None

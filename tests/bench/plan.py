@@ -1,0 +1,58 @@
+"""What is measured, with whom, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from candidates import ALL, INBOXD, INBOXD_FULL, Candidate
+from measured import Measured, Results
+from scenarios import backlog, burst, idle
+from sources import BARE_FETCH, fetch
+from tables import BACKLOG, BURST, IDLE, LATENCY, SOURCES, Table
+from trickle import trickle
+
+
+@dataclass(slots=True)
+class Scenario:
+    """Some lines of a table: how each candidate is run, and what came of it."""
+
+    name: str
+    run: Callable[[Candidate, Path], Measured]
+    table: Table
+    rounds: int = 3
+    candidates: tuple[Candidate, ...] = ALL
+    results: Results = field(default_factory=dict)
+
+
+def plan(*, quick: bool) -> list[Scenario]:
+    """In the order in which they are measured."""
+    return [*_backlogs(quick), *_bursts(quick), *_latencies(quick), *_idle(quick), *_sources(quick)]
+
+
+def _backlogs(quick: bool) -> list[Scenario]:
+    counts = (100, 500, 1_000, 10_000) if quick else (100, 500, 1_000, 10_000, 100_000)
+    return [
+        Scenario(f"backlog {count:,}", partial(backlog, count=count), BACKLOG, 1 if count == 100_000 else 3)
+        for count in counts
+    ]
+
+
+def _bursts(quick: bool) -> list[Scenario]:
+    return [Scenario(f"burst {count:,}", partial(burst, count=count), BURST) for count in (1_000, 10_000)]
+
+
+def _latencies(quick: bool) -> list[Scenario]:
+    return [Scenario("200 files/s", partial(trickle, count=400 if quick else 3_000), LATENCY)]
+
+
+def _idle(quick: bool) -> list[Scenario]:
+    seconds = 3.0 if quick else 10.0
+    return [Scenario("idle", partial(idle, seconds=seconds), IDLE, 1, (INBOXD, INBOXD_FULL))]
+
+
+def _sources(quick: bool) -> list[Scenario]:
+    count = 1_000 if quick else 10_000
+    return [Scenario(f"sources {count:,}", partial(fetch, count=count), SOURCES, 3, (INBOXD, BARE_FETCH))]

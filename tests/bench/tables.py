@@ -1,0 +1,86 @@
+"""The tables that are printed: plain text, one line for each scenario and candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from candidates import BARE, HANDWRITTEN, Candidate
+from measured import Results, median, ratios
+
+_LABEL = 20  # characters
+_MIB = 1 / (1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`value` gives the number for one candidate; None is shown as a dash."""
+
+    head: str
+    value: Callable[[Results, str], float | None]
+    digits: int = 0
+
+    @property
+    def width(self) -> int:
+        return max(len(self.head) + 2, 9)
+
+    def cell(self, results: Results, name: str) -> str:
+        found = self.value(results, name)
+        return f"{'-':>{self.width}}" if found is None else f"{found:{self.width},.{self.digits}f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Some columns, for the scenarios that measure these."""
+
+    title: str
+    columns: tuple[Column, ...]
+
+    def head(self) -> str:
+        return " " * 2 * _LABEL + "".join(f"{column.head:>{column.width}}" for column in self.columns)
+
+    def lines(self, scenario: str, results: Results) -> list[str]:
+        return [
+            f"{scenario:{_LABEL}}{name:{_LABEL}}" + "".join(column.cell(results, name) for column in self.columns)
+            for name in results
+        ]
+
+
+def _figure(head: str, name: str, digits: int = 0, scale: float = 1.0) -> Column:
+    """A field of Measured, times `scale`: the median of the rounds."""
+
+    def value(results: Results, candidate: str) -> float | None:
+        found = [getattr(run, name) for run in results[candidate]]
+        return median([number * scale for number in found if number is not None])
+
+    return Column(head, value, digits)
+
+
+def _against(head: str, to: Candidate) -> Column:
+    return Column(head, lambda results, name: median(ratios(results, name, to.name)), 2)
+
+
+RATE = _figure("files/s", "rate")
+STEADY = _figure("steady", "steady")
+CPU = _figure("CPU s/1000", "cpu", 3)
+LOST = _figure("lost", "lost")
+MEMORY = (
+    _figure("RSS MiB", "rss", scale=_MIB), _figure("parent", "parent", scale=_MIB), _figure("child", "child", scale=_MIB),
+)  # fmt: skip
+TO_BARE = _against("x bare", BARE)
+TO_HANDWRITTEN = _against("x hand", HANDWRITTEN)
+
+BACKLOG = Table(
+    "Files that wait at the start: from the process's start to the last in processed/",
+    (RATE, TO_BARE, TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
+)
+BURST = Table(
+    "Files renamed in as fast as that goes: from the first of them to the last in processed/",
+    (RATE, TO_BARE, TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
+)
+LATENCY = Table(
+    "Files that come one by one: from rename-in to processed/",
+    (_figure("p50 ms", "p50", 1, 1000), _figure("p99 ms", "p99", 1, 1000), CPU, LOST),
+)
+IDLE = Table("Nothing to do", (_figure("core %", "idle", 3), *MEMORY))
+SOURCES = Table("Items of a partner's API: until the last is processed and acknowledged", (RATE, TO_BARE))
