@@ -72,13 +72,18 @@ class Running:
     notifications: Notifications
     since: float
 
+    @property
+    def ready(self) -> float | None:
+        """When it said READY, wall clock seconds."""
+        return self.notifications.first.get("READY=1")
+
     def wait_ready(self) -> None:
         wait_until(self._ready, "READY=1", _START, 0.005)
 
     def _ready(self) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"{self.process.args!r} ended with {self.process.returncode}")
-        return "READY=1" in self.notifications.lines
+        return self.ready is not None
 
 
 @contextlib.contextmanager
@@ -93,7 +98,7 @@ def running(candidate: Candidate, folder: Path) -> Iterator[Running]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "NOTIFY_SOCKET": notifications.path},
+            env={**os.environ, "NOTIFY_SOCKET": notifications.path, "PYTHONDONTWRITEBYTECODE": ""},
             start_new_session=True,
         )
     try:

@@ -15,14 +15,26 @@ class Measured:
 
     rate: float | None = None
     steady: float | None = None  # from the first appearance to the last: start-up left out
+    early: float | None = None  # in the first tenth of the files
+    late: float | None = None  # in the last tenth
+    ready: float | None = None  # from its start to READY
+    first: float | None = None  # from its start to the first file in processed/
     cpu: float | None = None
     rss: int | None = None
-    parent: int | None = None
-    child: int | None = None
+    parent: int | None = None  # the process itself
+    parent_first: int | None = None  # the same, when its first file was in processed/
+    parent_peak: int | None = None  # the most it has had
+    child: int | None = None  # the largest below it
     p50: float | None = None
     p99: float | None = None
     idle: float | None = None  # per cent of a core
     lost: int | None = None  # files that were never taken up
+
+    @property
+    def between(self) -> float | None:
+        """From READY to the first file; None for peers that say READY later than that."""
+        wait = None if self.ready is None or self.first is None else self.first - self.ready
+        return wait if wait is None or wait >= 0 else None
 
 
 Results = dict[str, list[Measured]]  # by candidate, a run for each round

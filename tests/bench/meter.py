@@ -19,6 +19,7 @@ class Cost:
     cpu: float
     rss: int  # of all, shared pages counted once for each
     parent: int  # resident memory of the process itself
+    peak: int  # the most that this has been
     child: int  # of its largest descendant
 
 
@@ -31,7 +32,17 @@ def cost(pid: int) -> Cost:
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             cpu += _cpu(process.pid)
             sizes.append(process.memory_info().rss)
-    return Cost(cpu, sum(sizes), sizes[0], max(sizes[1:], default=0))
+    return Cost(cpu, sum(sizes), sizes[0], _peak(pid), max(sizes[1:], default=0))
+
+
+def resident(pid: int) -> int:
+    """Memory of one process, bytes."""
+    return psutil.Process(pid).memory_info().rss
+
+
+def _peak(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
 
 
 def _cpu(pid: int) -> float:

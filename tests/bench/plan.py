@@ -11,17 +11,17 @@ from candidates import ALL, INBOXD, INBOXD_FULL, Candidate
 from measured import Measured, Results
 from scenarios import backlog, burst, idle
 from sources import BARE_FETCH, fetch
-from tables import BACKLOG, BURST, IDLE, LATENCY, SOURCES, Table
+from tables import BACKLOG, BURST, COURSE, IDLE, LATENCY, SOURCES, Table
 from trickle import trickle
 
 
 @dataclass(slots=True)
 class Scenario:
-    """Some lines of a table: how each candidate is run, and what came of it."""
+    """Some lines of tables: how each candidate is run, and what came of it."""
 
     name: str
     run: Callable[[Candidate, Path], Measured]
-    table: Table
+    tables: tuple[Table, ...]
     rounds: int = 3
     candidates: tuple[Candidate, ...] = ALL
     results: Results = field(default_factory=dict)
@@ -35,24 +35,29 @@ def plan(*, quick: bool) -> list[Scenario]:
 def _backlogs(quick: bool) -> list[Scenario]:
     counts = (100, 500, 1_000, 10_000) if quick else (100, 500, 1_000, 10_000, 100_000)
     return [
-        Scenario(f"backlog {count:,}", partial(backlog, count=count), BACKLOG, 1 if count == 100_000 else 3)
+        Scenario(
+            f"backlog {count:,}", partial(backlog, count=count), (BACKLOG, COURSE), rounds=1 if count == 100_000 else 3
+        )
         for count in counts
     ]
 
 
 def _bursts(quick: bool) -> list[Scenario]:
-    return [Scenario(f"burst {count:,}", partial(burst, count=count), BURST) for count in (1_000, 10_000)]
+    return [
+        Scenario(f"burst {count:,}", partial(burst, count=count), (BURST,), rounds)
+        for count, rounds in ((1_000, 5), (10_000, 3))
+    ]
 
 
 def _latencies(quick: bool) -> list[Scenario]:
-    return [Scenario("200 files/s", partial(trickle, count=400 if quick else 3_000), LATENCY)]
+    return [Scenario("200 files/s", partial(trickle, count=400 if quick else 3_000), (LATENCY,))]
 
 
 def _idle(quick: bool) -> list[Scenario]:
     seconds = 3.0 if quick else 10.0
-    return [Scenario("idle", partial(idle, seconds=seconds), IDLE, 1, (INBOXD, INBOXD_FULL))]
+    return [Scenario("idle", partial(idle, seconds=seconds), (IDLE,), 1, (INBOXD, INBOXD_FULL))]
 
 
 def _sources(quick: bool) -> list[Scenario]:
     count = 1_000 if quick else 10_000
-    return [Scenario(f"sources {count:,}", partial(fetch, count=count), SOURCES, 3, (INBOXD, BARE_FETCH))]
+    return [Scenario(f"sources {count:,}", partial(fetch, count=count), (SOURCES,), 3, (INBOXD, BARE_FETCH))]

@@ -9,6 +9,7 @@ Differences under 15 % are noise. Everything is removed at the very end, never b
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -25,6 +26,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 from candidates import BARE
 from plan import Scenario, plan
 
+import inboxd
+
 
 def measure(scenario: Scenario, folder: Path, rounds: int) -> None:
     """All rounds of all candidates; the order turns round each time."""
@@ -40,10 +43,8 @@ def as_text(scenarios: Iterable[Scenario]) -> str:
     """Every table that has lines."""
     lines: dict[str, list[str]] = {}
     for scenario in scenarios:
-        if not scenario.results:
-            continue
-        table = scenario.table
-        lines.setdefault(f"{table.title}\n{table.head()}", []).extend(table.lines(scenario.name, scenario.results))
+        for table in scenario.tables if scenario.results else ():
+            lines.setdefault(f"{table.title}\n{table.head()}", []).extend(table.lines(scenario.name, scenario.results))
     return "\n\n".join("\n".join([head, *below]) for head, below in lines.items())
 
 
@@ -75,6 +76,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
     arguments = _arguments()
+    compileall.compile_dir(Path(inboxd.__file__).parent, quiet=1)  # as an installation has it
     folder = Path(tempfile.mkdtemp(prefix="inboxd-bench-", dir=arguments.folder))
     chosen = [scenario for scenario in plan(quick=arguments.quick) if arguments.only in scenario.name]
     try:

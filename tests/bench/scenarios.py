@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from candidates import Candidate, running
 from measured import Measured
-from meter import Cost, cost
+from meter import Cost, cost, resident
 
 from support.load import files
 from support.wait import wait_until
 
+_TELLING = 1_000  # files whose pace says something
 STALL = 10.0  # seconds without a new appearance: what has not come by then is lost
-_LONGEST = 1800.0  # seconds for one run
+_LONGEST = 3600.0  # seconds for one run
+_TICK = 0.004  # seconds between two times that a file system tells apart
 
 
 def prepare(folder: Path) -> None:
-    """The folders every candidate needs."""
+    """The folders every candidate needs; and what other runs left to be written is written, at nobody's cost."""
+    os.sync()
     for name in ("inbound", "processed"):
         (folder / name).mkdir(parents=True)
 
@@ -30,8 +35,11 @@ def backlog(candidate: Candidate, folder: Path, count: int) -> Measured:
     for name, content in files(count):
         _write(folder / "inbound", name, content)
     with running(candidate, folder) as run:
+        wait_until(lambda: any((folder / "processed").iterdir()), "the first file in processed/", _LONGEST)
+        parent = resident(run.process.pid)
         _await_all(folder, count)
-        return _rates(folder, count, run.since, 0.0, cost(run.process.pid))
+        measured = _rates(folder, count, run.since, 0.0, cost(run.process.pid))
+        return replace(measured, ready=run.ready and run.ready - run.since, parent_first=parent)
 
 
 def burst(candidate: Candidate, folder: Path, count: int) -> Measured:
@@ -98,12 +106,22 @@ def _rates(folder: Path, count: int, since: float, cpu_before: float, spent: Cos
     """A rename sets the time of change of an inode (in steps of a tick), so processed/ itself tells when."""
     with os.scandir(folder / "processed") as entries:
         times = sorted(entry.stat(follow_symlinks=False).st_ctime for entry in entries)
+    tenth = len(times) // 10
     return Measured(
-        rate=len(times) / max(times[-1] - since, 0.001),
-        steady=len(times) / max(times[-1] - times[0], 0.004),
+        rate=len(times) / max(times[-1] - since, _TICK),
+        steady=_pace(times),
+        early=_pace(times[:tenth]) if tenth >= _TELLING else None,
+        late=_pace(times[-tenth:]) if tenth >= _TELLING else None,
+        first=times[0] - since,
         cpu=(spent.cpu - cpu_before) * 1000 / len(times),
         rss=spent.rss,
         parent=spent.parent,
+        parent_peak=spent.peak,
         child=spent.child,
         lost=count - len(times),
     )
+
+
+def _pace(times: Sequence[float]) -> float:
+    """Files per second between the first and the last."""
+    return len(times) / max(times[-1] - times[0], _TICK)

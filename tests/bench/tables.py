@@ -60,6 +60,10 @@ def _against(head: str, to: Candidate) -> Column:
     return Column(head, lambda results, name: median(ratios(results, name, to.name)), 2)
 
 
+def _worst(head: str, to: Candidate) -> Column:
+    return Column(head, lambda results, name: min(ratios(results, name, to.name), default=None), 2)
+
+
 RATE = _figure("files/s", "rate")
 STEADY = _figure("steady", "steady")
 CPU = _figure("CPU s/1000", "cpu", 3)
@@ -74,9 +78,17 @@ BACKLOG = Table(
     "Files that wait at the start: from the process's start to the last in processed/",
     (RATE, TO_BARE, TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
 )
+COURSE = Table(
+    "The same, from the start to the end: seconds to READY, to the first file, between them; files/s; MiB of the parent",
+    (
+        _figure("ready s", "ready", 2), _figure("first s", "first", 2), _figure("between", "between", 2),
+        _figure("1st tenth", "early"), _figure("last tenth", "late"),
+        _figure("at first", "parent_first", scale=_MIB), _figure("peak", "parent_peak", scale=_MIB),
+    ),
+)  # fmt: skip
 BURST = Table(
     "Files renamed in as fast as that goes: from the first of them to the last in processed/",
-    (RATE, TO_BARE, TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
+    (RATE, TO_BARE, _worst("worst", BARE), TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
 )
 LATENCY = Table(
     "Files that come one by one: from rename-in to processed/",

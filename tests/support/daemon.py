@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ class Notifications:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
         self.lines: list[str] = []
+        self.first: dict[str, float] = {}  # when each line came first, wall clock seconds
         self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()
 
     def _receive(self) -> None:
         while message := self._socket.recv(65536):
-            self.lines += message.decode("utf-8", "backslashreplace").splitlines()
+            for line in message.decode("utf-8", "backslashreplace").splitlines():
+                self.first.setdefault(line, time.time())
+                self.lines.append(line)
 
     def close(self) -> None:
         """An empty datagram ends the thread."""
