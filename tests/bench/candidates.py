@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -13,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from support.daemon import WITH_US, Notifications
 from support.wait import wait_until
@@ -34,6 +33,7 @@ class Candidate:
     script: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     inbox: Mapping[str, Any] = field(default_factory=dict)
+    inboxes: int = 1  # those beyond the first have folders of their own
 
     def command(self, folder: Path) -> list[str]:
         if self.script:
@@ -42,16 +42,17 @@ class Candidate:
 
     def _configure(self, folder: Path) -> Path:
         shutil.copy(PEERS / "hashing.py", folder)
-        usual = {"root": ".", "settle": "renamed", "layout": "", "handler": {"python": "hashing:handle"}}
+        usual = {"settle": "renamed", "layout": "", "handler": {"python": "hashing:handle"}}
+        roots = {"main": ".", **{f"other-{number}": f"other-{number}" for number in range(1, self.inboxes)}}
         settings = {
             "state": "state",
             "workers": {"processes": 2},
             "min_free_space": "1MiB",
             **self.settings,
-            "inboxes": {"main": {**usual, **self.inbox}},
+            "inboxes": {name: {"root": root, **usual, **self.inbox} for name, root in roots.items()},
         }
         path = folder / "config.yaml"
-        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        path.write_text(json.dumps(settings, indent=2), encoding="utf-8")  # which is YAML
         return path
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from candidates import ALL, INBOXD, INBOXD_FULL, Candidate
 from measured import Measured, Results
@@ -13,6 +14,8 @@ from scenarios import backlog, burst, idle
 from sources import BARE_FETCH, fetch
 from tables import BACKLOG, BURST, COURSE, IDLE, LATENCY, SOURCES, Table
 from trickle import trickle
+
+_SPAN = 0.5  # seconds
 
 
 @dataclass(slots=True)
@@ -50,14 +53,29 @@ def _bursts(quick: bool) -> list[Scenario]:
 
 
 def _latencies(quick: bool) -> list[Scenario]:
-    return [Scenario("200 files/s", partial(trickle, count=400 if quick else 3_000), (LATENCY,))]
+    count = 400 if quick else 6_000
+    return [
+        Scenario("200 files/s", partial(trickle, count=count), (LATENCY,)),
+        Scenario(
+            "200 files/s, quiet", partial(trickle, count=count, span=_SPAN), (LATENCY,),
+            candidates=_both(inbox={"settle": {"quiet": f"{_SPAN:g}s"}}),
+        ),
+    ]  # fmt: skip
 
 
 def _idle(quick: bool) -> list[Scenario]:
-    seconds = 3.0 if quick else 10.0
-    return [Scenario("idle", partial(idle, seconds=seconds), (IDLE,), 1, (INBOXD, INBOXD_FULL))]
+    seconds = 3.0 if quick else 60.0  # a rescan or two
+    return [
+        Scenario(name, partial(idle, seconds=seconds), (IDLE,), 1, _both(inboxes=inboxes))
+        for name, inboxes in (("idle", 1), ("idle, 10 inboxes", 10))
+    ]
 
 
 def _sources(quick: bool) -> list[Scenario]:
     count = 1_000 if quick else 10_000
     return [Scenario(f"sources {count:,}", partial(fetch, count=count), (SOURCES,), 3, (INBOXD, BARE_FETCH))]
+
+
+def _both(**changes: Any) -> tuple[Candidate, ...]:
+    """inboxd at both durabilities, with these fields changed."""
+    return tuple(replace(one, **changes) for one in (INBOXD, INBOXD_FULL))

@@ -36,7 +36,8 @@ def measure(scenario: Scenario, folder: Path, rounds: int) -> None:
         for candidate in order:
             print(f"  {scenario.name}, round {number + 1}: {candidate.name}", file=sys.stderr, flush=True)
             place = Path(tempfile.mkdtemp(dir=folder))
-            scenario.results.setdefault(candidate.name, []).append(scenario.run(candidate, place))
+            run = scenario.run(candidate, place)
+            scenario.results.setdefault(candidate.name, []).append(run)
 
 
 def as_text(scenarios: Iterable[Scenario]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from candidates import BARE, HANDWRITTEN, Candidate
 from measured import Results, median, ratios
 
-_LABEL = 20  # characters
+_LABEL = 22  # characters
 _MIB = 1 / (1 << 20)
 
 
@@ -91,7 +91,7 @@ BURST = Table(
     (RATE, TO_BARE, _worst("worst", BARE), TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
 )
 LATENCY = Table(
-    "Files that come one by one: from rename-in to processed/",
+    "Files that come one by one: from rename-in to processed/, less the span of `quiet`",
     (_figure("p50 ms", "p50", 1, 1000), _figure("p99 ms", "p99", 1, 1000), CPU, LOST),
 )
 IDLE = Table("Nothing to do", (_figure("core %", "idle", 3), *MEMORY))

@@ -18,8 +18,8 @@ from scenarios import STALL, prepare, upload
 from support.load import files
 
 
-def trickle(candidate: Candidate, folder: Path, count: int, per_second: int = 200) -> Measured:
-    """From rename-in to appearance in processed/, as inotify tells it."""
+def trickle(candidate: Candidate, folder: Path, count: int, per_second: int = 200, span: float = 0.0) -> Measured:
+    """From rename-in to appearance in processed/, as inotify tells it; what goes beyond the `span` of a `quiet`."""
     prepare(folder)
     appeared: dict[bytes, float] = {}
     with running(candidate, folder) as run:
@@ -31,7 +31,7 @@ def trickle(candidate: Candidate, folder: Path, count: int, per_second: int = 20
             pass
         os.close(events)
         spent = cost(run.process.pid)
-    latencies = sorted(appeared[name] - sent[name] for name in appeared)
+    latencies = sorted(appeared[name] - sent[name] - span for name in appeared)
     return Measured(
         rate=len(appeared) / (max(appeared.values()) - min(sent.values())),
         cpu=(spent.cpu - before) * 1000 / len(appeared),
