@@ -14,6 +14,7 @@ class Measured:
     """
 
     rate: float | None = None
+    bandwidth: float | None = None  # bytes per second, counted like `rate`
     steady: float | None = None  # from the first appearance to the last: start-up left out
     early: float | None = None  # in the first tenth of the files
     late: float | None = None  # in the last tenth

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from candidates import ALL, INBOXD, INBOXD_FULL, Candidate
+from candidates import ALL, BARE, INBOXD, INBOXD_FULL, Candidate
 from measured import Measured, Results
 from scenarios import backlog, burst, idle
 from sources import BARE_FETCH, fetch
-from tables import BACKLOG, BURST, COURSE, IDLE, LATENCY, SOURCES, Table
+from tables import BACKLOG, BURST, COURSE, IDLE, LARGE, LATENCY, SOURCES, Table
 from trickle import trickle
 
 _SPAN = 0.5  # seconds
@@ -32,7 +32,9 @@ class Scenario:
 
 def plan(*, quick: bool) -> list[Scenario]:
     """In the order in which they are measured."""
-    return [*_backlogs(quick), *_bursts(quick), *_latencies(quick), *_idle(quick), *_sources(quick)]
+    return [
+        *_backlogs(quick), *_large(quick), *_bursts(quick), *_latencies(quick), *_idle(quick), *_sources(quick),
+    ]  # fmt: skip
 
 
 def _backlogs(quick: bool) -> list[Scenario]:
@@ -42,6 +44,15 @@ def _backlogs(quick: bool) -> list[Scenario]:
             f"backlog {count:,}", partial(backlog, count=count), (BACKLOG, COURSE), rounds=1 if count == 100_000 else 3
         )
         for count in counts
+    ]
+
+
+def _large(quick: bool) -> list[Scenario]:
+    return [
+        Scenario(
+            f"{count:,} of {text}", partial(backlog, count=count, size=size), (LARGE,), 3, (INBOXD, INBOXD_FULL, BARE)
+        )
+        for count, size, text in ((2_000, 64 << 10, "64 KiB"), (2 if quick else 10, 100 << 20, "100 MiB"))
     ]
 
 

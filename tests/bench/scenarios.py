@@ -29,17 +29,18 @@ def prepare(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
 
 
-def backlog(candidate: Candidate, folder: Path, count: int) -> Measured:
-    """Files are there before it starts; timed from its exec to the last appearance in processed/."""
+def backlog(candidate: Candidate, folder: Path, count: int, size: int = 1024) -> Measured:
+    """Files of `size` bytes are there before it starts; timed from its exec to the last appearance in processed/."""
     prepare(folder)
-    for name, content in files(count):
+    for name, content in files(count, size=size):
         _write(folder / "inbound", name, content)
     with running(candidate, folder) as run:
         wait_until(lambda: any((folder / "processed").iterdir()), "the first file in processed/", _LONGEST)
         parent = resident(run.process.pid)
         _await_all(folder, count)
         measured = _rates(folder, count, run.since, 0.0, cost(run.process.pid))
-        return replace(measured, ready=run.ready and run.ready - run.since, parent_first=parent)
+        ready = run.ready and run.ready - run.since
+        return replace(measured, ready=ready, parent_first=parent, bandwidth=measured.rate * size)
 
 
 def burst(candidate: Candidate, folder: Path, count: int) -> Measured:

@@ -86,6 +86,10 @@ COURSE = Table(
         _figure("at first", "parent_first", scale=_MIB), _figure("peak", "parent_peak", scale=_MIB),
     ),
 )  # fmt: skip
+LARGE = Table(
+    "Large files that wait at the start: the same",
+    (RATE, _figure("MiB/s", "bandwidth", scale=_MIB), TO_BARE, STEADY, CPU, *MEMORY, LOST),
+)
 BURST = Table(
     "Files renamed in as fast as that goes: from the first of them to the last in processed/",
     (RATE, TO_BARE, _worst("worst", BARE), TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
