@@ -62,6 +62,7 @@ BARE = Candidate("bare loop", script="bare.py")
 HANDWRITTEN = Candidate("hand-written", script="handwritten.py")
 WATCHING = Candidate("watchfiles + pool", script="watching.py")
 QUEUED = Candidate("Celery + Redis", script="queued.py")
+SPAWNING = Candidate(BARE.name, script="spawning.py")
 ALL = (INBOXD, INBOXD_FULL, BARE, HANDWRITTEN, WATCHING, QUEUED)
 
 

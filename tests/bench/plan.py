@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from candidates import ALL, BARE, INBOXD, INBOXD_FULL, Candidate
+from candidates import ALL, BARE, INBOXD, INBOXD_FULL, SPAWNING, Candidate
 from measured import Measured, Results
 from scenarios import backlog, burst, idle
 from sources import BARE_FETCH, fetch
-from tables import BACKLOG, BURST, COURSE, IDLE, LARGE, LATENCY, SOURCES, Table
+from tables import BACKLOG, BURST, COMMAND, COURSE, IDLE, LARGE, LATENCY, SOURCES, Table
 from trickle import trickle
 
 _SPAN = 0.5  # seconds
@@ -33,7 +33,8 @@ class Scenario:
 def plan(*, quick: bool) -> list[Scenario]:
     """In the order in which they are measured."""
     return [
-        *_backlogs(quick), *_large(quick), *_bursts(quick), *_latencies(quick), *_idle(quick), *_sources(quick),
+        *_backlogs(quick), *_large(quick), *_commands(quick), *_bursts(quick), *_latencies(quick), *_idle(quick),
+        *_sources(quick),
     ]  # fmt: skip
 
 
@@ -54,6 +55,12 @@ def _large(quick: bool) -> list[Scenario]:
         )
         for count, size, text in ((2_000, 64 << 10, "64 KiB"), (2 if quick else 10, 100 << 20, "100 MiB"))
     ]
+
+
+def _commands(quick: bool) -> list[Scenario]:
+    count = 500 if quick else 10_000
+    candidates = (*_both(inbox={"handler": {"command": ["/bin/true", "{path}"]}}), SPAWNING)
+    return [Scenario(f"command {count:,}", partial(backlog, count=count), (COMMAND,), candidates=candidates)]
 
 
 def _bursts(quick: bool) -> list[Scenario]:

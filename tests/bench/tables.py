@@ -90,6 +90,10 @@ LARGE = Table(
     "Large files that wait at the start: the same",
     (RATE, _figure("MiB/s", "bandwidth", scale=_MIB), TO_BARE, STEADY, CPU, *MEMORY, LOST),
 )
+COMMAND = Table(
+    "A program for each file that waits at the start, two at once: the same",
+    (RATE, TO_BARE, STEADY, CPU, *MEMORY, LOST),
+)
 BURST = Table(
     "Files renamed in as fast as that goes: from the first of them to the last in processed/",
     (RATE, TO_BARE, _worst("worst", BARE), TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
