@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,10 @@ from support.wait import wait_until
 
 PEERS = Path(__file__).parent / "peers"
 _START = 120.0  # seconds
+
+
+def _in_the_folder(folder: Path) -> Mapping[str, Any]:
+    return {"state": str(folder / "state")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Candidate:
     script: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     inbox: Mapping[str, Any] = field(default_factory=dict)
+    ledger: Callable[[Path], Mapping[str, Any]] = _in_the_folder  # settings that say where it is
     inboxes: int = 1  # those beyond the first have folders of their own
 
     def command(self, folder: Path) -> list[str]:
@@ -45,10 +50,10 @@ class Candidate:
         usual = {"settle": "renamed", "layout": "", "handler": {"python": "hashing:handle"}}
         roots = {"main": ".", **{f"other-{number}": f"other-{number}" for number in range(1, self.inboxes)}}
         settings = {
-            "state": "state",
             "workers": {"processes": 2},
             "min_free_space": "1MiB",
             **self.settings,
+            **self.ledger(folder),
             "inboxes": {name: {"root": root, **usual, **self.inbox} for name, root in roots.items()},
         }
         path = folder / "config.yaml"

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from candidates import ALL, BARE, INBOXD, INBOXD_FULL, SPAWNING, Candidate
+from ledgers import on_postgresql
 from measured import Measured, Results
 from scenarios import backlog, burst, idle
 from sources import BARE_FETCH, fetch
-from tables import BACKLOG, BURST, COMMAND, COURSE, IDLE, LARGE, LATENCY, SOURCES, Table
+from tables import BACKLOG, BURST, COMMAND, COURSE, IDLE, LARGE, LATENCY, LEDGER, SOURCES, SQLITE, Table
 from trickle import trickle
 
 _SPAN = 0.5  # seconds
@@ -33,7 +34,7 @@ class Scenario:
 def plan(*, quick: bool) -> list[Scenario]:
     """In the order in which they are measured."""
     return [
-        *_backlogs(quick), *_large(quick), *_commands(quick), *_bursts(quick), *_latencies(quick), *_idle(quick),
+        *_backlogs(quick), *_large(quick), *_commands(quick), *_ledgers(quick), *_bursts(quick), *_latencies(quick), *_idle(quick),
         *_sources(quick),
     ]  # fmt: skip
 
@@ -61,6 +62,18 @@ def _commands(quick: bool) -> list[Scenario]:
     count = 500 if quick else 10_000
     candidates = (*_both(inbox={"handler": {"command": ["/bin/true", "{path}"]}}), SPAWNING)
     return [Scenario(f"command {count:,}", partial(backlog, count=count), (COMMAND,), candidates=candidates)]
+
+
+def _ledgers(quick: bool) -> list[Scenario]:
+    count = 1_000 if quick else 10_000
+    run = partial(backlog, count=count)
+    return [
+        Scenario(
+            f"ledger {count:,}, {word}", run, (LEDGER,),
+            candidates=(replace(one, name=SQLITE), replace(one, name="inboxd, PostgreSQL", ledger=on_postgresql)),
+        )
+        for word, one in (("process", INBOXD), ("full", INBOXD_FULL))
+    ]  # fmt: skip
 
 
 def _bursts(quick: bool) -> list[Scenario]:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own, for the time of a test run: private folder, Unix socket only, no syncs."""
+"""A PostgreSQL server of our own, for the time of a test run: private folder, Unix socket only; no syncs, unless asked."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _USERS = ("postgres", "nobody")  # who runs the server when we are root: it refu
 
 
 class Postgres:
-    """One cluster; `stop` and `start` make an outage."""
+    """One cluster; `stop` and `start` make an outage. `durable`: it runs as a server does by itself, for benchmarks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._durable = durable
         self._programs = _programs()
         self._user = _user()
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: a socket's path holds 107 bytes
@@ -89,9 +90,11 @@ class Postgres:
     def start(self) -> None:
         """Returns when it answers. Raises AssertionError with its log when it dies."""
         settings = {
-            "listen_addresses": "", "unix_socket_directories": str(self.folder), "fsync": "off",
-            "full_page_writes": "off", "shared_buffers": "16MB", "max_connections": "30", "logging_collector": "off",
+            "listen_addresses": "", "unix_socket_directories": str(self.folder), "max_connections": "30",
+            "logging_collector": "off",
         }  # fmt: skip
+        if not self._durable:
+            settings |= {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
