@@ -30,6 +30,8 @@ class Measured:
     p99: float | None = None
     idle: float | None = None  # per cent of a core
     lost: int | None = None  # files that were never taken up
+    status: float | None = None  # `inboxd status --json`
+    files: float | None = None  # `inboxd files --json`
 
     @property
     def between(self) -> float | None:

@@ -9,11 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from candidates import ALL, BARE, INBOXD, INBOXD_FULL, SPAWNING, Candidate
-from ledgers import on_postgresql
+from ledgers import answers, on_postgresql, with_rows
 from measured import Measured, Results
 from scenarios import backlog, burst, idle
 from sources import BARE_FETCH, fetch
-from tables import BACKLOG, BURST, COMMAND, COURSE, IDLE, LARGE, LATENCY, LEDGER, SOURCES, SQLITE, Table
+from tables import (
+    ANSWERS,
+    BACKLOG,
+    BURST,
+    COMMAND,
+    COURSE,
+    EMPTY,
+    IDLE,
+    LARGE,
+    LATENCY,
+    LEDGER,
+    ROWS,
+    SOURCES,
+    SQLITE,
+    Table,
+)
 from trickle import trickle
 
 _SPAN = 0.5  # seconds
@@ -31,22 +46,22 @@ class Scenario:
     results: Results = field(default_factory=dict)
 
 
-def plan(*, quick: bool) -> list[Scenario]:
-    """In the order in which they are measured."""
-    return [
+def plan(*, quick: bool, huge: bool, rows: int) -> list[Scenario]:
+    """In the order in which they are measured. `huge`: also what takes long, with a ledger of so many `rows`."""
+    usual = [
         *_backlogs(quick), *_large(quick), *_commands(quick), *_ledgers(quick), *_bursts(quick), *_latencies(quick), *_idle(quick),
         *_sources(quick),
     ]  # fmt: skip
+    return [*usual, *(_huge(quick, rows) if huge else ())]
 
 
 def _backlogs(quick: bool) -> list[Scenario]:
-    counts = (100, 500, 1_000, 10_000) if quick else (100, 500, 1_000, 10_000, 100_000)
-    return [
-        Scenario(
-            f"backlog {count:,}", partial(backlog, count=count), (BACKLOG, COURSE), rounds=1 if count == 100_000 else 3
-        )
-        for count in counts
-    ]
+    rounds = {100: 3, 500: 3, 1_000: 3, 10_000: 3} if quick else {100: 3, 500: 3, 1_000: 3, 10_000: 3, 100_000: 1}
+    return [_backlog(count, times) for count, times in rounds.items()]
+
+
+def _backlog(count: int, rounds: int) -> Scenario:
+    return Scenario(f"backlog {count:,}", partial(backlog, count=count), (BACKLOG, COURSE), rounds)
 
 
 def _large(quick: bool) -> list[Scenario]:
@@ -105,6 +120,16 @@ def _idle(quick: bool) -> list[Scenario]:
 def _sources(quick: bool) -> list[Scenario]:
     count = 1_000 if quick else 10_000
     return [Scenario(f"sources {count:,}", partial(fetch, count=count), (SOURCES,), 3, (INBOXD, BARE_FETCH))]
+
+
+def _huge(quick: bool, rows: int) -> list[Scenario]:
+    pair = (replace(INBOXD, name=EMPTY), replace(INBOXD, name=f"inboxd, {rows:,} rows", ledger=with_rows(rows)))
+    return [
+        _backlog(100_000 if quick else 1_000_000, 1),
+        Scenario("rows, backlog 10,000", partial(backlog, count=10_000), (ROWS,), candidates=pair),
+        Scenario("rows, 200 files/s", partial(trickle, count=400 if quick else 6_000), (LATENCY,), candidates=pair),
+        Scenario("rows, answers", answers, (ANSWERS,), candidates=pair),
+    ]
 
 
 def _both(**changes: Any) -> tuple[Candidate, ...]:

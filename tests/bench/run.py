@@ -1,6 +1,7 @@
 """How fast inboxd is beside what one might write instead, in one run on one machine.
 
-    python tests/bench/run.py [--quick] [--json] [--rounds N] [--only WORD] [--candidates WORD] [--folder DIR]
+    python tests/bench/run.py [--quick] [--huge] [--rows N] [--json] [--rounds N] [--only WORD]
+        [--candidates WORD] [--folder DIR]
 
 Candidates are interleaved round by round, ratios are taken inside a round, and the median of the rounds is shown.
 Differences under 15 % are noise. Everything is removed at the very end, never between runs (scenarios.py says why).
@@ -66,6 +67,8 @@ def as_json(scenarios: Iterable[Scenario]) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure inboxd beside a bare loop and others.")
     parser.add_argument("--quick", action="store_true", help="one round, fewer files")
+    parser.add_argument("--huge", action="store_true", help="also a million files, and a ledger of many rows (hours)")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="so many (default: 10,000,000)")
     parser.add_argument("--json", action="store_true", help="every run, as JSON; the tables go to standard error")
     parser.add_argument("--rounds", type=int, help="instead of each scenario's own number")
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
@@ -79,7 +82,8 @@ def main() -> int:
     arguments = _arguments()
     compileall.compile_dir(Path(inboxd.__file__).parent, quiet=1)  # as an installation has it
     folder = Path(tempfile.mkdtemp(prefix="inboxd-bench-", dir=arguments.folder))
-    chosen = [scenario for scenario in plan(quick=arguments.quick) if arguments.only in scenario.name]
+    whole = plan(quick=arguments.quick, huge=arguments.huge, rows=arguments.rows)
+    chosen = [scenario for scenario in whole if arguments.only in scenario.name]
     try:
         for scenario in chosen:
             wanted = [one for one in scenario.candidates if arguments.candidates in one.name or one.name == BARE.name]

@@ -9,7 +9,8 @@ from candidates import BARE, HANDWRITTEN
 from measured import Results, median, ratios
 
 _LABEL = 24  # characters
-SQLITE = "inboxd, SQLite"  # what the same on PostgreSQL is compared with
+# What inboxd is compared with on a ledger of another kind.
+SQLITE, EMPTY = "inboxd, SQLite", "inboxd, no rows"
 _MIB = 1 / (1 << 20)
 
 
@@ -99,6 +100,10 @@ LEDGER = Table(
     "Files that wait at the start, with the ledger on PostgreSQL: the same, less what the server takes",
     (RATE, _against("x SQLite", SQLITE), STEADY, CPU, *MEMORY, LOST),
 )
+ROWS = Table(
+    "Files that wait at the start, with a ledger that knows many: the same",
+    (RATE, _against("x empty", EMPTY), STEADY, CPU, *MEMORY, LOST),
+)
 BURST = Table(
     "Files renamed in as fast as that goes: from the first of them to the last in processed/",
     (RATE, TO_BARE, _worst("worst", BARE.name), TO_HANDWRITTEN, STEADY, CPU, *MEMORY, LOST),
@@ -109,3 +114,6 @@ LATENCY = Table(
 )
 IDLE = Table("Nothing to do", (_figure("core %", "idle", 3), *MEMORY))
 SOURCES = Table("Items of a partner's API: until the last is processed and acknowledged", (RATE, TO_BARE))
+ANSWERS = Table(
+    "What the command line takes to answer, seconds", (_figure("status", "status", 2), _figure("files", "files", 2))
+)
