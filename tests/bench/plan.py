@@ -43,6 +43,7 @@ class Scenario:
     tables: tuple[Table, ...]
     rounds: int = 3
     candidates: tuple[Candidate, ...] = ALL
+    waiting: int = 0  # files, if it is a backlog of the usual ones
     results: Results = field(default_factory=dict)
 
 
@@ -61,7 +62,7 @@ def _backlogs(quick: bool) -> list[Scenario]:
 
 
 def _backlog(count: int, rounds: int) -> Scenario:
-    return Scenario(f"backlog {count:,}", partial(backlog, count=count), (BACKLOG, COURSE), rounds)
+    return Scenario(f"backlog {count:,}", partial(backlog, count=count), (BACKLOG, COURSE), rounds, waiting=count)
 
 
 def _large(quick: bool) -> list[Scenario]:

@@ -1,7 +1,7 @@
 """How fast inboxd is beside what one might write instead, in one run on one machine.
 
-    python tests/bench/run.py [--quick] [--huge] [--rows N] [--json] [--rounds N] [--only WORD]
-        [--candidates WORD] [--folder DIR]
+    python tests/bench/run.py [--quick] [--huge] [--rows N] [--json] [--chart FILE.svg]
+        [--rounds N] [--only WORD] [--candidates WORD] [--folder DIR]
 
 Candidates are interleaved round by round, ratios are taken inside a round, and the median of the rounds is shown.
 Differences under 15 % are noise. Everything is removed at the very end, never between runs (scenarios.py says why).
@@ -18,7 +18,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def measure(scenario: Scenario, folder: Path, rounds: int) -> None:
             scenario.results.setdefault(candidate.name, []).append(run)
 
 
-def as_text(scenarios: Iterable[Scenario]) -> str:
+def as_text(scenarios: Sequence[Scenario]) -> str:
     """Every table that has lines."""
     lines: dict[str, list[str]] = {}
     for scenario in scenarios:
@@ -50,7 +50,7 @@ def as_text(scenarios: Iterable[Scenario]) -> str:
     return "\n\n".join("\n".join([head, *below]) for head, below in lines.items())
 
 
-def as_json(scenarios: Iterable[Scenario]) -> str:
+def as_json(scenarios: Sequence[Scenario]) -> str:
     """Every run."""
     return json.dumps(
         {
@@ -64,12 +64,20 @@ def as_json(scenarios: Iterable[Scenario]) -> str:
     )
 
 
+def show(scenarios: Sequence[Scenario], *, json_too: bool) -> None:
+    """Tables for the reader; JSON, if wanted, where only JSON is."""
+    print(as_text(scenarios), file=sys.stderr if json_too else sys.stdout)
+    if json_too:
+        print(as_json(scenarios))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure inboxd beside a bare loop and others.")
     parser.add_argument("--quick", action="store_true", help="one round, fewer files")
     parser.add_argument("--huge", action="store_true", help="also a million files, and a ledger of many rows (hours)")
     parser.add_argument("--rows", type=int, default=10_000_000, help="so many (default: 10,000,000)")
     parser.add_argument("--json", action="store_true", help="every run, as JSON; the tables go to standard error")
+    parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="draw the backlogs")
     parser.add_argument("--rounds", type=int, help="instead of each scenario's own number")
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--candidates", default="", help="candidates whose name holds this, and the bare loop")
@@ -90,10 +98,12 @@ def main() -> int:
             scenario.candidates = tuple(wanted)
             measure(scenario, folder, arguments.rounds or (1 if arguments.quick else scenario.rounds))
     finally:  # whatever ended it: hours of measuring are not thrown away
-        print(as_text(chosen), file=sys.stderr if arguments.json else sys.stdout)
-        if arguments.json:
-            print(as_json(chosen))
+        show(chosen, json_too=arguments.json)
         shutil.rmtree(folder)
+    if arguments.chart:
+        from chart import draw  # only now: it imports a large library
+
+        draw(chosen, arguments.chart)
     return 0
 
 
