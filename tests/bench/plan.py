@@ -11,7 +11,7 @@ from typing import Any
 from candidates import ALL, BARE, INBOXD, INBOXD_FULL, SPAWNING, Candidate
 from ledgers import answers, on_postgresql, with_rows
 from measured import Measured, Results
-from scenarios import backlog, burst, idle
+from scenarios import backlog, burst, idle, old_backlog
 from sources import BARE_FETCH, fetch
 from tables import (
     ANSWERS,
@@ -61,8 +61,8 @@ def _backlogs(quick: bool) -> list[Scenario]:
     return [_backlog(count, times) for count, times in rounds.items()]
 
 
-def _backlog(count: int, rounds: int) -> Scenario:
-    return Scenario(f"backlog {count:,}", partial(backlog, count=count), (BACKLOG, COURSE), rounds, waiting=count)
+def _backlog(count: int, rounds: int, run: Callable[..., Measured] = backlog) -> Scenario:
+    return Scenario(f"backlog {count:,}", partial(run, count=count), (BACKLOG, COURSE), rounds, waiting=count)
 
 
 def _large(quick: bool) -> list[Scenario]:
@@ -126,7 +126,7 @@ def _sources(quick: bool) -> list[Scenario]:
 def _huge(quick: bool, rows: int) -> list[Scenario]:
     pair = (replace(INBOXD, name=EMPTY), replace(INBOXD, name=f"inboxd, {rows:,} rows", ledger=with_rows(rows)))
     return [
-        _backlog(100_000 if quick else 1_000_000, 1),
+        _backlog(100_000 if quick else 1_000_000, 1, old_backlog),
         Scenario("rows, backlog 10,000", partial(backlog, count=10_000), (ROWS,), candidates=pair),
         Scenario("rows, 200 files/s", partial(trickle, count=400 if quick else 6_000), (LATENCY,), candidates=pair),
         Scenario("rows, answers", answers, (ANSWERS,), candidates=pair),

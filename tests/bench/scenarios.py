@@ -30,10 +30,37 @@ def prepare(folder: Path) -> None:
 
 
 def backlog(candidate: Candidate, folder: Path, count: int, size: int = 1024) -> Measured:
-    """Files of `size` bytes are there before it starts; timed from its exec to the last appearance in processed/."""
+    """Files of `size` bytes are there before it starts, just written."""
     prepare(folder)
+    _make(folder / "inbound", count, size)
+    return _clear(candidate, folder, count, size)
+
+
+def old_backlog(candidate: Candidate, folder: Path, count: int) -> Measured:
+    """Files are there before it starts, long since on the disk: what one run has processed, the next one finds again.
+
+    To make so many anew for each, and to remove them all, takes hours.
+    """
+    prepare(folder)
+    kept = folder.parent / f"{count}-files"
+    if kept.exists():
+        kept.rename(folder / "inbound")
+    else:
+        _make(folder / "inbound", count)
+        os.sync()
+    measured = _clear(candidate, folder, count)
+    if not measured.lost:
+        (folder / "processed").rename(kept)
+    return measured
+
+
+def _make(folder: Path, count: int, size: int = 1024) -> None:
     for name, content in files(count, size=size):
-        _write(folder / "inbound", name, content)
+        _write(folder, name, content)
+
+
+def _clear(candidate: Candidate, folder: Path, count: int, size: int = 1024) -> Measured:
+    """From its exec to the last appearance in processed/."""
     with running(candidate, folder) as run:
         wait_until(lambda: any((folder / "processed").iterdir()), "the first file in processed/", _LONGEST)
         parent = resident(run.process.pid)
