@@ -25,6 +25,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 from candidates import BARE
+from measured import Measured
 from plan import Scenario, plan
 
 import inboxd
@@ -56,12 +57,16 @@ def as_json(scenarios: Sequence[Scenario]) -> str:
         {
             "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
             "scenarios": {
-                scenario.name: {name: [asdict(run) for run in runs] for name, runs in scenario.results.items()}
+                scenario.name: {name: [_known(run) for run in runs] for name, runs in scenario.results.items()}
                 for scenario in scenarios
             },
         },
         indent=2,
     )
+
+
+def _known(run: Measured) -> dict[str, float]:
+    return {name: value for name, value in asdict(run).items() if value is not None}
 
 
 def show(scenarios: Sequence[Scenario], *, json_too: bool) -> None:
@@ -89,9 +94,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
     arguments = _arguments()
     compileall.compile_dir(Path(inboxd.__file__).parent, quiet=1)  # as an installation has it
-    folder = Path(tempfile.mkdtemp(prefix="inboxd-bench-", dir=arguments.folder))
     whole = plan(quick=arguments.quick, huge=arguments.huge, rows=arguments.rows)
     chosen = [scenario for scenario in whole if arguments.only in scenario.name]
+    folder = Path(tempfile.mkdtemp(prefix="inboxd-bench-", dir=arguments.folder))
     try:
         for scenario in chosen:
             wanted = [one for one in scenario.candidates if arguments.candidates in one.name or one.name == BARE.name]
