@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 
@@ -269,7 +270,7 @@ def test_a_work_folder_does_not_move_under_its_files(site: Site) -> None:
     with run_daemon(site.config, ready=False) as daemon:
         assert daemon.wait() != 0
         assert "files are held in" in daemon.output()
-    (site.base / "inboxes" / "moved" / "work").rmdir()
+    shutil.rmtree(site.base / "inboxes" / "moved" / "work")
     (site.base / "inboxes" / "main" / "work").rename(site.base / "inboxes" / "moved" / "work")
     with run_daemon(site.config):
         held = inboxd_json(site.config, "files")["files"]
