@@ -65,7 +65,7 @@ def test_a_flooded_inbox(
     count = scale(10, 200)
     with run_daemon(site.config) as daemon:
         alone = _latencies(site, 0, count)
-        site.put((b"%s-%d" % (kind.encode(), number), b"%d" % number) for number in range(scale(10_000, 100_000)))
+        site.put((b"%s-%d" % (kind.encode(), number), b"%d" % number) for number in range(scale(40_000, 100_000)))
         with flooding(site.root() / "inbound", kind):
             wait_until(lambda: site.count("processed") > 100, "the flood", every=0.1)
             beside = _latencies(site, count, count)

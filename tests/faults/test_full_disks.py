@@ -93,6 +93,7 @@ def test_the_inbox_is_full(tmp_path: Path, tally) -> None:
                 site.drop_all((name.encode(), name.encode()) for name in names)
                 wait_until(lambda names=names: site.witnessed("start", names[0]), "its start")
                 if number % 2:
+                    wait_until(lambda: site.finished() == len(site.manifest) - 1, "the end of the other")
                     room.fill_inodes()  # the folder of the second in which it ends
                 else:
                     room.fill()
