@@ -40,6 +40,8 @@ def test_the_cheapest_of_the_fastest_is_best() -> None:
         Setting(1, 100, "process"): Figures(900.0, 1, 0),
     }  # fmt: skip
     assert best(figures, "full") == Setting(2, 100, "full")
+    assert best(figures, "full", Setting(8, 100, "full")) == Setting(8, 100, "full")
+    assert best(figures, "full", Setting(1, 100, "full")) == Setting(2, 100, "full")
     assert lines(best(figures, "process"))[0] == "durability: process"
 
 

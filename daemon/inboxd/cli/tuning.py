@@ -34,7 +34,7 @@ def tune(options: Namespace) -> None:
             runs[setting].append(trials.run(setting))
         show(_page(runs, present, options))
     figures = {setting: Figures.of(some) for setting, some in runs.items()}
-    chosen = best(figures, present.durability)
+    chosen = best(figures, present.durability, present)
     answer = {
         "inbox": inbox, "files": options.files, "present": asdict(present), "recommended": asdict(chosen),
         "gain": figures[chosen].rate / figures[present].rate,

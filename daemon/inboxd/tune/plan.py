@@ -70,11 +70,12 @@ def rounds(settings: Sequence[Setting], count: int) -> Iterable[Setting]:
         yield from settings if number % 2 == 0 else reversed(settings)
 
 
-def best(figures: Mapping[Setting, Figures], durability: str) -> Setting:
-    """Of those with this durability the cheapest that is as fast as the fastest, as far as one can tell."""
+def best(figures: Mapping[Setting, Figures], durability: str, present: Setting | None = None) -> Setting:
+    """Of those with this durability the cheapest that is as fast as the fastest, within noise; or `present`."""
     mine = {setting: found for setting, found in figures.items() if setting.durability == durability}
     enough = max(found.rate for found in mine.values()) * (1 - _NOISE)
-    return min(setting for setting, found in mine.items() if found.rate >= enough)
+    fast = [setting for setting, found in mine.items() if found.rate >= enough]
+    return present if present in fast else min(fast)
 
 
 def lines(chosen: Setting) -> list[str]:
