@@ -49,7 +49,7 @@ class Ledger:
         try:
             self._read_file(self.place, "ro")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
             with _copied(self.place) as copy:  # a transaction that was cut off is to be taken back first, by writing
                 self._read_file(copy, "rw")
