@@ -202,7 +202,7 @@ class Recovery:
             self._story.concluded(concluded)
 
     def _report(self, keeper: Keeper, file: InboxFile, kept: Mapping[Run, Report]) -> Report:
-        # What is not in work/ must come to `_reconcile`, which calls it lost; unless its handler has removed it.
+        # What is not in work/ must come to the last step, which calls it lost; unless its handler has removed it.
         there = look(keeper.claims.work_fd, file.work_name) is not None
         report = kept.get(Run.of(file))
         if report is not None and (there or report.ending is Ending.INPUT_CHANGED):
