@@ -11,7 +11,7 @@ import signal
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,11 @@ _SOON = 0.02  # seconds between two looks whether the first pass is over
 _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 
 
-def run(config_path: Path, log: logs.LogOptions) -> int:
+def run(config_path: Path, log: logs.LogOptions, adapt: Callable[[Config], Config] = lambda config: config) -> int:
     """The whole life of the daemon. Returns its exit code; what it refuses is told on standard error."""
     logs.setup(log)
     try:
-        return App(load(config_path), SystemClock()).run()
+        return App(adapt(load(config_path)), SystemClock()).run()
     except InboxdError as error:
         for line in getattr(error, "problems", [str(error)]):
             logs.refuse(line)

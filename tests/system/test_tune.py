@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -46,6 +47,22 @@ def test_it_recommends_lines_of_the_configuration(site: Site, samples: Path) -> 
     assert not _left(site)
 
 
+def test_it_makes_nothing_that_a_daemon_would_find(site: Site, samples: Path) -> None:
+    """Neither a state folder nor one of the inbox, where none has ever run."""
+    before = sorted(path for path in site.base.rglob("*"))
+    assert inboxd(site.config, "tune", str(samples), *_QUICK).returncode == 0
+    after = sorted(path for path in site.base.rglob("*") if "__pycache__" not in path.parts)
+    assert [path for path in after if path not in before] == [site.witness_log]
+
+
+def test_another_user_is_refused(site: Site, samples: Path) -> None:
+    """What its handler writes would be another's, and the daemon could not go on with it."""
+    site.state.mkdir()
+    os.chown(site.state, 12345, 12345)
+    refused = inboxd(site.config, "tune", str(samples), *_QUICK)
+    assert refused.returncode == 78 and "belongs to the user" in refused.stderr
+
+
 def test_all_that_was_tried_is_told_as_json(site: Site, samples: Path) -> None:
     answer = inboxd_json(site.config, "tune", str(samples), *_QUICK, "--durability", "both")
     assert {(one["processes"], one["batch_size"], one["durability"]) for one in answer["tried"]} == {
@@ -86,11 +103,12 @@ def test_a_handler_that_can_not_be_loaded_is_told(site: Site, samples: Path) -> 
     assert not _left(site)
 
 
-def test_an_interrupted_one_leaves_nothing(site: Site, samples: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interrupted_one_leaves_nothing(site: Site, samples: Path, number: signal.Signals, code: int) -> None:
     command = [*WITH_US, sys.executable, "-m", "inboxd", "tune", "-c", str(site.config), str(samples), *_QUICK]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     wait_until(lambda: site.witness_log.exists() and site.witnessed("start"), "the first run", 30)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    process.send_signal(number)
+    assert process.wait(30) == code
     process.communicate()
     assert not _left(site)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import asdict
 
 from inboxd.cli.output import give
 from inboxd.cli.page import Bar, Page, Table, Text, amount
+from inboxd.cli.repairing import refuse_others
 from inboxd.cli.screen import canvas
 from inboxd.clock import SystemClock
 from inboxd.config.load import load
@@ -23,6 +25,10 @@ from inboxd.tune.trial import Trials
 def tune(options: Namespace) -> None:
     """Try settings, show how they do, and say which to take."""
     config = load(options.config)
+    if config.state.exists():  # the handler's files, too, must be those of the user who runs it at other times
+        refuse_others(config, f"tune {options.samples}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))  # so that all is ended and removed
     inbox = _inbox(config, options.inbox)
     present = Setting(config.workers.count, config.workers.batch_size, config.durability)
     durabilities = {"both": ("full", "process"), None: ()}.get(options.durability, (options.durability,))

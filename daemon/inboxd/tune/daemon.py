@@ -10,12 +10,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from inboxd import logs
-from inboxd.app import App
-from inboxd.clock import SystemClock
-from inboxd.config.load import load
+from inboxd.app import run
 from inboxd.config.models import FOLDERS, Config, Duplicates, Retention
-from inboxd.errors import InboxdError
+from inboxd.logs import LogOptions
 from inboxd.tune.plan import Setting
 
 
@@ -46,16 +43,8 @@ def main() -> int:
     """Until SIGTERM."""
     file, name, root, state, processes, batch_size, durability = sys.argv[1:]
     setting = Setting(int(processes), int(batch_size), durability)
-    logs.setup(logs.LogOptions("INFO", "json"))
-    try:
-        config = load(Path(file))
-        return App(scratch(config, name, Path(root), Path(state), setting), SystemClock()).run()
-    except InboxdError as error:
-        for line in getattr(error, "problems", [str(error)]):
-            logs.refuse(line)
-        return error.exit_code
-    finally:
-        logs.close()
+    log = LogOptions("INFO", "json")
+    return run(Path(file), log, lambda config: scratch(config, name, Path(root), Path(state), setting))
 
 
 if __name__ == "__main__":

@@ -42,19 +42,21 @@ class Trials:
         self._samples = _samples(samples, config.inboxes[inbox])
         self._names = [f"{sample.stem}-{number}{sample.suffix}" for number, sample in self._numbered(count)]
         self._bytes = sum(sample.stat().st_size for _number, sample in self._numbered(count))
-        # Beside what they stand for, on the same disks.
-        self._root = _scratch(config.inboxes[inbox].folder("work").parent)
-        self._state = _scratch(config.state)
-        self._staged = self._root / "samples"
+        self._made = contextlib.ExitStack()
 
     def __enter__(self) -> Trials:
+        """Folders beside those they stand for, on the same disks. Raises DiskError."""
+        with self._made as made:
+            self._root = _scratch(self._config.inboxes[self._inbox].folder("work"), made)
+            self._state = _scratch(self._config.state / "trial", made)
+            self._made = made.pop_all()
+        self._staged = self._root / "samples"
         return self
 
     def __exit__(self, *_: object) -> None:
-        for folder in (self._root, self._state):
-            shutil.rmtree(folder, ignore_errors=True)
+        self._made.close()
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Copy the samples; those that an earlier trial has brought back are used again."""
         room = disk.free_space(self._root)[0] - self._config.min_free_space
         if not self._staged.exists() and self._bytes > room:
@@ -71,7 +73,7 @@ class Trials:
 
     def run(self, setting: Setting) -> Run:
         """One trial. Raises InboxdError, with the daemon's own words where it ended."""
-        self.prepare()
+        self._prepare()
         for which in FOLDERS:
             shutil.rmtree(self._root / which, ignore_errors=True)
         state = Path(tempfile.mkdtemp(dir=self._state))
@@ -134,7 +136,7 @@ class Trials:
                 last = max(last, entry.stat(follow_symlinks=False).st_ctime)
                 if entry.name in known:
                     os.rename(entry.path, self._staged / entry.name)
-        return last
+        return last or self._clock.time()  # a handler may have removed them all
 
     def _numbered(self, count: int) -> Iterator[tuple[int, Path]]:
         return zip(range(1, count + 1), itertools.cycle(self._samples), strict=False)
@@ -155,10 +157,13 @@ def _samples(folder: Path, inbox: Inbox) -> list[Path]:
     return found
 
 
-def _scratch(place: Path) -> Path:
+def _scratch(beside: Path, made: contextlib.ExitStack) -> Path:
+    """In the nearest folder that is there: none is left behind that a daemon would have to make for itself."""
+    place = next(folder for folder in beside.parents if folder.is_dir())
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".inboxd-tune-", dir=place))
+        folder = Path(tempfile.mkdtemp(prefix=".inboxd-tune-", dir=place))
+        made.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
     except OSError as error:
         raise DiskError.of(
             "the trials need a folder on the disk of the inbox, and one on that of `state`", error
