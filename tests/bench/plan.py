@@ -76,7 +76,13 @@ def _large(quick: bool) -> list[Scenario]:
 
 def _commands(quick: bool) -> list[Scenario]:
     count = 500 if quick else 10_000
-    candidates = (*_both(inbox={"handler": {"command": ["/bin/true", "{path}"]}}), SPAWNING)
+    candidates = (
+        *_both(inbox={"handler": {"command": ["/bin/true", "{path}"]}}),
+        replace(
+            INBOXD, name="inboxd, {files}", inbox={"handler": {"command": ["/bin/true", "{files}"], "batch": True}}
+        ),
+        SPAWNING,
+    )
     return [Scenario(f"command {count:,}", partial(backlog, count=count), (COMMAND,), candidates=candidates)]
 
 

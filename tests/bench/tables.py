@@ -93,7 +93,7 @@ LARGE = Table(
     (RATE, _figure("MiB/s", "bandwidth", scale=_MIB), TO_BARE, STEADY, CPU, *MEMORY, LOST),
 )
 COMMAND = Table(
-    "A program for each file that waits at the start, two at once: the same",
+    "A program for each file that waits at the start, two at once, or for each batch ({files}): the same",
     (RATE, TO_BARE, STEADY, CPU, *MEMORY, LOST),
 )
 LEDGER = Table(

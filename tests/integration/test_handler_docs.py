@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import textwrap
@@ -63,13 +64,27 @@ def test_batch(handlers):
     assert (full.result, empty.ending) == ({"bytes": 3}, Ending.REJECTED)
 
 
+def test_a_program_for_a_batch(handlers, tmp_path):
+    program = handlers.folder / "program"
+    program.write_text(example("sh", "INBOXD_OPTION_TO"))
+    program.chmod(0o755)
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    opened = handlers.command(str(program), "{files}", batch=True, options={"to": str(lake)})
+    a, b = handlers.file("a.csv"), handlers.file("b.csv")
+    assert [report.ending for report in handlers.run_batch(opened, [a, b])] == [Ending.PROCESSED] * 2
+    (listed,) = lake.glob("list-*.jsonl")
+    assert [json.loads(line)["name"] for line in listed.read_text().splitlines()] == ["a.csv", "b.csv"]
+    assert {one.name for one in lake.iterdir()} == {Path(a.path).name, Path(b.path).name, listed.name}
+
+
 @pytest.mark.parametrize(
     ("content", "ending", "message"),
     [(b"id,x\n2,b\n1,a\n", Ending.PROCESSED, ""), (b"nothing\n", Ending.REJECTED, "its first line is no header")],
 )
 def test_a_program(handlers, content, ending, message):
     program = handlers.folder / "program"
-    program.write_text(example("sh", "#!/bin/sh"))
+    program.write_text(example("sh", "sorted-"))
     program.chmod(0o755)
     file = handlers.file("a.csv", content)
     report = handlers.run(handlers.command(str(program)), file)

@@ -64,10 +64,25 @@ def test_modules_beside_the_configuration_come_first(handlers):
         (("cat", "{path!r}"), "{path}"),
         (("cat", "{}"), "{path}"),
         (("cat", "a\0b"), "NUL"),
+        (("cat", "{files}"), "it takes many files, so the handler needs `batch: true`"),
     ],
 )
 def test_commands_that_can_not_work(handlers, command, words):
     assert words in broken(handlers, command=command)
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("{path}", "{path} can't be filled in: `batch: true` means many files; write '{files}'"),
+        ("--in={files}", "{files} can't be filled in"),
+        ("{files!r}", "{files} can't be filled in"),
+        ("{fiels}", "{fiels} is none of {files}"),
+        ("{", "write {{ and }}"),
+    ],
+)
+def test_commands_that_can_not_work_for_a_batch(handlers, word, words):
+    assert words in broken(handlers, command=("cat", word), batch=True)
 
 
 def test_a_database_that_is_not_configured(handlers):

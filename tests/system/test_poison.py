@@ -198,6 +198,27 @@ def test_a_death_in_a_batch_handler_is_bisected(site: Site) -> None:
 
 @fault(
     "Workers and handlers",
+    "a program fails for one file of its batch",
+    how="exit 1 and 65",
+    shows="found by halving; the others succeed",
+)
+@pytest.mark.parametrize(("code", "reason"), [(1, "too many failures"), (65, "rejected")])
+def test_a_program_that_fails_for_one_of_its_batch(site: Site, code: int, reason: str) -> None:
+    program = site.base / "program.sh"
+    program.write_text(f'#!/bin/sh\ngrep -l poison -- "$@" && exit {code}\nexit 0\n')
+    program.chmod(0o755)
+    handler = {"command": [str(program), "{files}"], "batch": True}
+    site.inbox("main", handler=handler, retry={"max_failures": 2, "first": "1ms"})
+    site.put([(b"bad.dat", b"poison"), *((f"good-{number:02}.dat".encode(), b"fine") for number in range(19))])
+    with run_daemon(site.config):
+        wait_finished(site, 20, timeout=60)
+    assert site.listed("errors") == ["bad.dat"]
+    assert site.sidecar("bad.dat")["reason"] == reason
+    assert len(site.listed("processed")) == 19
+
+
+@fault(
+    "Workers and handlers",
     "a file's runs always end with the daemon's death",
     how="SIGKILL of the daemon, again and again",
     shows="it ends in errors/ after max_attempts",

@@ -107,7 +107,6 @@ IN_HANDLER = [
     ("{command: []}", ".command", "at least 1 entry"),
     ("{command: [prog, 5]}", ".command[1]", "put it in quotes (given: 5)"),
     ('{command: ["a\\0"]}', ".command[0]", "NUL"),
-    ("{command: [prog], batch: true}", "", "'batch: true' is for Python handlers"),
     ("{python: 'a:b', database: warehous}", ".database", "no 'warehous' below 'databases'; did you mean 'warehouse'?"),
     ("{python: 'a:b', database: x}", ".database", "add it there (known: warehouse)"),
     ("{python: 'a:b', options: [1]}", ".options", "expected a section"),

@@ -148,10 +148,11 @@ class Handler(Section):
     python: FunctionName | None = None
     """`module:function`, such as `handlers:handle` for `handlers.py` beside this file, whose folder is on the module path."""
     command: Annotated[list[Text], Field(min_length=1)] | None = None
-    """Program and arguments, run without a shell; `{path} {name} {id} {results} {attempt}` are filled in."""
+    """Program and arguments, run without a shell; `{path} {name} {id} {results} {attempt}` are filled in. With `batch`
+    it is the word `{files}`, which becomes an argument for each file."""
     batch: bool = False
-    """`true`: the Python function takes a list of files. When a worker dies of a batch, its halves run apart, until the
-    culprit is found."""
+    """`true`: the function takes a list of files, or the program all of a batch. When it fails, or its worker dies of it,
+    its halves run apart, until the culprit is found."""
     database: str | None = None
     """A name from `databases`. Tested before each file; while it is away, files wait without blame."""
     options: dict[str, Any] = {}
@@ -161,8 +162,6 @@ class Handler(Section):
     def _one_of(self) -> Handler:
         if (self.python is None) == (self.command is None):
             raise ValueError("give exactly one of 'python' and 'command'")
-        if self.batch and self.command:
-            raise ValueError("'batch: true' is for Python handlers")
         return self
 
 

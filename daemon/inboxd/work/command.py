@@ -1,37 +1,34 @@
-"""Command handlers: a program per file, never through a shell, with its output bounded and its leftovers ended."""
+"""Command handlers: a program per file, or per batch; what it is given, and what its exit says."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
 import os
 import re
-import selectors
 import shutil
-import signal
 import string
 import subprocess
-import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile
 from inboxd.work.file import make_results
 from inboxd.work.loading import CannotLoad
+from inboxd.work.program import TAIL, run_program
 
 _EX_DATAERR, _EX_TEMPFAIL = 65, 75  # sysexits.h: our Reject and Retry
 _NOT_RUNNABLE = (126, 127)  # sh(1) and env(1): found but not executable, not found
 _SET_UP_WRONG = (
     errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EPERM, errno.E2BIG,
 )  # fmt: skip
-_TAIL = 64 * 1024  # bytes kept of what a command prints
-_LOGGED = 20  # last lines of it that are logged
+_LOGGED = 20  # last lines of an output that are logged
 _LONGEST_LOGGED = 2000  # characters of each
-_DRAIN = 1.0  # seconds for output after the command's end, if somebody keeps the pipe open
 _PLACES = ("path", "name", "id", "results", "attempt")
+_FILES = "{files}"
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
@@ -45,30 +42,48 @@ class Command:
         self._words = spec.command
         self._options = {_variable(name): _text(value) for name, value in spec.options.items()}
         self._note = note
-        _check(self._words, self._options)
+        _check(self._words, self._options, batch=spec.batch)
         lock = os.environ.get("INBOXD_LOCK_FD", "")
         self._inherited = (int(lock),) if lock else ()  # a new daemon waits for our commands, too
-        # Background processes that a command leaves become our children, and we end them.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def run(self, file: OrderedFile) -> Report:
         """Run it on one file; the supervisor holds the deadline, and kills our whole process group."""
-        older = set(_children())
         if file.results:
             make_results(file.results)
         try:
-            process = subprocess.Popen(
-                self._arguments(file), env=self._environment(file), stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, pass_fds=self._inherited,
-            )  # fmt: skip
+            status, output = run_program(
+                self._arguments(file), self._environment(_about(file)), subprocess.DEVNULL, self._inherited
+            )
         except OSError as error:
-            return _not_started(file, self._words[0], error)
+            return _not_started(error, self._words[0])._replace(file_id=file.id)
+        self._log(output, file=file.name, file_id=file.id)
+        return _report(status, output, self._words[0])._replace(file_id=file.id)
+
+    def run_batch(self, files: Sequence[OrderedFile]) -> list[Report]:
+        """Run it once for all of them. A failure of many asks for their halves (`bisect`), and so does a rejection:
+        a program can't say which of them it means.
+        """
+        for file in files:
+            make_results(file.results)
         try:
-            output = _read_output(process)
-        finally:
-            end_leftovers(older)
-        self._log(file, output)
-        return _report(file.id, process.returncode, output, self._words[0])
+            with _listed(files) as stdin:
+                status, output = run_program(
+                    self._arguments_for(files), self._environment({"COUNT": str(len(files))}), stdin, self._inherited
+                )
+        except OSError as error:
+            report = _not_started(error, self._words[0])
+            divisible = error.errno == errno.E2BIG
+        else:
+            whose = {"file": files[0].name, "file_id": files[0].id} if len(files) == 1 else _many(files)
+            self._log(output, **whose)
+            kept = output[-max(TAIL // len(files), _LONGEST_LOGGED) :]  # it goes with the report of each
+            report = _report(status, output, self._words[0])._replace(output=kept)
+            divisible = report.ending in (Ending.FAILED, Ending.REJECTED)
+        if divisible and len(files) > 1:
+            message = f"the batch failed as a whole: {report.message}"
+            report = Report("", Ending.RELEASED, message=message, detail=report.output, begun=False, bisect=True)
+        return [report._replace(file_id=file.id) for file in files]
 
     def _arguments(self, file: OrderedFile) -> list[str]:
         values = {
@@ -76,17 +91,18 @@ class Command:
         }  # fmt: skip
         return [word.format(**values) for word in self._words]
 
-    def _environment(self, file: OrderedFile) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("INBOXD_")}
-        return {
-            **kept, **self._options,
-            "INBOXD_PATH": file.path, "INBOXD_NAME": file.name, "INBOXD_ID": file.id, "INBOXD_RESULTS": file.results,
-            "INBOXD_ATTEMPT": str(file.attempt), "INBOXD_INBOX": self._inbox, "INBOXD_SIZE": str(file.size),
-            "INBOXD_SOURCE": file.source or "",
-        }  # fmt: skip
+    def _arguments_for(self, files: Sequence[OrderedFile]) -> list[str]:
+        paths = [file.path for file in files]
+        return [one for word in self._words for one in (paths if word == _FILES else [word.format()])]
 
-    def _log(self, file: OrderedFile, output: str) -> None:
-        about = {"inbox": self._inbox, "file_id": file.id, "file": file.name, "pid": os.getpid()}
+    def _environment(self, about: dict[str, str]) -> dict[str, str]:
+        """`about`: the run; by names without their INBOXD_."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("INBOXD_")}
+        ours = {f"INBOXD_{name}": value for name, value in {**about, "INBOX": self._inbox}.items()}
+        return {**kept, **self._options, **ours}
+
+    def _log(self, output: str, **whose: str) -> None:
+        about = {"inbox": self._inbox, **whose, "pid": os.getpid()}
         for line in output.splitlines()[-_LOGGED:]:
             self._note(Note("handler.output", {**about, "line": line[:_LONGEST_LOGGED]}))
 
@@ -99,47 +115,81 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _check(words: tuple[str, ...], options: dict[str, str]) -> None:
+def _about(file: OrderedFile) -> dict[str, str]:
+    return {
+        "PATH": file.path, "NAME": file.name, "ID": file.id, "RESULTS": file.results, "ATTEMPT": str(file.attempt),
+        "SIZE": str(file.size), "SOURCE": file.source or "",
+    }  # fmt: skip
+
+
+def _many(files: Sequence[OrderedFile]) -> dict[str, str]:
+    return {"file": f"a batch of {len(files)} files"}
+
+
+@contextlib.contextmanager
+def _listed(files: Sequence[OrderedFile]) -> Iterator[int]:
+    """A descriptor to read them from, a line of JSON for each. No pipe: nobody has to read it."""
+    with os.fdopen(os.memfd_create("files"), "w+", encoding="ascii") as listed:
+        for file in files:
+            about = {
+                "id": file.id, "path": file.path, "name": file.name, "folder": file.folder, "size": file.size,
+                "attempt": file.attempt, "source": file.source, "results": file.results,
+            }  # fmt: skip
+            listed.write(json.dumps(about) + "\n")
+        listed.seek(0)
+        yield listed.fileno()
+
+
+def _check(words: tuple[str, ...], options: dict[str, str], *, batch: bool) -> None:
     if shutil.which(words[0]) is None:
         raise CannotLoad(f"the program {words[0]!r} is not there, or not executable")
     for word in words:
-        _check_places(word)
+        _check_places(word, batch=batch)
     for text in (*words, *options.values()):
         if "\0" in text:
             raise CannotLoad(f"{text!r} holds a NUL character, which no program can be given")
 
 
-def _check_places(word: str) -> None:
+def _check_places(word: str, *, batch: bool) -> None:
     try:
         parts = [part for part in string.Formatter().parse(word) if part[1] is not None]
     except ValueError as error:
         raise CannotLoad(f"argument {word!r}: {error}; write {{{{ and }}}} for braces") from None
     for _literal, place, form, conversion in parts:
-        if place not in _PLACES or form or conversion:
-            known = ", ".join(f"{{{name}}}" for name in _PLACES)
-            raise CannotLoad(
-                f"argument {word!r}: {{{place}}} is none of {known}; write {{{{ and }}}} for braces of your own"
-            )
+        if wrong := _wrong_place(word, place or "", plain=not (form or conversion), batch=batch):
+            raise CannotLoad(f"argument {word!r}: {wrong}")
 
 
-def _not_started(file: OrderedFile, program: str, error: OSError) -> Report:
+def _wrong_place(word: str, place: str, *, plain: bool, batch: bool) -> str:
+    """What is wrong with a place in this word; "" when nothing is."""
+    if word == _FILES:
+        return "" if batch else "it takes many files, so the handler needs `batch: true`"
+    if batch and (place in _PLACES or place == "files"):
+        return f"{{{place}}} can't be filled in: `batch: true` means many files; write {_FILES!r} as a word of its own"
+    if place in _PLACES and plain:
+        return ""
+    known = ", ".join(f"{{{name}}}" for name in (("files",) if batch else _PLACES))
+    return f"{{{place}}} is none of {known}; write {{{{ and }}}} for braces of your own"
+
+
+def _not_started(error: OSError, program: str) -> Report:
     """The set-up is wrong, or the machine is short of processes, memory or descriptors; never the file's fault."""
     ending = Ending.BROKEN if error.errno in _SET_UP_WRONG else Ending.UNAVAILABLE
-    return Report(file.id, ending, message=f"{program} can't be started: {error.strerror}", begun=False)
+    return Report("", ending, message=f"{program} can't be started: {error.strerror}", begun=False)
 
 
-def _report(file_id: str, status: int, output: str, program: str) -> Report:
+def _report(status: int, output: str, program: str) -> Report:
     if status == 0:
-        return Report(file_id, Ending.PROCESSED, output=output)
+        return Report("", Ending.PROCESSED, output=output)
     last = _last_line(output)
     message = f"{_status(status)}: {last}" if last else f"{program} ended: {_status(status)}"
     if status in _NOT_RUNNABLE:
-        return Report(file_id, Ending.BROKEN, message=f"{program}: {message}", output=output, begun=False)
+        return Report("", Ending.BROKEN, message=f"{program}: {message}", output=output, begun=False)
     ending = {_EX_DATAERR: Ending.REJECTED, _EX_TEMPFAIL: Ending.RETRY}.get(status, Ending.FAILED)
     if ending is not Ending.FAILED and last:
         message = last
     error_class = f"Exit{status}" if status > 0 else f"Signal{-status}"
-    return Report(file_id, ending, message=message, error_class=error_class, output=output)
+    return Report("", ending, message=message, error_class=error_class, output=output)
 
 
 def _status(status: int) -> str:
@@ -149,85 +199,3 @@ def _status(status: int) -> str:
 def _last_line(output: str) -> str:
     lines = output.strip().splitlines()
     return lines[-1][:500] if lines else ""
-
-
-class _Tail:
-    """The last bytes of an output, and how many came before them."""
-
-    def __init__(self) -> None:
-        self._parts: deque[bytes] = deque()
-        self._kept = 0
-        self._dropped = 0
-
-    def add(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._kept += len(data)
-        while self._kept - len(self._parts[0]) >= _TAIL:
-            gone = self._parts.popleft()
-            self._kept -= len(gone)
-            self._dropped += len(gone)
-
-    def text(self) -> str:
-        kept = b"".join(self._parts)
-        cut = kept[-_TAIL:]
-        dropped = self._dropped + len(kept) - len(cut)
-        note = f"[{dropped} bytes before this are not kept]\n" if dropped else ""
-        return note + cut.decode("utf-8", "backslashreplace")
-
-
-def _read_output(process: subprocess.Popen[bytes]) -> str:
-    """Keep the tail until the command ends; a grandchild that holds the pipe open gets a moment, not more."""
-    assert process.stdout is not None  # Popen was given a pipe
-    tail, pipe = _Tail(), process.stdout.fileno()
-    os.set_blocking(pipe, False)
-    pidfd = os.pidfd_open(process.pid)
-    with process.stdout, selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        selector.register(pidfd, selectors.EVENT_READ)
-        deadline: float | None = None
-        while pipe in selector.get_map():
-            for key, _events in selector.select(None if deadline is None else max(0.0, deadline - time.monotonic())):
-                if key.fd == pidfd:
-                    selector.unregister(pidfd)
-                    deadline = time.monotonic() + _DRAIN
-                elif not _take(pipe, tail):
-                    selector.unregister(pipe)
-            if deadline is not None and time.monotonic() >= deadline:
-                break
-    os.close(pidfd)
-    process.wait()
-    return tail.text()
-
-
-def _take(pipe: int, tail: _Tail) -> bool:
-    """One read; False at the end."""
-    try:
-        data = os.read(pipe, 65536)
-    except BlockingIOError:
-        return True
-    tail.add(data)
-    return bool(data)
-
-
-def end_leftovers(older: Collection[int]) -> None:
-    """Kill and reap what the command left running, setsid(2) or not: we are its subreaper. Spares `older` children."""
-    spared = set(older)
-    while left := set(_children()) - spared:
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            except PermissionError:  # it has changed its user: nothing we could do
-                spared.add(pid)
-            except (ProcessLookupError, ChildProcessError):
-                continue
-
-
-def _children() -> Iterator[int]:
-    """proc_pid_task(5): children of each of our threads."""
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/children", "rb") as listed:
-                yield from map(int, listed.read().split())
-        except FileNotFoundError:  # the thread has ended
-            continue

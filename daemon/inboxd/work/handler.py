@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile, Setup
@@ -17,7 +17,8 @@ from inboxd.work.loading import CannotLoad, load_function
 from inboxd.work.receipts import Receipts
 from inboxd.work.verdict import batch_failed, batch_succeeded, judge, succeeded
 
-Runner = Callable[[OrderedFile], Report]
+if TYPE_CHECKING:
+    from inboxd.work.command import Command
 
 _FIRST_MOMENT = -(1 << 31) * 10**9  # nanoseconds, 1901; as in custody/rows.py
 _LAST_MOMENT = _FIRST_MOMENT + (1 << 64) - 1  # 2486
@@ -32,7 +33,7 @@ class Handlers:
         self._databases = Databases(setup.databases, note)
         self._receipts = Receipts(self._databases)
         self._functions: dict[str, Callable[..., Any]] = {}
-        self._commands: dict[str, Runner] = {}
+        self._commands: dict[str, Command] = {}
         self._broken: dict[str, str] = {}
 
     def load(self) -> dict[str, str]:
@@ -49,7 +50,7 @@ class Handlers:
         if spec.command is not None:
             from inboxd.work.command import Command  # subprocess and ctypes: 2 MiB
 
-            self._commands[inbox] = Command(inbox, spec, self._note).run
+            self._commands[inbox] = Command(inbox, spec, self._note)
         else:
             self._functions[inbox] = load_function(spec.python or "")
         if spec.database is not None:
@@ -89,7 +90,7 @@ class Handlers:
             clear_results(file)
             command = self._commands.get(inbox)
             if command is not None:
-                return command(file)
+                return command.run(file)
             returned = self._functions[inbox](self._file(inbox, file))
         except BaseException as error:  # noqa: BLE001 - the user's code ends here, whatever it raised
             return judge(file.id, error)
@@ -115,6 +116,9 @@ class Handlers:
         try:
             for file in files:
                 clear_results(file)
+            command = self._commands.get(inbox)
+            if command is not None:
+                return command.run_batch(files)
             returned = self._functions[inbox]([self._file(inbox, file) for file in files])
         except BaseException as error:  # noqa: BLE001 - as in _run_one
             return batch_failed(files, error)
