@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from support.daemon import WITH_US
+from support.disks import LET_GO
 from support.wait import wait_until
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
@@ -29,7 +30,10 @@ INCLUDE = (
 )
 
 #: Mounts and processes made in here end with the process, and it with the test run, even by SIGKILL.
-_BOX = (*WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_BOX = (
+    *WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+    "sh", "-ec", f'{LET_GO}\nexec "$@"', "sh",
+)  # fmt: skip
 #: Arguments: the base, the machine's folder, its control groups. The tmpfs holds what nspawn would leave in /run.
 _BOOT = """
 base=$1 root=$2

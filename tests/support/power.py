@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from support.daemon import Daemon, run_daemon
-from support.disks import Disk
-from support.invariants import Evidence, Facts, Installation
+from support.disks import LET_GO, Disk
+from support.invariants import Entry, Evidence, Facts, Installation
 from support.load import dropped
-from support.site import Site
+from support.site import Site, is_unfinished
 
 #: What is told of a file once it is accepted, and before its uploader hears of it.
 _TELLS = {"file.claimed", "file.processed", "file.error", "file.quarantined", "file.waiting", "file.released"}
@@ -45,7 +45,8 @@ class Machine:
 
     def _booted(self) -> tuple[str, ...]:
         """The command that lets those below it believe that the machine was booted (random(4)); mounts stay shared."""
-        script = f'mount --bind {self._boot} /proc/sys/kernel/random/boot_id && exec "$@"'
+        bind = f"mount --bind {self._boot} /proc/sys/kernel/random/boot_id"
+        script = f'mine={self.disk.point}\n{LET_GO}\n{bind}\nexec "$@"'
         return ("unshare", "--mount", "--propagation", "slave", "sh", "-ec", script, "sh")
 
     def cut(self, daemon: Daemon) -> None:
@@ -64,7 +65,7 @@ class Machine:
         site = self.site
         facts = Facts(Installation.read(site.config), Evidence(manifest=site.manifest))
         ours = told(site) | {row["name"] for row in facts.rows if row["state"] not in _NOT_OURS}
-        entries = [entry for entry in facts.of_kind("inbound", "work", "processed", "errors") if not entry.is_draft]
+        entries = [entry for entry in facts.of_kind("inbound", "work", "processed", "errors") if _is_upload(entry)]
         found = Counter(entry.sha256 for entry in entries)
         kept = []
         for one in sorted(site.manifest, key=lambda one: one.name not in ours):
@@ -82,6 +83,11 @@ class Machine:
         self.gone += len(site.manifest) - len(kept) - len(short)
         self.short += len(short)
         site.manifest = kept + short
+
+
+def _is_upload(entry: Entry) -> bool:
+    """An uploader means it; not one of our drafts, nor one of his that had not got its name."""
+    return not (entry.is_draft or is_unfinished(os.path.basename(entry.relative)))
 
 
 def told(site: Site) -> set[str]:

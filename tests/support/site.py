@@ -16,6 +16,12 @@ from inboxd.checker.facts import entries_below
 from support.load import Dropped, Item, dropped
 
 _SUPPORT = Path(__file__).parent
+_UNFINISHED = b".upload-"
+
+
+def is_unfinished(name: str) -> bool:
+    """What `drop` calls a file until it is complete."""
+    return os.fsencode(name).startswith(_UNFINISHED)
 
 
 class Site:
@@ -81,7 +87,7 @@ class Site:
         raw = os.fsencode(name)
         target = os.path.join(os.fsencode(self.root(inbox) / "inbound"), os.fsencode(folder))
         os.makedirs(target, exist_ok=True)
-        temporary = os.path.join(target, b".upload-%d.part" % len(self.manifest))
+        temporary = os.path.join(target, _UNFINISHED + b"%d.part" % len(self.manifest))
         with open(temporary, "wb") as stream:
             stream.write(content)
             if synced:
