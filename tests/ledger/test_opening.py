@@ -362,7 +362,7 @@ def test_sqlite_settings(sqlite_url: str, durability: str, synchronous: int) -> 
     )}  # fmt: skip
     ledger.close()
     assert told.pop("mmap_size") in (0, None)
-    assert told == {"journal_mode": "wal", "synchronous": synchronous, "busy_timeout": 5000, "wal_autocheckpoint": 1000}
+    assert told == {"journal_mode": "wal", "synchronous": synchronous, "busy_timeout": 5000, "wal_autocheckpoint": 4096}
 
 
 @pytest.mark.parametrize("durability", ["full", "process"])

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from inboxd.clock import Clock
 from inboxd.custody.engine import make_engine
@@ -20,6 +20,7 @@ from inboxd.custody.statements import Statements
 from simulation.world import World
 
 _MEMORY = "/dev/shm"
+_OWN = "PRAGMA read_uncommitted"  # SQLAlchemy's, as a connection is given back
 _engines: dict[str, Engine] = {}
 _on_top: Shelf | None = None  # whose ledger the engines open
 statements = functools.cache(Statements)  # compiling them takes longer than most simulations
@@ -30,8 +31,7 @@ def engine_of(_url: str, durability: str) -> Engine:
     if durability not in _engines:
         engine = _engines[durability] = make_engine("sqlite:///simulated", durability)
         event.listen(engine, "do_connect", _connect)
-        event.listen(engine, "do_execute", _run)
-        event.listen(engine, "do_executemany", _run_many)
+        event.listen(engine, "engine_connect", _begin_to_ask)
     return _engines[durability]
 
 
@@ -40,16 +40,35 @@ def _shelf() -> Shelf:
     return _on_top
 
 
-def _connect(_dialect: Any, _record: Any, arguments: list[Any], _keywords: Any) -> None:
+def _connect(_dialect: Any, _record: Any, arguments: list[Any], keywords: dict[str, Any]) -> None:
     arguments[0] = str(_shelf().path)
+    keywords["factory"] = _Connection
 
 
-def _run(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-    return _shelf().world.statement(statement, lambda: cursor.execute(statement, parameters))
+def _begin_to_ask(connection: Connection) -> None:
+    """It is set up: from here on its statements come by the world."""
+    connection.connection.dbapi_connection.asks = True  # type: ignore[union-attr]
 
 
-def _run_many(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-    return _shelf().world.statement(statement, lambda: None)
+class _Cursor(sqlite3.Cursor):
+    """Each statement comes by the world first."""
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if not self.connection.asks or statement.startswith(_OWN):
+            return super().execute(statement, *parameters)
+        run = super().execute
+        return self if _shelf().world.statement(statement, lambda: run(statement)) else run(statement, *parameters)
+
+    def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:
+        _shelf().world.statement(statement, lambda: None)
+        return super().executemany(statement, parameters)
+
+
+class _Connection(sqlite3.Connection):
+    asks = False
+
+    def cursor(self, factory: Any = _Cursor) -> Any:
+        return super().cursor(factory)
 
 
 class Shelf:

@@ -123,6 +123,8 @@ class Ledger(Reads):
 
     def failed(self, failed: Sequence[Failure]) -> None:
         """Lines of history."""
+        if not failed:
+            return
         keys = {(failure.file_id, failure.attempt, failure.at) for failure in failed}
         repeated = {key[:2] for key in keys}
         stale = [key for key in self._doubtful.failures if key[:2] in repeated]
@@ -152,11 +154,12 @@ class Ledger(Reads):
     # How
 
     def _change(self, verb: str, changed: Sequence[InboxFile]) -> None:
+        if not changed:
+            return
         sure, doubtful = self._parted(changed)
         self._must_hit(verb, self._statements.change[verb], sure, target(verb))
         self._must_hit(verb, self._statements.again[verb], doubtful, target(verb))
-        if changed:
-            failpoint(f"files.{verb}")
+        failpoint(f"files.{verb}")
 
     def _parted(self, changed: Sequence[InboxFile]) -> tuple[Sequence[InboxFile], Sequence[InboxFile]]:
         """Rows that we know, and doubtful ones."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from inboxd.custody.engine import begin, make_engine, moved, place_of, rewrite_log, sqlite_path, translated
+from inboxd.custody.engine import begin, make_engine, moved, place_of, rewrite_log, run, sqlite_path, translated
 from inboxd.errors import LedgerConflict, LedgerUnavailable
 
 _REWRITE = 60.0  # seconds between two tries to write the log anew while a reader is in the way: each waits for it
@@ -71,7 +71,7 @@ class Session:
         if not self._writing:  # the connection was lost and somebody caught the error
             raise LedgerUnavailable(f"the ledger {self._place} went away in a transaction")
         try:
-            connection.exec_driver_sql("COMMIT")
+            run(connection, "COMMIT")
         except DBAPIError:
             self._doubtful.files |= self._touched.files
             self._doubtful.failures |= self._touched.failures
