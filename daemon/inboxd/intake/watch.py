@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import FileSystemEventHandler
 from watchdog.observers.api import BaseObserver
 
 from inboxd.intake import mounts
@@ -21,35 +21,28 @@ from inboxd.model import new_id
 _PROBE = 1.0  # seconds for a probe file's event to arrive
 
 
-class _Waker(FileSystemEventHandler):
-    """watchdog's thread only wakes the pipeline; an exception here would end that thread."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self.woken = threading.Event()
-
-    def dispatch(self, event: FileSystemEvent) -> None:
-        self.woken.set()
-        self._wake()
-
-
 class Watch:
     """Kernel events for one folder, as hints."""
 
     def __init__(self, root: Path, recursive: bool, on_create: bool, hints: Hints, wake: Callable[[], None]) -> None:
         self._root = root
         self._recursive = recursive
-        self._make = functools.partial(Emitter, hints=hints, on_create=on_create)
-        self._hints = hints
-        self._waker = _Waker(wake)
+        self._make = functools.partial(Emitter, hints=hints, on_create=on_create, heard=self._hear)
+        self._heard = threading.Event()
+        self._wake = wake
         self._observer: BaseObserver | None = None
 
     def start(self) -> None:
         """Begin. Raises OSError (WatchLimit among them): then there is no watch."""
         observer = BaseObserver(self._make)  # type: ignore[arg-type]
-        observer.schedule(self._waker, str(self._root), recursive=self._recursive)
+        observer.schedule(FileSystemEventHandler(), str(self._root), recursive=self._recursive)
         observer.start()
         self._observer = observer
+
+    def _hear(self) -> None:
+        """In the emitter's thread: hints are there. An exception here would end that thread."""
+        self._heard.set()
+        self._wake()
 
     def stop(self) -> None:
         """End; harmless when there is no watch."""
@@ -78,13 +71,13 @@ class Watch:
     def works(self) -> bool:
         """A probe file's event really arrives. Where we may not write, we take it on trust."""
         probe = f"{OWN_PREFIX}probe-{new_id()}"
-        self._waker.woken.clear()
+        self._heard.clear()
         try:
             with open(self._root / probe, "xb"):
                 os.unlink(self._root / probe)  # its events come all the same, and nothing is left if we are killed
         except OSError:
             return True
-        return self._waker.woken.wait(_PROBE)
+        return self._heard.wait(_PROBE)
 
 
 def why_poll(root: Path, choice: str) -> str:
