@@ -34,10 +34,12 @@ class Telling:
         """What follows belongs to this batch."""
         self._batch = batch
 
-    def add(self, report: Report) -> None:
-        """It leaves within a moment, or with `tell`. Takes no lock: append is atomic, and only `tell` removes."""
+    def add(self, report: Report, *, last: bool = False) -> None:
+        """It leaves within a moment, or with `tell`, which follows at once if it is the `last`. Takes no lock: append
+        is atomic, and only `tell` removes.
+        """
         self._reports.append(report)
-        if not self._some.is_set():
+        if not (last or self._some.is_set()):
             self._some.set()
 
     def tell(self, *, last: bool) -> None:

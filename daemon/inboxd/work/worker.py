@@ -79,9 +79,10 @@ class Worker:
                 self._give_back(order.files[index:])
                 return False
             self._mark(order, index)
-            self._telling.add(run(file))
+            is_last = index + 1 == len(order.files)
+            self._telling.add(run(file), last=is_last)
             self._tidy()
-            if index + 1 < len(order.files):
+            if not is_last:
                 self._between(one_by_one)
         return True
 
