@@ -48,6 +48,7 @@ from inboxd.space import Space
 from inboxd.status import Bulletin
 from inboxd.story import Story
 
+_LOOK = 1.0  # seconds between two looks whether the ledger is still in its place, at least
 _SOON = 0.02  # seconds between two looks whether the first pass is over
 _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 
@@ -83,6 +84,7 @@ class App:
         self.state = "STARTING"
         self.service = Service()
         self._signals: deque[int] = deque()
+        self._look_at = 0.0  # monotonic seconds
         self._stopping = threading.Event()
         self._pipeline_thread = threading.Thread(target=self._run_pipeline, name="pipeline")
         self._reloading = threading.Lock()
@@ -254,8 +256,10 @@ class App:
             if not self._has_looked():
                 return min(self.bulletin.turn(), _SOON)
             self._announce()
-        if not self.ledger.is_in_place():
-            self._wake_pipeline()  # it may have nothing to do for long, and ends when it sees that
+        if (now := self.clock.monotonic()) >= self._look_at:
+            self._look_at = now + _LOOK
+            if not self.ledger.is_in_place():
+                self._wake_pipeline()  # it may have nothing to do for long, and ends when it sees that
         return self.bulletin.turn()
 
     def _on_signal(self, number: int, _frame: object) -> None:

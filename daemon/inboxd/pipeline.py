@@ -12,11 +12,10 @@ The order of the lines in `turn` is the argument for "nothing is lost". It chang
 from __future__ import annotations
 
 import math
-import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from inboxd.clock import Clock
 from inboxd.custody.claim import Taken, disown
@@ -32,6 +31,7 @@ from inboxd.lane import Lane
 from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Sighting
 from inboxd.outage import LEDGER, OUTCOMES, Outages, results_of
+from inboxd.questions import Questions
 from inboxd.setback import SetBack
 from inboxd.story import Story
 
@@ -56,7 +56,7 @@ class Pipeline:
         self._durable = durable
         self._story = Story(clock)
         self._wake = threading.Event()
-        self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._questions = Questions()
         self._retired: Callable[[], None] | None = None
         self._announced: list[tuple[Lane, list[InboxFile]]] = []
         self._taken: list[tuple[Lane, Taken]] = []
@@ -64,17 +64,21 @@ class Pipeline:
 
     def run(self, stopping: threading.Event) -> None:
         """Turn until `stopping` is set and all that was under way is recorded."""
-        while True:
-            self._wake.clear()  # before the turn: what wakes us during it must not be forgotten
-            pause = self.turn()
-            if stopping.is_set() and self.quiet():
-                return
-            self._wake.wait(pause)
+        try:
+            while True:
+                self._wake.clear()  # before the turn: what wakes us during it must not be forgotten
+                pause = self.turn()
+                if stopping.is_set() and self.quiet():
+                    return
+                self._wake.wait(pause)
+        finally:
+            self._story.tell(all_of_it=True)
 
     def turn(self) -> float | None:
         """One turn. Returns seconds until there may be more to do; None: not before somebody wakes us."""
         self.turns += 1
-        self._answer()
+        self._story.tell()
+        self._questions.answer()
         self.dispatcher.collect()  # run: a worker did, and reports
         self.errands.collect()  # poll, fetch, ack: likewise
         self.outbox.collect()  # send: likewise
@@ -115,8 +119,7 @@ class Pipeline:
 
     def ask(self, question: Callable[[], T]) -> Future[T]:
         """Any thread: have `question` answered in the pipeline's thread, between two turns."""
-        future: Future[T] = Future()
-        self._asked.put((question, future))
+        future = self._questions.ask(question)
         self.wake()
         return future
 
@@ -163,14 +166,6 @@ class Pipeline:
         rows = self.ledger.counts().get(lane.name, {})
         held = here or self.dispatcher.has(lane) or any(rows.get(state) for state in OPEN)
         return not (held or lane.sent or self.outbox.waits_in(lane))
-
-    def _answer(self) -> None:
-        for _ in range(self._asked.qsize()):  # who asks again, having been answered, is answered after this turn
-            question, future = self._asked.get()
-            try:
-                future.set_result(question())
-            except BaseException as error:  # noqa: BLE001 - it belongs to the one who asked
-                future.set_exception(error)
 
     # The steps of a turn, in their order
 
@@ -393,5 +388,5 @@ class Pipeline:
         elif self.outages.reasons():
             untried = {results_of(lane.name) for lane in self.lanes.values() if lane.away}
             moments.append(now + self.outages.next_try(but=untried))
-        soonest = min(errands, *moments)
+        soonest = min(errands, self._story.due, *moments)
         return None if soonest == math.inf else max(0.0, soonest - now)

@@ -1,9 +1,10 @@
-"""What the journal tells of the files: one line each up to a rate, one per batch above it; trouble always singly."""
+"""What the journal tells of the files: one line each up to a rate, one for many above it; trouble always singly."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from inboxd import events
 from inboxd.clock import Clock
@@ -13,6 +14,7 @@ from inboxd.model import Concluded, InboxFile, Outcome
 from inboxd.progress import LineBudget
 
 _MOST_TOLD = 400  # files in one line; journald drops a record of more than 1024 fields (ENTRY_FIELD_COUNT_MAX)
+_GATHER = 0.25  # seconds that files wait for others to share their line with: a line costs a fifth of a file's way
 
 
 class Story:
@@ -21,6 +23,8 @@ class Story:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lines = LineBudget()
+        self._gathered: dict[str, list[InboxFile]] = {}  # by inbox: processed, and not told yet
+        self.due = math.inf  # monotonic seconds when they are to be
 
     def claimed(self, taken: Taken) -> None:
         """Files are ours now, or were not to be had."""
@@ -56,26 +60,40 @@ class Story:
                 )  # fmt: skip
             elif file.outcome is Outcome.QUARANTINE:
                 emit(events.FILE_QUARANTINED, **_ended(file), reason=file.reason)
-        together = not self._lines.take(len(processed), self._clock.monotonic())
-        for group in _parts(processed, _MOST_TOLD if together else 1):
-            _tell_processed(inbox, group)
+        now = self._clock.monotonic()
+        if self._lines.take(len(processed), now):
+            for file in processed:
+                _tell_alone(file)
+            return
+        gathered = self._gathered.setdefault(inbox, [])
+        gathered += processed
+        self.due = now if len(gathered) >= _MOST_TOLD else min(self.due, now + _GATHER)
+
+    def tell(self, *, all_of_it: bool = False) -> None:
+        """What has been gathered for long enough."""
+        if self.due > self._clock.monotonic() and not all_of_it:
+            return
+        for inbox, files in self._gathered.items():
+            for start in range(0, len(files), _MOST_TOLD):
+                _tell_together(inbox, files[start : start + _MOST_TOLD])
+        self._gathered.clear()
+        self.due = math.inf
 
 
-def _tell_processed(inbox: str, files: Sequence[InboxFile]) -> None:
-    """One line. For many it has the id of each, so that the journal finds it by any of them."""
+def _tell_alone(file: InboxFile) -> None:
+    emit(events.FILE_PROCESSED, **_ended(file), reason=file.reason, result=file.result)
+
+
+def _tell_together(inbox: str, files: Sequence[InboxFile]) -> None:
+    """One line, with the id of each, so that the journal finds it by any of them."""
     if len(files) == 1:
-        emit(events.FILE_PROCESSED, **_ended(files[0]), reason=files[0].reason, result=files[0].result)
+        _tell_alone(files[0])
         return
     emit(
         events.FILES_PROCESSED, inbox=inbox, count=len(files), seconds=max(map(_seconds, files)),
         bytes=sum(file.size for file in files), outcome=Outcome.PROCESSED,
         batch=sorted({file.batch for file in files if file.batch}), file_id=[file.id for file in files],
     )  # fmt: skip
-
-
-def _parts(files: Sequence[InboxFile], most: int) -> Iterator[Sequence[InboxFile]]:
-    """In their order, at most so many at a time."""
-    return (files[start : start + most] for start in range(0, len(files), most))
 
 
 def _fields(file: InboxFile) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +14,17 @@ from inboxd.model import InboxFile, Outcome, State
 from inboxd.story import Story
 
 
-class _Frozen:
-    """Time stands still: the budget of lines does not come back."""
+class _Stopped:
+    """Time goes on when it is told to: else the budget of lines does not come back."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
 
     def time(self) -> float:
         return 1_700_000_000.0
 
     def monotonic(self) -> float:
-        return 1_000.0
+        return self.now
 
 
 @pytest.fixture
@@ -41,25 +45,69 @@ def _files(count: int, first: int = 0) -> list[InboxFile]:
     ]  # fmt: skip
 
 
-def _lines(story: Story, told: list[tuple[str, dict[str, Any]]], count: int) -> list[str]:
-    story.delivered("main", _files(count))
+def _names(told: list[tuple[str, dict[str, Any]]]) -> list[str]:
     lines = [name for name, _fields in told]
     told.clear()
     return lines
 
 
-def test_a_file_alone_keeps_its_name_whatever_the_rate(told: list[tuple[str, dict[str, Any]]]) -> None:
-    story = Story(_Frozen())
-    assert _lines(story, told, 20) == ["file.processed"] * 20
-    assert _lines(story, told, 2) == ["batch.processed"]
-    assert _lines(story, told, 1) == ["file.processed"]
-    assert _lines(story, told, 0) == []
+def test_a_line_for_each_up_to_a_rate(told: list[tuple[str, dict[str, Any]]]) -> None:
+    clock = _Stopped()
+    story = Story(clock)
+    story.delivered("main", _files(20))
+    story.tell()
+    assert (_names(told), story.due) == (["file.processed"] * 20, math.inf)
+    clock.now += 1.0
+    story.delivered("main", _files(20))
+    assert _names(told) == ["file.processed"] * 20
+
+
+def test_above_it_they_wait_a_moment_for_others_and_share_one(told: list[tuple[str, dict[str, Any]]]) -> None:
+    clock = _Stopped()
+    story = Story(clock)
+    story.delivered("main", _files(21))
+    story.delivered("other", _files(21, 50))
+    story.delivered("main", _files(21, 30))
+    story.tell()
+    assert (told, story.due) == ([], clock.now + 0.25)
+    clock.now = story.due
+    story.tell()
+    assert [(fields["inbox"], fields["count"]) for _name, fields in told] == [("main", 42), ("other", 21)]
+    assert _names(told) == ["batch.processed"] * 2
+    story.tell(all_of_it=True)
+    assert (told, story.due) == ([], math.inf)
+
+
+def test_one_that_nobody_joins_keeps_its_name(told: list[tuple[str, dict[str, Any]]]) -> None:
+    story = Story(_Stopped())
+    story.delivered("main", _files(20))
+    story.delivered("main", _files(1, 20))
+    story.tell(all_of_it=True)
+    assert _names(told) == ["file.processed"] * 21
+
+
+def test_a_full_line_waits_for_nobody(told: list[tuple[str, dict[str, Any]]]) -> None:
+    story = Story(_Stopped())
+    story.delivered("main", _files(300))
+    story.tell()
+    assert _names(told) == []
+    story.delivered("main", _files(300, 300))
+    story.tell()
+    assert _names(told) == ["batch.processed"] * 2
+
+
+def test_trouble_waits_for_nobody(told: list[tuple[str, dict[str, Any]]]) -> None:
+    story = Story(_Stopped())
+    story.delivered("main", [*_files(30), *(one._replace(outcome=Outcome.ERROR) for one in _files(2, 30))])
+    assert _names(told) == ["file.error"] * 2
 
 
 def test_files_that_share_a_line_are_all_found_by_their_ids(told: list[tuple[str, dict[str, Any]]]) -> None:
     """journald takes no record of more than 1024 fields."""
     files = _files(1_201)
-    Story(_Frozen()).delivered("main", files)
+    story = Story(_Stopped())
+    story.delivered("main", files)
+    story.tell()
     assert [name for name, _fields in told] == ["batch.processed"] * 3 + ["file.processed"]
     assert [fields.get("count", 1) for _name, fields in told] == [400, 400, 400, 1]
     records = [fields_of(events.FILES_PROCESSED, "", fields) for _name, fields in told]
