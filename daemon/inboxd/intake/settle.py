@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inboxd.intake.later import Before, Key, Later, Rank
+from inboxd.intake.later import Before, Key, Later, Rank, identity
 from inboxd.model import Sighting
 
 #: What comes first, by the order of an inbox; folder and name stand at the end of each rank.
@@ -50,7 +50,7 @@ class Settling:
         self._limit: Rank | None = () if self._ordered else None  # () is before every rank: nothing is known yet
         self._hold: Rank | None = self._limit  # no file of this rank or behind leaves before the pass ends
         self._recalled: dict[Key, Before] = {}
-        self._aside: dict[Key, Before] = {}  # what was put aside when the pass under way began
+        self._aside: set[int] = set()  # identities of what was put aside when the pass under way began
         self.left_out = False  # files were left to a later pass
 
     def __len__(self) -> int:
@@ -76,12 +76,12 @@ class Settling:
         if self.nearly_empty:
             self._limit = None
             self.left_out = False
-        self._aside = self._later.by_key()
+        self._aside = self._later.identities()
 
     def end_pass(self) -> None:
         """Everything has been noted."""
         self._hold = None
-        self._aside = {}
+        self._aside = set()
 
     @property
     def is_crowded(self) -> bool:
@@ -97,8 +97,8 @@ class Settling:
         """The foremost files that were put aside, as they were then: note them again."""
         self._recalled = self._later.take(self.room)
         self._edge = self._later.foremost()
-        for key in self._recalled:
-            self._aside.pop(key, None)
+        if self._aside:
+            self._aside.difference_update(identity(key, before) for key, before in self._recalled.items())
         return self._recalled
 
     def note(self, sighting: Sighting, now: float) -> bool:
@@ -109,8 +109,7 @@ class Settling:
             if known.sighting.same_content(sighting):
                 return True
             del self._waiting[key]
-        aside = self._aside.get(key)
-        if aside is not None and aside.is_as(sighting):
+        if self._aside and identity(key, sighting) in self._aside:
             return True
         rank = self._rank(sighting)
         if self._is_left(rank):
