@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from inboxd import __version__, events, folders, logs, reloading, retention
+from inboxd import __version__, events, folders, logs, retention
 from inboxd.clock import Clock, SystemClock
-from inboxd.config.load import describe, load
+from inboxd.config.load import load
 from inboxd.config.models import Config, Inbox
 from inboxd.config.units import show_duration
 from inboxd.control import Server
@@ -31,7 +31,7 @@ from inboxd.custody.recovery import Recovery, Traces
 from inboxd.custody.sends import Sends
 from inboxd.dispatch import Dispatcher
 from inboxd.errands import Errands
-from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, DiskError, InboxdError, LedgerRefused, LedgerUnavailable
+from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, DiskError, InboxdError, LedgerRefused
 from inboxd.events import emit
 from inboxd.fronts import Fronts
 from inboxd.intake.inbox import InboxView
@@ -39,11 +39,13 @@ from inboxd.lane import Lane
 from inboxd.operator import Operator
 from inboxd.outbox import Outbox
 from inboxd.partners import Partners
+from inboxd.pauses import Pauses
 from inboxd.pipeline import Pipeline
 from inboxd.pool.child import read_marks
 from inboxd.pool.pool import Pool
+from inboxd.reload import Reload
 from inboxd.service import Service
-from inboxd.setups import probe, refuse_broken, setup_for
+from inboxd.setups import refuse_broken, setup_for
 from inboxd.space import Space
 from inboxd.status import Bulletin
 from inboxd.story import Story
@@ -87,9 +89,9 @@ class App:
         self._look_at = 0.0  # monotonic seconds
         self._stopping = threading.Event()
         self._pipeline_thread = threading.Thread(target=self._run_pipeline, name="pipeline")
-        self._reloading = threading.Lock()
+        self._reload = Reload(self)
         self._lock_fd = -1
-        self._work = ExitStack()  # work folders that are locked, and not yet held by a lane
+        self._work = ExitStack()  # work folders that are locked, until the lanes hold them
 
     # Start and stop
 
@@ -146,7 +148,7 @@ class App:
         self.history = History(self.config.ledger_url)
         folders.refuse_moved(self.config, self.history.holding())
         folders.remember(self.config)
-        lanes = [self._lane(name, inbox) for name, inbox in self.config.inboxes.items()]
+        lanes = [self.lane(name, inbox) for name, inbox in self.config.inboxes.items()]
         self._work.close()  # the lanes hold them now
         outcomes = Outcomes(self.config.state / "outcomes.log")
         durable = self.config.durability == "full"
@@ -155,6 +157,7 @@ class App:
         outbox = Outbox(self.pool.senders, Sends(self.ledger), self.clock)
         self.pipeline = Pipeline(lanes, self.ledger, Fronts(dispatcher, errands, outbox), self.clock, durable=durable)
         self.partners = Partners(self.pipeline, self.pool, self.clock)
+        self.pauses = Pauses(self.config.state / "paused", self.pipeline)
         began = self.clock.monotonic()
         traces = Traces(read_marks(self.config.state / "marks"), outcomes)
         keepers = {lane.name: lane.keeper() for lane in lanes}
@@ -167,9 +170,10 @@ class App:
     def _start_workers(self) -> None:
         refuse_broken(self.config, self.pool.start())
         self.partners.connect(self.config)
-        self._recall_pauses()
+        self.pauses.recall()
 
-    def _lane(self, name: str, inbox: Inbox) -> Lane:
+    def lane(self, name: str, inbox: Inbox) -> Lane:
+        """All that belongs to one inbox; its work folder is held from here on."""
         view = InboxView(name, inbox, self.config.rescan, self.clock, self._wake_pipeline)
         watched = [inbox.folder("work"), self.config.state, *([inbox.folder("incoming")] if inbox.sources else [])]
         space = Space(name, watched, self.config.min_free_space, self.config.min_free_inodes)
@@ -268,7 +272,7 @@ class App:
 
     def _obey(self, number: int) -> None:
         if number == signal.SIGHUP:
-            threading.Thread(target=self._reload_quietly, name="reload", daemon=True).start()
+            threading.Thread(target=self._reload.quietly, name="reload", daemon=True).start()
         else:
             self.drain(signal.Signals(number).name)
 
@@ -300,99 +304,8 @@ class App:
 
     def reload(self) -> list[str]:
         """Read the configuration again: all or nothing. Returns what changes; raises ConfigError."""
-        with self._reloading:
-            return self._reload()
-
-    def _reload(self) -> list[str]:
-        with ExitStack() as work:
-            new = self._read_anew(work)
-            changes = [*describe(self.config, new), "workers load their handlers anew"]
-            self.pipeline.ask(lambda: self._change_to(new, changes, work.pop_all())).result()
-        return changes
-
-    def _read_anew(self, work: ExitStack) -> Config:
-        """The configuration as it is now; `work` holds its work folders from here on."""
-        self.service.reloading()
-        try:
-            new = load(self.config.file)
-            reloading.refuse(self.config, new, self.history.counts())
-            folders.refuse_moved(new, self.history.holding())
-            folders.make(new)
-            work.enter_context(folders.hold(new))
-            folders.check(new)
-            probe(new)
-            return new
-        except InboxdError as error:
-            for problem in getattr(error, "problems", [str(error)]):
-                emit(events.RELOAD_REFUSED, message=problem)
-            raise
-        finally:
-            self.service.ready()
-
-    def _reload_quietly(self) -> None:
-        try:
-            self.reload()
-        except InboxdError:
-            return  # told as RELOAD_REFUSED; the old configuration keeps running
-
-    def _change_to(self, new: Config, changes: list[str], work: ExitStack) -> None:
-        """In the pipeline's thread: changed inboxes drain, then all changes take effect at once."""
-        self._work.close()  # an earlier change that has not taken effect is given up for this one
-        self._work = work
-        changed = {
-            name for name, inbox in self.config.inboxes.items()
-            if new.inboxes.get(name) != inbox or new.rescan != self.config.rescan
-        }  # fmt: skip
-        for name, lane in self.pipeline.lanes.items():  # an earlier change may have said otherwise
-            lane.must_be_empty = name in new.inboxes and new.inboxes[name].folder("work") != lane.work
-        self.partners.retire(self.config, changed)
-        self.pipeline.retire(changed, lambda: self._swap(new, changes))
-
-    def _swap(self, new: Config, changes: list[str]) -> None:
-        staying = {name for name, lane in self.pipeline.lanes.items() if not lane.retiring}
-        fresh = [self._lane(name, inbox) for name, inbox in new.inboxes.items() if name not in staying]
-        try:
-            for lane in fresh:
-                lane.load(self.ledger)
-            folders.remember(new)
-        except (LedgerUnavailable, OSError) as error:
-            for lane in fresh:
-                lane.close()
-            if isinstance(error, LedgerUnavailable):
-                raise
-            raise LedgerUnavailable(f"{new.state} can't be written to: {disk.why(error, new.state)}") from error
-        self.config = new
-        self._work.close()
-        for name in set(self.pipeline.lanes) - staying:
-            self.pipeline.lanes.pop(name).close()
-            self.pipeline.outages.forget(name)
-        for lane in fresh:
-            lane.view.start()
-            self.pipeline.lanes[lane.name] = lane
-        self.partners.connect(new)
-        self.pipeline.lanes = {name: self.pipeline.lanes[name] for name in new.inboxes}
-        self.pipeline.dispatcher.batch_size = new.workers.batch_size
-        for lane in self.pipeline.lanes.values():
-            lane.space.require(new.min_free_space, new.min_free_inodes)
-        self._recall_pauses()
-        self.pool.renew(setup_for(new), new.workers)
-        for lane in self.pipeline.lanes.values():
-            if lane.broken:  # workers that are started from now on may run it
-                lane.resume()
-        emit(events.RELOADED, changes="; ".join(changes))
-
-    # Pauses outlive the daemon
+        return self._reload.run()
 
     def remember_pauses(self) -> None:
         """Write down which inboxes an operator has paused."""
-        paused = {name: lane.paused for name, lane in self.pipeline.lanes.items() if lane.paused and not lane.broken}
-        try:
-            disk.write_over(self.config.state / "paused", "".join(f"{name}\n" for name in paused))
-        except OSError as error:
-            raise DiskError.of("it is done, but can't be remembered beyond the next stop", error) from error
-
-    def _recall_pauses(self) -> None:
-        known = self.config.state / "paused"
-        for name in known.read_text(encoding="utf-8").split() if known.exists() else ():
-            if name in self.pipeline.lanes and self.pipeline.lanes[name].paused is None:
-                self.pipeline.lanes[name].pause("an operator said so, before the last start")
+        self.pauses.remember()

@@ -1,0 +1,130 @@
+"""A new configuration for a daemon that runs: read and refused whole, or all of it takes effect at once."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from typing import Protocol
+
+from inboxd import events, folders, reloading
+from inboxd.config.load import describe, load
+from inboxd.config.models import Config, Inbox
+from inboxd.custody import disk
+from inboxd.custody.history import History
+from inboxd.custody.ledger import Ledger
+from inboxd.errors import InboxdError, LedgerUnavailable
+from inboxd.events import emit
+from inboxd.lane import Lane
+from inboxd.partners import Partners
+from inboxd.pauses import Pauses
+from inboxd.pipeline import Pipeline
+from inboxd.pool.pool import Pool
+from inboxd.service import Service
+from inboxd.setups import probe, setup_for
+
+
+class App(Protocol):
+    """What it changes."""
+
+    config: Config
+    history: History
+    ledger: Ledger
+    partners: Partners
+    pauses: Pauses
+    pipeline: Pipeline
+    pool: Pool
+    service: Service
+
+    def lane(self, name: str, inbox: Inbox) -> Lane: ...
+
+
+class Reload:
+    """Any thread reads; the pipeline's changes."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._one_at_a_time = threading.Lock()
+        self._work = ExitStack()  # work folders that are locked, and not yet held by a lane
+
+    def quietly(self) -> None:
+        """The same for nobody who waits for an answer."""
+        try:
+            self.run()
+        except InboxdError:
+            return  # told as RELOAD_REFUSED; the old configuration keeps running
+
+    def run(self) -> list[str]:
+        """Read the configuration again: all or nothing. Returns what changes; raises ConfigError."""
+        with self._one_at_a_time, ExitStack() as work:
+            new = self._read_anew(work)
+            changes = [*describe(self._app.config, new), "workers load their handlers anew"]
+            self._app.pipeline.ask(lambda: self._change_to(new, changes, work.pop_all())).result()
+        return changes
+
+    def _read_anew(self, work: ExitStack) -> Config:
+        """The configuration as it is now; `work` holds its work folders from here on."""
+        app = self._app
+        app.service.reloading()
+        try:
+            new = load(app.config.file)
+            reloading.refuse(app.config, new, app.history.counts())
+            folders.refuse_moved(new, app.history.holding())
+            folders.make(new)
+            work.enter_context(folders.hold(new))
+            folders.check(new)
+            probe(new)
+            return new
+        except InboxdError as error:
+            for problem in getattr(error, "problems", [str(error)]):
+                emit(events.RELOAD_REFUSED, message=problem)
+            raise
+        finally:
+            app.service.ready()
+
+    def _change_to(self, new: Config, changes: list[str], work: ExitStack) -> None:
+        """In the pipeline's thread: changed inboxes drain, then all changes take effect at once."""
+        app = self._app
+        self._work.close()  # an earlier change that has not taken effect is given up for this one
+        self._work = work
+        changed = {
+            name for name, inbox in app.config.inboxes.items()
+            if new.inboxes.get(name) != inbox or new.rescan != app.config.rescan
+        }  # fmt: skip
+        for name, lane in app.pipeline.lanes.items():  # an earlier change may have said otherwise
+            lane.must_be_empty = name in new.inboxes and new.inboxes[name].folder("work") != lane.work
+        app.partners.retire(app.config, changed)
+        app.pipeline.retire(changed, lambda: self._swap(new, changes))
+
+    def _swap(self, new: Config, changes: list[str]) -> None:
+        app = self._app
+        staying = {name for name, lane in app.pipeline.lanes.items() if not lane.retiring}
+        fresh = [app.lane(name, inbox) for name, inbox in new.inboxes.items() if name not in staying]
+        try:
+            for lane in fresh:
+                lane.load(app.ledger)
+            folders.remember(new)
+        except (LedgerUnavailable, OSError) as error:
+            for lane in fresh:
+                lane.close()
+            if isinstance(error, LedgerUnavailable):
+                raise
+            raise LedgerUnavailable(f"{new.state} can't be written to: {disk.why(error, new.state)}") from error
+        app.config = new
+        self._work.close()
+        for name in set(app.pipeline.lanes) - staying:
+            app.pipeline.lanes.pop(name).close()
+            app.pipeline.outages.forget(name)
+        for lane in fresh:
+            lane.view.start()
+            app.pipeline.lanes[lane.name] = lane
+        app.partners.connect(new)
+        app.pipeline.lanes = {name: app.pipeline.lanes[name] for name in new.inboxes}
+        app.pipeline.dispatcher.batch_size = new.workers.batch_size
+        for lane in app.pipeline.lanes.values():
+            lane.space.require(new.min_free_space, new.min_free_inodes)
+        app.pauses.recall()
+        app.pool.renew(setup_for(new), new.workers)
+        for lane in app.pipeline.lanes.values():
+            if lane.broken:  # workers that are started from now on may run it
+                lane.resume()
+        emit(events.RELOADED, changes="; ".join(changes))
