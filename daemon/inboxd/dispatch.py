@@ -1,12 +1,12 @@
 """Between the pipeline and the pool: which batches go out, and what their reports change.
 
-Nothing here touches a file. Reads of the ledger happen in `conclude`; writes only through the records it returns,
-inside the pipeline's transactions.
+No file is moved here. `conclude` reads the ledger; rows are written by what it and `form` return, in the pipeline's
+transactions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,6 +61,7 @@ class Running:
     files: dict[str, InboxFile]
     purpose: str
     bisected: list[InboxFile] = field(default_factory=list)
+    halved: Report | None = None  # why: one of the reports that ask for it
     sightings: dict[str, Sighting] = field(default_factory=dict)
 
 
@@ -254,7 +255,7 @@ class Dispatcher:
         del self._hashed[: len(conclusions.hashed)]
         for lane, file, twin in conclusions.duplicates:
             emit(
-                events.FILE_DUPLICATE, inbox=lane.name, file_id=file.id, file=file.name, other=twin.id,
+                events.FILE_DUPLICATE, inbox=lane.name, file_id=file.id, file=file.below, other=twin.id,
                 policy=lane.rules.duplicates.policy,
             )  # fmt: skip
         for lane, report, one in conclusions.concluded:
@@ -274,10 +275,13 @@ class Dispatcher:
             if running.purpose != "run" and file.id not in judged:
                 self._note_content(lane, file, report)
             elif report.bisect:
+                running.halved = report
                 running.bisected.append(file._replace(state=State.CLAIMED, attempts=max(0, file.attempts - 1)))
         if not (running.files or running.sightings):
             lane.running -= 1
-            lane.bisect(running.bisected)
+            if running.halved is not None:
+                _tell_halved(lane, batch, running.bisected, running.halved)
+                lane.bisect(running.bisected)
             del self._running[batch]
 
     def _note_content(self, lane: Lane, file: InboxFile, report: Report) -> None:
@@ -323,6 +327,13 @@ class Dispatcher:
     def _rest_if_away(self, lane: Lane, report: Report) -> None:
         if report.ending is Ending.UNAVAILABLE and lane.may_run(self._clock.monotonic()):
             lane.rest(self._clock.monotonic())
+
+
+def _tell_halved(lane: Lane, batch: str, files: Sequence[InboxFile], why: Report) -> None:
+    emit(
+        events.BATCH_HALVED, inbox=lane.name, batch=batch, count=len(files), message=why.message, detail=why.detail,
+        pid=why.pid or None,
+    )  # fmt: skip
 
 
 def _ordered(work: str, file: InboxFile) -> wire.OrderedFile:

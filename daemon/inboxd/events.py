@@ -1,6 +1,6 @@
 """Every event inboxd logs: its stable name, its level, its wording. The only place with log texts.
 
-`emit(events.FILE_DELIVERED, inbox=…, file_id=…, file=…)`. The fields reach the journal as INBOXD_INBOX and so on.
+`emit(events.FILE_PROCESSED, inbox=…, file_id=…, file=…)`. The fields reach the journal as INBOXD_INBOX and so on.
 Wording is filled in after every value has been made harmless (control characters and lone surrogates escaped), so
 that no file name can forge a log line.
 """
@@ -138,8 +138,15 @@ FILE_PROCESSED = Event(
     "The handler succeeded, and the file lies in processed/.",
 )  # fmt: skip
 FILES_PROCESSED = Event(
-    "batch.processed", "INFO", "{count} files of {inbox} processed in {seconds:.3f} s",
-    "Many files succeeded together; above 20 a second they share a line. It has INBOXD_FILE_ID once for each of them.",
+    "files.processed", "INFO", "{count} files of {inbox} processed, the longest in {seconds:.3f} s",
+    "Files of an inbox that were processed within a quarter of a second: above 20 a second they share lines. Each has "
+    "INBOXD_FILE_ID once for each of them, and INBOXD_SECONDS of the longest run.",
+)  # fmt: skip
+BATCH_HALVED = Event(
+    "batch.halved", "WARNING", "{count} files of {inbox} failed together: {message}; their halves run apart",
+    "A handler that takes a whole batch failed, or its worker died. None of the files is charged until the culprit is "
+    "alone; the others may have been run more than once.",
+    "Nothing, unless it repeats: INBOXD_DETAIL has the traceback, or what the program printed last.",
 )  # fmt: skip
 FILE_WAITING = Event(
     "file.waiting", "WARNING", "{inbox}/{file} {ending} in attempt {attempt}: {message}; again in {delay:.1f} s",

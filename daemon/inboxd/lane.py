@@ -68,7 +68,7 @@ class Lane:
         self.decided: list[InboxFile] = []  # DECIDED in the ledger, to be delivered
         self.with_results: set[str] = set()  # ids of decided files whose handler left results, or may have
         self.sent: deque[list[Send]] = deque()  # all sends of a file, ended: its results may leave work/
-        self.halves: deque[list[InboxFile]] = deque()  # batches that died, cut in two
+        self.halves: deque[list[InboxFile]] = deque()  # batches that failed as a whole, or died, cut in two
         self.twins = Twins()
         self.served = 0  # the turn in which a worker last got something of it
         self.running = 0  # batches
@@ -241,7 +241,7 @@ class Lane:
             self.held.extend(self.twins.parked.pop(file.sha256, []))
 
     def bisect(self, files: list[InboxFile]) -> None:
-        """A batch died as a whole: run its halves apart, so that the guilty file ends up alone."""
+        """A batch failed as a whole, or died: run its halves apart, so that the guilty file ends up alone."""
         files = sorted(files, key=lambda file: file.id)
         middle = (len(files) + 1) // 2
         self.halves.extend(half for half in (files[:middle], files[middle:]) if half)

@@ -47,7 +47,7 @@ class Ending(StrEnum):
     CRASHED = "crashed"  # its worker died in the middle of it
     TIMED_OUT = "timed out"  # it ran longer than workers.timeout and was killed
     INPUT_CHANGED = "input changed"  # the handler removed or replaced its input
-    RELEASED = "released"  # never begun, or cut off by a stop: given back without blame
+    RELEASED = "released"  # never begun, cut off by a stop, or of a batch that is halved: given back without blame
     UNAVAILABLE = "unavailable"  # a configured database was away before the run began: nobody's fault
     BROKEN = "broken"  # the handler can't be loaded or its command can't be started: a configuration fault
     DONE = "done"  # an errand at a source worked; `result` says what came of it
@@ -139,6 +139,11 @@ class InboxFile(NamedTuple):
     copied: bool = False  # in this life of the daemon, into a file of our own; the ledger does not know
 
     @property
+    def below(self) -> str:
+        """Its name below inbound/, folder included: what it is called before people."""
+        return os.path.join(self.folder, self.name)
+
+    @property
     def part_name(self) -> str:
         """Its only name in incoming/, if it came from a source."""
         return self.id + ".part"
@@ -217,11 +222,11 @@ class Report(NamedTuple):
     error_class: str = ""
     message: str = ""
     detail: str = ""
-    begun: bool = True  # False: the handler never heard of the file
+    begun: bool = True  # False: costs no attempt; not begun, or its batch is run again in halves
     output: str = ""  # tail of what a command printed
     results: bool = False  # something stands in its results folder
     pid: int = 0
-    bisect: bool = False  # its whole batch died in one call: run it again in two halves
+    bisect: bool = False  # its whole batch failed, or its worker died, in one call: run it again in two halves
 
 
 class Concluded(NamedTuple):

@@ -204,7 +204,7 @@ class Operator(Records):
                 f"{file.id}: it can't be taken back from {lane.rules.folder('errors')}: {why(error, lane.work)}",
                 hint="put that right and say it again",
             ) from error
-        emit(events.FILE_RETRIED, inbox=lane.name, file_id=file.id, file=file.name, user="an operator")
+        emit(events.FILE_RETRIED, inbox=lane.name, file_id=file.id, file=file.below, user="an operator")
         return file.id
 
     def forget(self, ids: Sequence[str]) -> Row:
@@ -230,7 +230,7 @@ class Operator(Records):
             reason = f"{lane.rules.folder('errors')}: {error.strerror}"
         if reason:
             raise InboxdError(f"{file.id}: whether its file is gone can't be seen: inbox {lane.name}: {reason}")
-        emit(events.FILE_FORGOTTEN, inbox=lane.name, file_id=file.id, file=file.name, user="an operator")
+        emit(events.FILE_FORGOTTEN, inbox=lane.name, file_id=file.id, file=file.below, user="an operator")
         return file.id
 
     def pause(self, inbox: str) -> Row:

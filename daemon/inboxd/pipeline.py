@@ -2,9 +2,9 @@
 
 And of an item of a source: poll, fetch, then claimed like any file, and ack. Results are sent after the delivery.
 
-One thread owns the files and the ledger, and `turn` is its loop. Each turn writes down what it means to do, does it,
-and writes down what has been done: two commits and one sync serve everything that came together, and a death between
-any two lines leaves rows that recovery can finish (custody/recovery.py, docs/recovery.md).
+One thread owns the files and the ledger; `run` is its loop, and `turn` one round of it. Each turn writes down what it
+means to do, does it, and writes down what has been done: two commits and one round of syncs serve everything that came
+together, and a death between any two lines leaves rows that recovery finishes (custody/recovery.py, docs/recovery.md).
 
 The order of the lines in `turn` is the argument for "nothing is lost". It changes only together with that table.
 """

@@ -118,7 +118,7 @@ class Records:
 def row(file: InboxFile) -> Row:
     """A file as the command line's JSON shows it."""
     return {
-        "id": file.id, "inbox": file.inbox, "file": os.path.join(file.folder, file.name), "name": file.name,
+        "id": file.id, "inbox": file.inbox, "file": file.below, "name": file.name,
         "state": str(file.state), "outcome": str(file.outcome) if file.outcome else None, "reason": file.reason,
         "message": file.message, "attempts": file.attempts, "failures": file.failures, "size": file.size,
         "claimed_at": file.claimed_at, "started_at": file.started_at, "finished_at": file.finished_at,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 
 from inboxd import events
@@ -13,7 +12,9 @@ from inboxd.events import emit
 from inboxd.model import Concluded, InboxFile, Outcome
 from inboxd.progress import LineBudget
 
-_MOST_TOLD = 400  # files in one line; journald drops a record of more than 1024 fields (ENTRY_FIELD_COUNT_MAX)
+_MOST_TOLD = (
+    400  # files in one line, each an id and perhaps a batch: journald takes 1024 fields (ENTRY_FIELD_COUNT_MAX)
+)
 _GATHER = 0.25  # seconds that files wait for others to share their line with: a line costs a fifth of a file's way
 
 
@@ -100,7 +101,7 @@ def _fields(file: InboxFile) -> dict[str, object]:
     return {
         "inbox": file.inbox,
         "file_id": file.id,
-        "file": os.path.join(file.folder, file.name),
+        "file": file.below,
         "bytes": file.size,
     }
 
@@ -113,5 +114,5 @@ def _ended(file: InboxFile) -> dict[str, object]:
 
 
 def _seconds(file: InboxFile) -> float:
-    """From the last start to the end, wall clock; never negative, whatever the clock did."""
+    """How long the run took; of a batch its share. Never negative, whatever the clock did."""
     return max(0.0, (file.finished_at or 0.0) - (file.started_at or file.finished_at or 0.0))

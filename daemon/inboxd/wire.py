@@ -34,7 +34,7 @@ class HandlerSpec:
     """How to reach the handler of one inbox."""
 
     python: str | None = None  # "module:function"
-    command: tuple[str, ...] | None = None  # argv with {path} {name} {id} {results} {attempt}
+    command: tuple[str, ...] | None = None  # argv with {path} {name} {id} {results} {attempt}, or {files}
     database: str | None = None  # tested before a file begins
     batch: bool = False
     options: dict[str, Any] = field(default_factory=dict)
@@ -78,6 +78,11 @@ class OrderedFile(NamedTuple):
     dev: int = 0
     ino: int = 0
     mtime_ns: int = 0
+
+    @property
+    def below(self) -> str:
+        """Its name below inbound/, folder included: what it is called before people."""
+        return os.path.join(self.folder, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,11 @@ class OrderedItem(NamedTuple):
     version: str = ""
     attempt: int = 0
     folder: str = ""
+
+    @property
+    def below(self) -> str:
+        """As that of an OrderedFile."""
+        return os.path.join(self.folder, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,7 @@ class Reports:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """worker -> daemon: something for the journal that concerns no single file (a database was opened)."""
+    """worker -> daemon: no report, but a line for the journal, or how far a fetch is."""
 
     kind: ClassVar[str] = "note"
     event: str

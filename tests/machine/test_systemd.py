@@ -20,7 +20,7 @@ def test_a_thousand_files_of_another_user(service: Machine) -> None:
     drop(service, *(f"ok-{number}" for number in range(1000)))
     wait_count(service, "processed", 1000)
     assert count(service, "inbound") == 0 and service.shell("find /srv/inboxd/example/work -type f").stdout == ""
-    told = events(service, "file.processed") + events(service, "batch.processed")
+    told = events(service, "file.processed") + events(service, "files.processed")
     assert sum(int(one.get("INBOXD_COUNT", "1")) for one in told) == 1000
     assert all(one["_SYSTEMD_UNIT"] == UNIT and one["INBOXD_INBOX"] == "example" for one in told)
 

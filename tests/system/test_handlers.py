@@ -143,6 +143,15 @@ def test_a_command_that_hangs(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+def test_every_line_of_a_file_has_its_name_with_its_folder(site: Site) -> None:
+    site.inbox("main", recursive=True)
+    with run_daemon(site.config, level="DEBUG") as daemon:
+        site.drop("print-1.dat", b"x", folder="a/b")
+        wait_finished(site, 1)
+        for event in ("file.claimed", "handler.output", "file.processed"):
+            assert daemon.wait_event(event)["file"] == "a/b/print-1.dat"
+
+
 @fault(
     "Workers and handlers",
     "a handler prints control characters",

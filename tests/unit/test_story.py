@@ -73,7 +73,7 @@ def test_above_it_they_wait_a_moment_for_others_and_share_one(told: list[tuple[s
     clock.now = story.due
     story.tell()
     assert [(fields["inbox"], fields["count"]) for _name, fields in told] == [("main", 42), ("other", 21)]
-    assert _names(told) == ["batch.processed"] * 2
+    assert _names(told) == ["files.processed"] * 2
     story.tell(all_of_it=True)
     assert (told, story.due) == ([], math.inf)
 
@@ -93,7 +93,7 @@ def test_a_full_line_waits_for_nobody(told: list[tuple[str, dict[str, Any]]]) ->
     assert _names(told) == []
     story.delivered("main", _files(300, 300))
     story.tell()
-    assert _names(told) == ["batch.processed"] * 2
+    assert _names(told) == ["files.processed"] * 2
 
 
 def test_trouble_waits_for_nobody(told: list[tuple[str, dict[str, Any]]]) -> None:
@@ -108,7 +108,7 @@ def test_files_that_share_a_line_are_all_found_by_their_ids(told: list[tuple[str
     story = Story(_Stopped())
     story.delivered("main", files)
     story.tell()
-    assert [name for name, _fields in told] == ["batch.processed"] * 3 + ["file.processed"]
+    assert [name for name, _fields in told] == ["files.processed"] * 3 + ["file.processed"]
     assert [fields.get("count", 1) for _name, fields in told] == [400, 400, 400, 1]
     records = [fields_of(events.FILES_PROCESSED, "", fields) for _name, fields in told]
     assert all(len(record) < 1024 for record in records)

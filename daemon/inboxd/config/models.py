@@ -51,7 +51,7 @@ class Workers(Section):
     max_files: Count = 100_000
     """A worker is recycled after so many files."""
     timeout: Interval = 600.0
-    """The longest a handler may take for one file; then its whole process group is killed."""
+    """The longest a handler may take for one file, or for one call with `batch`; then its whole process group is killed."""
 
     @property
     def count(self) -> int:
@@ -143,7 +143,7 @@ class Retry(Section):
 
 
 class Handler(Section):
-    """The code that is run on each file: exactly one of `python` and `command`."""
+    """The code that is run on each file, or on each batch: exactly one of `python` and `command`."""
 
     python: FunctionName | None = None
     """`module:function`, such as `handlers:handle` for `handlers.py` beside this file, whose folder is on the module path."""

@@ -151,7 +151,7 @@ class Claims:
         except OSError as error:
             _keep(as_found(file, found), found, error, taken)
             return
-        emit(events.FILE_PUT_BACK, inbox=file.inbox, file_id=file.id, file=file.name)
+        emit(events.FILE_PUT_BACK, inbox=file.inbox, file_id=file.id, file=file.below)
         taken.gone.append(file._replace(reason="it changed while it was claimed"))
 
     def replace(self, files: Sequence[InboxFile]) -> Taken:
@@ -259,7 +259,7 @@ def lies_as(file: InboxFile) -> str:
 
 
 def _quarantined(file: InboxFile) -> InboxFile:
-    destination = os.path.join(file.folder, file.name)
+    destination = file.below
     return file._replace(
         state=State.DECIDED,
         outcome=Outcome.QUARANTINE,

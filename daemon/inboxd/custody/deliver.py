@@ -125,7 +125,7 @@ class Deliveries:
 
     def _miss(self, file: InboxFile, moved: Moved) -> None:
         """It is neither in work/ nor at its destination, and we have not moved it; a dead daemon may have."""
-        about = {"inbox": file.inbox, "file_id": file.id, "file": file.name}
+        about = {"inbox": file.inbox, "file_id": file.id, "file": file.below}
         if file.id in self.inherited:
             emit(events.FILE_TAKEN, **about, destination=file.destination)
             moved.delivered.append(file)
@@ -209,7 +209,7 @@ def _above(file: InboxFile) -> InboxFile:
 
 
 def _redirected(file: InboxFile, destination: str) -> InboxFile:
-    emit(events.FILE_COLLISION, inbox=file.inbox, file_id=file.id, file=file.name, destination=destination)
+    emit(events.FILE_COLLISION, inbox=file.inbox, file_id=file.id, file=file.below, destination=destination)
     return file._replace(destination=destination)
 
 
@@ -217,7 +217,7 @@ def _tell_if_changed(file: InboxFile, found: os.stat_result | None) -> None:
     """Until the end of its run the worker has looked: what came later was in nobody's hands."""
     known = (file.size, kept_moment(file.mtime_ns))
     if found is not None and (found.st_size, kept_moment(found.st_mtime_ns)) != known:
-        emit(events.FILE_CHANGED, inbox=file.inbox, file_id=file.id, file=file.name, destination=file.destination)
+        emit(events.FILE_CHANGED, inbox=file.inbox, file_id=file.id, file=file.below, destination=file.destination)
 
 
 def _was_removed_by_its_handler(file: InboxFile) -> bool:

@@ -65,7 +65,7 @@ class Reconciliation:
         gone_on = self._at_their_ends(keeper, missing) if missing else {}
         missing = [file for file in missing if file.id not in gone_on]
         for file in missing:
-            emit(events.FILE_LOST, inbox=file.inbox, file_id=file.id, file=file.name)
+            emit(events.FILE_LOST, inbox=file.inbox, file_id=file.id, file=file.below)
         with self._ledger.transaction():
             self._ledger.lose(missing)
             self._ledger.identify(copied)  # by us; or restored from a backup, or on a device with a new number
@@ -143,7 +143,7 @@ class Reconciliation:
         _drop_old_name(keeper, row)
         with self._ledger.transaction():
             self._ledger.retry([row])
-        emit(events.FILE_RETRIED, inbox=row.inbox, file_id=row.id, file=row.name, user="a retry that was cut off")
+        emit(events.FILE_RETRIED, inbox=row.inbox, file_id=row.id, file=row.below, user="a retry that was cut off")
         self._summary["retries finished"] += 1
 
     def _adopt_one(self, keeper: Keeper, name: str, row: InboxFile) -> None:
@@ -154,7 +154,7 @@ class Reconciliation:
             os.fsync(keeper.claims.work_fd)
         with self._ledger.transaction():
             self._ledger.claim([row])
-        emit(events.FILE_ADOPTED, inbox=keeper.inbox, file_id=row.id, file=row.name)
+        emit(events.FILE_ADOPTED, inbox=keeper.inbox, file_id=row.id, file=row.below)
         self._summary["adopted"] += 1
 
     def _new_row(self, keeper: Keeper, name: str, found: os.stat_result, known: InboxFile | None) -> InboxFile:

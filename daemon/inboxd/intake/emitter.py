@@ -105,7 +105,7 @@ class Emitter(EventEmitter):
                 self._add(folder)
 
     def queue_events(self, timeout: float) -> None:
-        """One round: wait, read, hint."""
+        """One round, under watchdog's name: wait, read, hint, tell. Nothing is queued."""
         readable, _, _ = select.select([self._fd, self._wake_fd], [], [])
         if self._fd not in readable:
             return

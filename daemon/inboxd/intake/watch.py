@@ -35,6 +35,7 @@ class Watch:
     def start(self) -> None:
         """Begin. Raises OSError (WatchLimit among them): then there is no watch."""
         observer = BaseObserver(self._make)  # type: ignore[arg-type]
+        # For its threads only: nothing is queued for a handler.
         observer.schedule(FileSystemEventHandler(), str(self._root), recursive=self._recursive)
         observer.start()
         self._observer = observer

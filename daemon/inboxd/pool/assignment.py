@@ -58,6 +58,13 @@ class Assignment:
             return None
         return self.order.files[mark.index]
 
+    def named(self, mark: Mark | None) -> str:
+        """What it is at, in words: a name below inbound/, or all of a batch; "" for nothing."""
+        file, many = self.current(mark), len(self.order.files)
+        if file is None:
+            return ""
+        return f"a batch of {many} files" if self.whole and many > 1 else file.below
+
     def deadline(self, mark: Mark | None, timeout: float) -> float:
         """Monotonic seconds when the child has had long enough for what it is at."""
         begun = mark is not None and mark.batch == self.order.batch

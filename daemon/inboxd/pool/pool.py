@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +138,7 @@ class Pool:
         mark = _mark(self._marks / slot.mark_name)
         file = assignment.current(mark) if assignment else None
         facts["file_id"] = file.id if file else None
-        facts["file"] = os.path.join(file.folder, file.name) if file else None
+        facts["file"] = file.below if file else None
         facts["since"] = mark.since if mark and file else None
         return facts | _usage(facts["pid"])
 

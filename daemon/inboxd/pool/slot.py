@@ -299,12 +299,12 @@ class Slot:
         self.last_words = transcript.finish(self.assignment, self._now())
         returncode = child.reap()
         mark = child.mark()
-        file = self.assignment.current(mark) if self.assignment else None
+        at = self.assignment.named(mark) if self.assignment else ""
         if mark is not None and mark.index > 0:  # reports of quick files may have died with it
             self.restarts.finished()
         self._settle(child, self._verdict or Death(Cause.DIED, how_it_ended(returncode)), self.last_words)
         self._leave(child)
-        self._bury(child.pid, returncode, file.name if file else "")
+        self._bury(child.pid, returncode, at)
 
     def _settle(self, child: Child, death: Death, detail: str) -> None:
         """Report every file that the child has not."""

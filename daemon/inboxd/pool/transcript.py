@@ -59,10 +59,8 @@ class Transcript:
         if assignment is None or file is None:
             return self._nobody
         about = {**self._nobody, "inbox": assignment.order.inbox, "batch": assignment.order.batch}
-        many = len(assignment.order.files)
-        if assignment.whole and many > 1:
-            return {**about, "file": f"a batch of {many} files"}
-        return {**about, "file": file.name, "file_id": file.id}
+        about["file"] = assignment.named(place)
+        return about if assignment.whole and len(assignment.order.files) > 1 else {**about, "file_id": file.id}
 
     def _say(self, lines: list[str | int]) -> None:
         for line in lines:

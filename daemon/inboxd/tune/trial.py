@@ -35,7 +35,7 @@ class Trials:
     """All trials of one inbox. A context manager: what it has made is removed in the end."""
 
     def __init__(self, config: Config, inbox: str, samples: Path, count: int, clock: Clock) -> None:
-        """Raises UsageError where there are no samples, or no room for `count` files of their sizes."""
+        """Raises UsageError where there are no samples, and DiskError where they can't be read."""
         self._config = config
         self._clock = clock
         self._inbox = inbox

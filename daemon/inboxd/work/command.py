@@ -57,7 +57,7 @@ class Command:
             )
         except OSError as error:
             return _not_started(error, self._words[0])._replace(file_id=file.id)
-        self._log(output, file=file.name, file_id=file.id)
+        self._log(output, file=file.below, file_id=file.id)
         return _report(status, output, self._words[0])._replace(file_id=file.id)
 
     def run_batch(self, files: Sequence[OrderedFile]) -> list[Report]:
@@ -75,7 +75,7 @@ class Command:
             report = _not_started(error, self._words[0])
             divisible = error.errno == errno.E2BIG
         else:
-            whose = {"file": files[0].name, "file_id": files[0].id} if len(files) == 1 else _many(files)
+            whose = {"file": files[0].below, "file_id": files[0].id} if len(files) == 1 else _many(files)
             self._log(output, **whose)
             kept = output[-max(TAIL // len(files), _LONGEST_LOGGED) :]  # it goes with the report of each
             report = _report(status, output, self._words[0])._replace(output=kept)
