@@ -64,6 +64,7 @@ class Candidate:
 INBOXD = Candidate("inboxd, process", settings={"durability": "process"})
 INBOXD_FULL = Candidate("inboxd, full", settings={"durability": "full"})
 BARE = Candidate("bare loop", script="bare.py")
+CAREFUL = Candidate("careful loop", script="careful.py")
 HANDWRITTEN = Candidate("hand-written", script="handwritten.py")
 WATCHING = Candidate("watchfiles + pool", script="watching.py")
 QUEUED = Candidate("Celery + Redis", script="queued.py")

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from candidates import ALL, BARE, INBOXD, INBOXD_FULL, SPAWNING, Candidate
+from candidates import ALL, BARE, CAREFUL, INBOXD, INBOXD_FULL, SPAWNING, Candidate
 from ledgers import answers, on_postgresql, with_rows
 from measured import Measured, Results
 from scenarios import backlog, burst, idle, old_backlog
@@ -62,7 +62,8 @@ def _backlogs(quick: bool) -> list[Scenario]:
 
 
 def _backlog(count: int, rounds: int, run: Callable[..., Measured] = backlog) -> Scenario:
-    return Scenario(f"backlog {count:,}", partial(run, count=count), (BACKLOG, COURSE), rounds, waiting=count)
+    every = (*ALL, CAREFUL)
+    return Scenario(f"backlog {count:,}", partial(run, count=count), (BACKLOG, COURSE), rounds, every, waiting=count)
 
 
 def _large(quick: bool) -> list[Scenario]:

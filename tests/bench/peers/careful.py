@@ -1,0 +1,100 @@
+"""What inboxd's promises cost without inboxd: the bare loop with two renames and five rows of a file, by hundreds.
+
+One process, so a file that kills it kills all; no watch, no settling, no retries, no log. For a backlog only.
+
+careful.py FOLDER     what lies in FOLDER/inbound; then it waits until it is killed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ready import say_ready
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateTable
+
+from inboxd.custody.disk import rename_new
+from inboxd.custody.schema import INDEXES, files
+from inboxd.model import new_id
+
+BATCH = 200  # as inboxd has in a turn with two workers
+Row = tuple[str, str, os.stat_result]  # id, name, and what lstat(2) said
+
+
+class Careful:
+    def __init__(self, folder: str) -> None:
+        self.inbound, self.work, self.processed = (_opened(folder, name) for name in ("inbound", "work", "processed"))
+        self.db = sqlite3.connect(os.path.join(folder, "rows.sqlite"), isolation_level=None)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("PRAGMA synchronous = NORMAL")
+        self.db.execute(str(CreateTable(files).compile(dialect=sqlite.dialect())))
+        self.db.execute(next(index for index in INDEXES if "files_open" in index))
+
+    def take(self, rows: Sequence[Row]) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        self.many(
+            "INSERT INTO files (id, inbox, folder, name, dev, ino, size, mtime_ns, state, claimed_at) "
+            "VALUES (?, 'main', x'', ?, ?, ?, ?, ?, 'CLAIMING', 0.0)",
+            ((one, os.fsencode(name), st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns) for one, name, st in rows),
+        )
+        self.db.execute("COMMIT")
+        for one, name, _found in rows:
+            rename_new(self.inbound, name, self.work, one)
+            os.stat(one, dir_fd=self.work, follow_symlinks=False)
+        self.db.execute("BEGIN IMMEDIATE")
+        self.bring("CLAIMED", rows)
+        self.bring("RUNNING", rows)
+        self.db.execute("COMMIT")
+        digests = [self.digest(one) for one, _name, _found in rows]
+        self.db.execute("BEGIN IMMEDIATE")
+        self.many(
+            "UPDATE files SET state = 'DECIDED', outcome = 'processed', destination = ?, result = ? WHERE id = ?",
+            ((os.fsencode(name), digest, one) for (one, name, _found), digest in zip(rows, digests, strict=True)),
+        )
+        self.db.execute("COMMIT")
+        for one, name, _found in rows:
+            rename_new(self.work, one, self.processed, name)
+            os.stat(name, dir_fd=self.processed, follow_symlinks=False)
+        self.db.execute("BEGIN IMMEDIATE")
+        self.many("UPDATE files SET state = 'DONE', open = 0 WHERE id = ?", ((one,) for one, _name, _found in rows))
+        self.db.execute("COMMIT")
+
+    def digest(self, name: str) -> str:
+        fd = os.open(name, os.O_RDONLY, dir_fd=self.work)
+        with os.fdopen(fd, "rb", buffering=0) as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+
+    def bring(self, state: str, rows: Sequence[Row]) -> None:
+        self.many(f"UPDATE files SET state = '{state}' WHERE id = ?", ((one,) for one, _name, _found in rows))
+
+    def many(self, statement: str, values: Iterable[tuple[object, ...]]) -> None:
+        self.db.executemany(statement, values)
+
+    def found(self) -> Iterator[Row]:
+        with os.scandir(self.inbound) as entries:
+            for entry in entries:
+                yield new_id(), entry.name, entry.stat(follow_symlinks=False)
+
+    def run(self) -> None:
+        found = self.found()
+        while rows := list(itertools.islice(found, BATCH)):
+            self.take(rows)
+        say_ready()
+        signal.pause()
+
+
+def _opened(folder: str, name: str) -> int:
+    path = Path(folder, name)
+    path.mkdir(exist_ok=True)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+if __name__ == "__main__":
+    Careful(sys.argv[1]).run()
