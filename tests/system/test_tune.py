@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from support.daemon import WITH_US, inboxd, inboxd_json, run_daemon
@@ -111,4 +112,30 @@ def test_an_interrupted_one_leaves_nothing(site: Site, samples: Path, number: si
     process.send_signal(number)
     assert process.wait(30) == code
     process.communicate()
+    assert not _left(site)
+
+
+def test_a_handler_that_can_not_be_run_is_told(site: Site, samples: Path) -> None:
+    """Its inbox is paused then, as a daemon would have it, and no trial would come to an end."""
+    site.inbox("main", handler={"command": ["/bin/sh", "-c", "exit 127", "sh", "{path}"]})
+    done = inboxd(site.config, "tune", str(samples), *_QUICK)
+    assert done.returncode == 78
+    assert "a trial came no further than 0 of 30 files: its handler can't be run" in done.stderr
+    assert not _left(site)
+
+
+def test_what_a_killed_one_has_left_the_next_one_removes(site: Site, samples: Path) -> None:
+    many = ("--files", "5000", *_QUICK[2:])
+    words = [sys.executable, "-m", "inboxd", "tune", "-c", str(site.config), str(samples), *many]
+    with subprocess.Popen([*WITH_US, *words], stdout=subprocess.DEVNULL) as tune:
+        wait_until(lambda: site.witness_log.exists() and site.witnessed("start"), "the first run", 30)
+        (daemon,) = psutil.Process(tune.pid).children()
+        tune.kill()
+    psutil.wait_procs([daemon], 30)
+    assert not daemon.is_running()
+    left = _left(site)
+    assert left
+    for folder in left:
+        os.utime(folder, (0, 0))  # time passes
+    assert inboxd(site.config, "tune", str(samples), *_QUICK).returncode == 0
     assert not _left(site)

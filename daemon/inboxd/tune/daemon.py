@@ -1,10 +1,13 @@
 """The daemon of one trial, as its own process: the user's configuration with one inbox, other folders and one setting.
 
-python -m inboxd.tune.daemon CONFIG INBOX ROOT STATE PROCESSES BATCH_SIZE DURABILITY
+python -m inboxd.tune.daemon CONFIG INBOX ROOT STATE PROCESSES BATCH_SIZE DURABILITY PARENT
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from inboxd.app import run
 from inboxd.config.models import FOLDERS, Config, Duplicates, Retention
 from inboxd.logs import LogOptions
 from inboxd.tune.plan import Setting
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def scratch(config: Config, name: str, root: Path, state: Path, setting: Setting) -> Config:
@@ -40,8 +45,11 @@ def scratch(config: Config, name: str, root: Path, state: Path, setting: Setting
 
 
 def main() -> int:
-    """Until SIGTERM."""
-    file, name, root, state, processes, batch_size, durability = sys.argv[1:]
+    """Until SIGTERM, or until the one that makes the trials is gone."""
+    file, name, root, state, processes, batch_size, durability, parent = sys.argv[1:]
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(parent):  # it went before we had said so
+        return 0
     setting = Setting(int(processes), int(batch_size), durability)
     log = LogOptions("INFO", "json")
     return run(Path(file), log, lambda config: scratch(config, name, Path(root), Path(state), setting))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -29,6 +30,8 @@ from inboxd.tune.plan import Run, Setting
 _START = 120.0  # seconds until a daemon must be ready
 _STALL = 60.0  # seconds, beyond the longest run, without any file that ends
 _LOOK = 0.05  # seconds between two looks
+_FRESH = 10.0  # seconds from making a folder to holding it, generously
+_PREFIX = ".inboxd-tune-"
 
 
 class Trials:
@@ -47,8 +50,8 @@ class Trials:
     def __enter__(self) -> Trials:
         """Folders beside those they stand for, on the same disks. Raises DiskError."""
         with self._made as made:
-            self._root = _scratch(self._config.inboxes[self._inbox].folder("work"), made)
-            self._state = _scratch(self._config.state / "trial", made)
+            self._root = _scratch(self._config.inboxes[self._inbox].folder("work"), self._clock.time(), made)
+            self._state = _scratch(self._config.state / "trial", self._clock.time(), made)
             self._made = made.pop_all()
         self._staged = self._root / "samples"
         return self
@@ -88,7 +91,13 @@ class Trials:
     def _daemon(self, state: Path, setting: Setting) -> Iterator[subprocess.Popen[bytes]]:
         log = state / "log"
         places = (self._config.file, self._inbox, self._root, state)
-        words = [*map(str, places), str(setting.processes), str(setting.batch_size), setting.durability]
+        words = [
+            *map(str, places),
+            str(setting.processes),
+            str(setting.batch_size),
+            setting.durability,
+            str(os.getpid()),
+        ]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "inboxd.tune.daemon", *words],
@@ -115,8 +124,11 @@ class Trials:
         memory = errors = seen = 0
         patience = self._config.workers.timeout + _STALL
         changed = self._clock.monotonic()
+        told = _Told(log)
         while seen < len(self._names) or history.counts():
             time.sleep(_LOOK)
+            if reason := told.pause():
+                raise PreconditionError(f"a trial came no further than {seen} of {len(self._names)} files: {reason}")
             memory = max(memory, _memory(daemon.pid))
             ended = {outcome: count for outcome, (count, _size) in history.totals().get(self._inbox, {}).items()}
             if sum(ended.values()) > seen:
@@ -157,17 +169,55 @@ def _samples(folder: Path, inbox: Inbox) -> list[Path]:
     return found
 
 
-def _scratch(beside: Path, made: contextlib.ExitStack) -> Path:
+def _scratch(beside: Path, now: float, made: contextlib.ExitStack) -> Path:
     """In the nearest folder that is there: none is left behind that a daemon would have to make for itself."""
     place = next(folder for folder in beside.parents if folder.is_dir())
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".inboxd-tune-", dir=place))
+        _clear(place, now)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
         made.callback(shutil.rmtree, folder, ignore_errors=True)
+        made.callback(os.close, _held(folder))
         return folder
     except OSError as error:
         raise DiskError.of(
             "the trials need a folder on the disk of the inbox, and one on that of `state`", error
         ) from error
+
+
+def _held(folder: Path) -> int:
+    """A lock on it, for as long as the descriptor is open. Raises BlockingIOError where somebody has it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _clear(place: Path, now: float) -> None:
+    """What one that was killed has left, and nobody holds. One that was made this moment may not be held yet."""
+    for left in place.glob(_PREFIX + "*"):
+        with contextlib.suppress(OSError):
+            if now - left.stat().st_mtime > _FRESH:
+                os.close(_held(left))
+                shutil.rmtree(left, ignore_errors=True)
+
+
+class _Told:
+    """What the daemon of a trial has told since the last look."""
+
+    def __init__(self, log: Path) -> None:
+        self._lines = log.open("rb")
+        self._rest = b""
+
+    def pause(self) -> str:
+        """Why its inbox was paused, as it is where the handler can't be run; "" when it was not."""
+        *lines, self._rest = (self._rest + self._lines.read()).split(b"\n")
+        for line in lines:
+            if b'"inbox.paused"' in line:
+                return str(json.loads(line)["reason"])
+        return ""
 
 
 def _last_line(log: Path) -> str:
