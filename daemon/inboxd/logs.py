@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Format = Literal["auto", "terminal", "json", "journal"]
 
 _MOST = 10_000  # records that may wait for a slow reader of our log; more are counted and dropped
+_MOST_LINES = 30  # of a traceback or an output, in what people read line by line
 _PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}  # syslog(3)
 
 
@@ -232,7 +233,10 @@ def _terminal(record: Any) -> str:
 
 
 def _indented(detail: str) -> str:
-    return "".join(f"    | {escape(line)}\n" for line in str(detail).rstrip("\n").split("\n"))
+    """For people: the end of it, which says most. Whole it is in the journal's fields, in JSON and in the ledger."""
+    lines = str(detail).rstrip("\n").split("\n")
+    left_out = [f"[{len(lines) - _MOST_LINES:,} lines before this]"] if len(lines) > _MOST_LINES else []
+    return "".join(f"    | {escape(line)}\n" for line in (*left_out, *lines[-_MOST_LINES:]))
 
 
 def _journal(record: Any) -> str:

@@ -143,6 +143,16 @@ def test_a_command_that_hangs(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+def test_what_a_program_printed_before_its_time_was_over(site: Site) -> None:
+    _command(site, "echo connecting; echo to the database >&2; sleep 60")
+    site.workers(processes=1, timeout="1s")
+    with run_daemon(site.config):
+        site.drop("a.dat", b"x")
+        wait_finished(site, 1, timeout=30)
+    story = site.sidecar("a.dat")
+    assert (story["message"], story["detail"]) == ("ran longer than 1 s", "connecting\nto the database\n")
+
+
 def test_every_line_of_a_file_has_its_name_with_its_folder(site: Site) -> None:
     site.inbox("main", recursive=True)
     with run_daemon(site.config, level="DEBUG") as daemon:

@@ -74,9 +74,9 @@ class Assignment:
         """Reports for all that the dead child did not report, by where its mark stands."""
         at = -1 if mark is None or mark.batch != self.order.batch else mark.index
         in_one_call = self.whole and 0 <= at < len(self.order.files)
-        if in_one_call and death.cause is not Cause.STOPPED:
-            return self._bisect(death)
         seconds = max(0.0, death.at - mark.since) if mark is not None and death.at else 0.0
+        if in_one_call and death.cause is not Cause.STOPPED:
+            return self._bisect(death, seconds)
         reports = [self._one(0 if in_one_call else index - at, file, death, seconds) for index, file in self._left()]
         self._open.clear()
         return reports
@@ -102,12 +102,12 @@ class Assignment:
             return Report(file.id, Ending.TIMED_OUT, message=death.text, detail=death.detail, pid=death.pid)
         return Report(file.id, Ending.RELEASED, message=f"cut off: {death.text}", pid=death.pid)
 
-    def _bisect(self, death: Death) -> list[Report]:
+    def _bisect(self, death: Death, seconds: float) -> list[Report]:
         """A death in a call for many files is laid to none of them: its halves are run again."""
         left = [file for _, file in self._left()]
         self._open.clear()
         if len(self.order.files) == 1:
-            return [self._charge(file, death) for file in left]
+            return [self._charge(file, death)._replace(seconds=seconds) for file in left]
         message, detail = f"batch died: {death.text}", death.detail
         bisected = Report("", Ending.RELEASED, message=message, detail=detail, begun=False, bisect=True)
         return [bisected._replace(file_id=file.id) for file in left]

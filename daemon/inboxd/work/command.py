@@ -18,15 +18,14 @@ from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile
 from inboxd.work.file import make_results
 from inboxd.work.loading import CannotLoad
-from inboxd.work.program import TAIL, run_program
+from inboxd.work.program import SHOWN, TAIL, run_program
 
 _EX_DATAERR, _EX_TEMPFAIL = 65, 75  # sysexits.h: our Reject and Retry
 _NOT_RUNNABLE = (126, 127)  # sh(1) and env(1): found but not executable, not found
 _SET_UP_WRONG = (
     errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EPERM, errno.E2BIG,
 )  # fmt: skip
-_LOGGED = 20  # last lines of an output that are logged
-_LONGEST_LOGGED = 2000  # characters of each
+_LONGEST_LOGGED = 2000  # characters of a line
 _PLACES = ("path", "name", "id", "results", "attempt")
 _FILES = "{files}"
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -103,7 +102,7 @@ class Command:
 
     def _log(self, output: str, **whose: str) -> None:
         about = {"inbox": self._inbox, **whose, "pid": os.getpid()}
-        for line in output.splitlines()[-_LOGGED:]:
+        for line in output.splitlines()[-SHOWN:]:
             self._note(Note("handler.output", {**about, "line": line[:_LONGEST_LOGGED]}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -10,7 +11,10 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from inboxd.work.surroundings import tell_where_when_asked
+
 TAIL = 64 * 1024  # bytes kept of what it prints
+SHOWN = 20  # last lines of it that are logged
 _DRAIN = 1.0  # seconds for output after the program's end, if somebody keeps the pipe open
 
 
@@ -27,11 +31,27 @@ def run_program(
         arguments, env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
         pass_fds=inherited,
     )  # fmt: skip
+    tail = _Tail()
     try:
-        output = _read_output(process)
+        with _told_when_asked(tail):
+            _read_output(process, tail)
     finally:
         _end_leftovers(older)
-    return process.returncode, output
+    return process.returncode, tail.text()
+
+
+@contextlib.contextmanager
+def _told_when_asked(tail: _Tail) -> Iterator[None]:
+    """Who kills us for taking too long asks with SIGQUIT where we are: it is told what the program has printed.
+
+    Where we wait for the program, as faulthandler would have it, says nothing.
+    """
+    signal.signal(signal.SIGQUIT, lambda _number, _frame: tail.show())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+        tell_where_when_asked()
 
 
 class _Tail:
@@ -57,11 +77,16 @@ class _Tail:
         note = f"[{dropped} bytes before this are not kept]\n" if dropped else ""
         return note + cut.decode("utf-8", "backslashreplace")
 
+    def show(self) -> None:
+        """The end of it, on our own standard error."""
+        lines = self.text().splitlines()[-SHOWN:]
+        os.write(2, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
-def _read_output(process: subprocess.Popen[bytes]) -> str:
+
+def _read_output(process: subprocess.Popen[bytes], tail: _Tail) -> None:
     """Keep the tail until the command ends; a grandchild that holds the pipe open gets a moment, not more."""
     assert process.stdout is not None  # Popen was given a pipe
-    tail, pipe = _Tail(), process.stdout.fileno()
+    pipe = process.stdout.fileno()
     os.set_blocking(pipe, False)
     pidfd = os.pidfd_open(process.pid)
     with process.stdout, selectors.DefaultSelector() as selector:
@@ -79,7 +104,6 @@ def _read_output(process: subprocess.Popen[bytes]) -> str:
                 break
     os.close(pidfd)
     process.wait()
-    return tail.text()
 
 
 def _take(pipe: int, tail: _Tail) -> bool:

@@ -44,6 +44,11 @@ class Surroundings:
 def watch_for_faults() -> None:
     """Tracebacks on standard error: for faults before the process dies of them, for SIGQUIT at once."""
     faulthandler.enable()
+    tell_where_when_asked()
+
+
+def tell_where_when_asked() -> None:
+    """A traceback on standard error at SIGQUIT."""
     faulthandler.register(signal.SIGQUIT, all_threads=True, chain=False)
 
 
