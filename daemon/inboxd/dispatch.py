@@ -20,6 +20,8 @@ from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, Sighting, State, new_id
 
+_MOST_NAMED = 400  # files in one line of the log; see story.py
+
 
 class PoolFront(Protocol):
     """What the pipeline knows of the pool; nothing here says that a worker is local."""
@@ -332,7 +334,7 @@ class Dispatcher:
 def _tell_halved(lane: Lane, batch: str, files: Sequence[InboxFile], why: Report) -> None:
     emit(
         events.BATCH_HALVED, inbox=lane.name, batch=batch, count=len(files), message=why.message, detail=why.detail,
-        pid=why.pid or None,
+        pid=why.pid or None, file_id=[file.id for file in files[:_MOST_NAMED]],
     )  # fmt: skip
 
 

@@ -217,9 +217,9 @@ FILES_PRUNED = Event(
     "The inbox's `retention` says so.",
 )  # fmt: skip
 HANDLER_OUTPUT = Event(
-    "handler.output", "INFO", "{file}: {line}",
-    "A line that the handler printed while it was at this file; of a fetcher, one that its libraries did. Where no "
-    "file was in progress, the process is named.",
+    "handler.output", "INFO", "{inbox}/{file}: {line}",
+    "A line that the handler printed while it was at this file, or at all files of a batch; of a fetcher, one that its "
+    "libraries did.",
 )  # fmt: skip
 
 # Sources
@@ -370,6 +370,11 @@ CHILD_RECYCLED = Event(
 CHILD_ASKED = Event(
     "child.asked", "INFO", "{child} (pid {pid}) asked to end: {reason}",
     "It finishes its file, gives the rest back, and ends; no other takes its place.",
+)  # fmt: skip
+CHILD_OUTPUT = Event(
+    "child.output", "INFO", "{child}: {line}",
+    "A line that was printed while no file was in progress, as when handlers are loaded; or how many lines of several "
+    "files were left out.",
 )  # fmt: skip
 CHILD_STOPPED = Event("child.stopped", "DEBUG", "{child} (pid {pid}) stopped", "It ended when asked to.")
 CHILD_BACKOFF = Event(

@@ -122,7 +122,7 @@ def test_what_it_prints_is_told_of_the_batch(handlers, shell):
     handlers.run_batch(opened, [handlers.file(), handlers.file()])
     handlers.run_batch(opened, [handlers.file("alone.csv")])
     assert [(fields["file"], fields["line"]) for fields in handlers.told("handler.output")] == [
-        ("a batch of 2 files", "hello"), ("alone.csv", "hello"),
+        ("(a batch of 2 files)", "hello"), ("alone.csv", "hello"),
     ]  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def transcript(child):
 @pytest.fixture
 def told():
     lines: list[tuple[str, str]] = []
-    events.send_to(lambda event, fields: lines.append((fields["file"], fields["line"])))
+    events.send_to(lambda event, fields: lines.append((fields.get("file") or fields["child"], fields["line"])))
     yield lines
     events.send_to(lambda event, fields: None)
 
@@ -97,7 +97,7 @@ def test_one_call_for_a_batch(child, transcript, told):
     transcript.read(assignment("b1", whole=True), 0.0)
     child.place, child.printed = at("b2", 0), b"line\n"
     transcript.read(assignment("b2", whole=True, names="a"), 0.0)
-    assert told == [("a batch of 3 files", "line"), ("b2-a", "line")]
+    assert told == [("(a batch of 3 files)", "line"), ("b2-a", "line")]
 
 
 def test_a_dead_child_without_output_has_no_tail_of_an_earlier_file(child, transcript, told):

@@ -63,7 +63,7 @@ class Assignment:
         file, many = self.current(mark), len(self.order.files)
         if file is None:
             return ""
-        return f"a batch of {many} files" if self.whole and many > 1 else file.below
+        return f"(a batch of {many} files)" if self.whole and many > 1 else file.below
 
     def deadline(self, mark: Mark | None, timeout: float) -> float:
         """Monotonic seconds when the child has had long enough for what it is at."""

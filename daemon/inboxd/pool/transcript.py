@@ -19,7 +19,7 @@ class Transcript:
     def __init__(self, title: str, child: Child) -> None:
         self._child = child
         self._output = Output()
-        self._nobody = {"file": title, "pid": child.pid}
+        self._nobody = {"child": title, "pid": child.pid}
         self._about: dict[str, Any] = self._nobody
         self._left_out = 0  # lines that are not told yet, as far as we know whose they are
         self._whose_left_out: dict[str, Any] | None = None
@@ -58,16 +58,19 @@ class Transcript:
         file = assignment.current(place) if assignment else None
         if assignment is None or file is None:
             return self._nobody
-        about = {**self._nobody, "inbox": assignment.order.inbox, "batch": assignment.order.batch}
-        about["file"] = assignment.named(place)
+        order = assignment.order
+        about = {"inbox": order.inbox, "file": assignment.named(place), "batch": order.batch, "pid": self._child.pid}
         return about if assignment.whole and len(assignment.order.files) > 1 else {**about, "file_id": file.id}
 
     def _say(self, lines: list[str | int]) -> None:
         for line in lines:
             if isinstance(line, str):
-                emit(events.HANDLER_OUTPUT, line=line, **self._about)
+                self._tell(self._about, line=line)
             else:
                 self._say_left_out(line)
+
+    def _tell(self, about: dict[str, Any], **more: Any) -> None:
+        emit(events.CHILD_OUTPUT if about is self._nobody else events.HANDLER_OUTPUT, **about, **more)
 
     def _note_left_out(self, count: int) -> None:
         """What has come to `count` is of the file in hand, or of several, and then of none."""
@@ -78,5 +81,5 @@ class Transcript:
     def _say_left_out(self, count: int) -> None:
         self._note_left_out(count)
         line = f"({count} {'line' if count == 1 else 'lines'} left out)"
-        emit(events.HANDLER_OUTPUT, line=line, count=count, **(self._whose_left_out or self._nobody))
+        self._tell(self._whose_left_out or self._nobody, line=line, count=count)
         self._left_out, self._whose_left_out = 0, None

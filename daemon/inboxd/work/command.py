@@ -122,7 +122,7 @@ def _about(file: OrderedFile) -> dict[str, str]:
 
 
 def _many(files: Sequence[OrderedFile]) -> dict[str, str]:
-    return {"file": f"a batch of {len(files)} files"}
+    return {"file": f"(a batch of {len(files)} files)"}
 
 
 @contextlib.contextmanager
