@@ -20,7 +20,7 @@ from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, Sighting, State, new_id
 
-_MOST_NAMED = 400  # files in one line of the log; see story.py
+_MOST_NAMED = 400  # files in one line of the log, as in story.py
 
 
 class PoolFront(Protocol):

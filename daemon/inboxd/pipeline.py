@@ -105,6 +105,7 @@ class Pipeline:
             if self.outages.is_away(LEDGER):
                 disown(self.ledger, self.lanes)
         except LedgerError as error:
+            self._story.tell(all_of_it=True)  # before what is told of the ledger
             self.outages.note(OUTCOMES, self.dispatcher.keep())  # what has ended is not run again, should we die now
             if isinstance(error, LedgerUnavailable):
                 return self.outages.begin(LEDGER, str(error))

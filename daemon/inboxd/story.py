@@ -12,9 +12,8 @@ from inboxd.events import emit
 from inboxd.model import Concluded, InboxFile, Outcome
 from inboxd.progress import LineBudget
 
-_MOST_TOLD = (
-    400  # files in one line, each an id and perhaps a batch: journald takes 1024 fields (ENTRY_FIELD_COUNT_MAX)
-)
+#: Files in one line, each an id and perhaps a batch: journald takes 1024 fields (ENTRY_FIELD_COUNT_MAX).
+_MOST_TOLD = 400
 _GATHER = 0.25  # seconds that files wait for others to share their line with: a line costs a fifth of a file's way
 
 
