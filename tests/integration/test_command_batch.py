@@ -64,7 +64,9 @@ for line in sys.stdin:
     program = tmp_path / "program.py"
     program.write_text(script)
     files = [handlers.file(name) for name in "abc"]
-    reports = handlers.run_batch(handlers.command("python3", str(program), batch=True), files)
+    opened = handlers.command("python3", str(program), batch=True)
+    reports = handlers.run_batch(opened, files)
+    opened.tidy()
     assert [report.results for report in reports] == [True, False, True]
     assert [os.path.exists(file.results) for file in files] == [True, False, True]
     assert os.listdir(files[2].results) == ["c"]

@@ -107,15 +107,16 @@ def test_a_program_that_can_not_be_started(handlers, deed):
     how="RLIMIT_NOFILE",
     shows="the file is given back, nothing is charged",
 )
-def test_a_machine_short_of_descriptors_is_no_fault_of_the_set_up(handlers):
-    opened = handlers.command("true")
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_machine_short_of_descriptors_is_no_fault_of_the_set_up(handlers, left):
+    opened, file = handlers.command("true"), handlers.file()
     taken = []
     try:
         while True:
             taken.append(os.open("/", os.O_PATH))
     except OSError:
-        [os.close(taken.pop()) for _ in range(2)]
-        report = handlers.run(opened)
+        [os.close(taken.pop()) for _ in range(left)]
+        report = handlers.run(opened, file)
     finally:
         [os.close(fd) for fd in taken]
     assert (report.ending, report.begun) == (Ending.UNAVAILABLE, False)
@@ -152,10 +153,32 @@ def test_a_command_may_close_its_output_and_go_on(handlers):
 
 def test_the_results_folder_is_there_and_goes_when_it_stays_empty(handlers):
     for script, expected in (('test -d "$INBOXD_RESULTS"', False), (': > "$INBOXD_RESULTS/x"', True)):
-        file = handlers.file()
-        report = handlers.run(handlers.shell(script), file)
+        file, opened = handlers.file(), handlers.shell(script)
+        report = handlers.run(opened, file)
+        opened.tidy()
         assert (report.ending, report.results) == (Ending.PROCESSED, expected)
         assert os.path.isdir(file.results) is expected
+
+
+def test_each_file_of_an_order_has_a_results_folder_that_is_empty_and_as_new(handlers):
+    """Whatever the ones before have made of theirs: an empty one goes on to the next file."""
+    deeds = [
+        "true",
+        "true",
+        ': > "$INBOXD_RESULTS/x"',
+        "true",
+        'chmod 700 "$INBOXD_RESULTS"',
+        'rmdir "$INBOXD_RESULTS"',
+    ]
+    seen = 'stat -c %a "$INBOXD_RESULTS"; ls -A "$INBOXD_RESULTS"; '
+    script = f"{seen} case $INBOXD_NAME in " + " ".join(f"{n}) {deed};;" for n, deed in enumerate(deeds)) + " esac"
+    opened = handlers.shell(script)
+    files = [handlers.file(name=str(number)) for number in range(len(deeds))]
+    reports = [handlers.run(opened, file) for file in [*files, handlers.file(name="last")]]
+    opened.tidy()
+    assert {report.output for report in reports} == {"755\n"}
+    assert [report.results for report in reports] == [number == 2 for number in range(len(reports))]
+    assert [str(path) for path in handlers.folder.glob("*-results")] == [files[2].results]
 
 
 def test_a_command_that_removes_its_input(handlers):

@@ -100,4 +100,5 @@ def test_results_per_file(handlers):
     )
     files = [handlers.file(name) for name in "abcd"]
     assert [report.results for report in handlers.run_batch(opened, files)] == [True, True, False, False]
+    opened.tidy()
     assert [os.path.exists(file.results) for file in files] == [True, True, False, False]

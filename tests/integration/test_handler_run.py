@@ -211,6 +211,7 @@ def test_results_are_noted_when_there_are_some(handlers):
     for name, expected in (("none", False), ("empty", False), ("some", True)):
         file = handlers.file(name)
         assert handlers.run(opened, file).results is expected
+        opened.tidy()
         assert os.path.isdir(file.results) is expected  # an empty folder is not left behind
 
 

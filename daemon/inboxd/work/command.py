@@ -10,15 +10,14 @@ import os
 import re
 import shutil
 import string
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile
-from inboxd.work.file import make_results
 from inboxd.work.loading import CannotLoad
 from inboxd.work.program import SHOWN, TAIL, run_program
+from inboxd.work.results import ResultsFolders
 
 _EX_DATAERR, _EX_TEMPFAIL = 65, 75  # sysexits.h: our Reject and Retry
 _NOT_RUNNABLE = (126, 127)  # sh(1) and env(1): found but not executable, not found
@@ -34,14 +33,19 @@ _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 class Command:
     """The command of one inbox."""
 
-    def __init__(self, inbox: str, spec: HandlerSpec, note: Callable[[Note], None] = lambda note: None) -> None:
+    def __init__(
+        self, inbox: str, spec: HandlerSpec, folders: ResultsFolders, note: Callable[[Note], None] = lambda note: None
+    ) -> None:
         """Raises CannotLoad for a command that can't work for any file."""
         assert spec.command is not None  # the loader asks for commands only
         self._inbox = inbox
         self._words = spec.command
         self._options = {_variable(name): _text(value) for name, value in spec.options.items()}
+        self._folders = folders
         self._note = note
         _check(self._words, self._options, batch=spec.batch)
+        # Noted once: to read all of it again takes as long as all else that is done for a program.
+        self._around = {name: value for name, value in os.environ.items() if not name.startswith("INBOXD_")}
         lock = os.environ.get("INBOXD_LOCK_FD", "")
         self._inherited = (int(lock),) if lock else ()  # a new daemon waits for our commands, too
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -49,11 +53,9 @@ class Command:
     def run(self, file: OrderedFile) -> Report:
         """Run it on one file; the supervisor holds the deadline, and kills our whole process group."""
         if file.results:
-            make_results(file.results)
+            self._folders.make(file.results)
         try:
-            status, output = run_program(
-                self._arguments(file), self._environment(_about(file)), subprocess.DEVNULL, self._inherited
-            )
+            status, output = run_program(self._arguments(file), self._environment(_about(file)), self._inherited)
         except OSError as error:
             return _not_started(error, self._words[0])._replace(file_id=file.id)
         self._log(output, file=file.below, file_id=file.id)
@@ -64,11 +66,12 @@ class Command:
         a program can't say which of them it means.
         """
         for file in files:
-            make_results(file.results)
+            self._folders.make(file.results)
         try:
             with _listed(files) as stdin:
+                about = {"COUNT": str(len(files))}
                 status, output = run_program(
-                    self._arguments_for(files), self._environment({"COUNT": str(len(files))}), stdin, self._inherited
+                    self._arguments_for(files), self._environment(about), self._inherited, stdin
                 )
         except OSError as error:
             report = _not_started(error, self._words[0])
@@ -96,9 +99,8 @@ class Command:
 
     def _environment(self, about: dict[str, str]) -> dict[str, str]:
         """`about`: the run; by names without their INBOXD_."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("INBOXD_")}
         ours = {f"INBOXD_{name}": value for name, value in {**about, "INBOX": self._inbox}.items()}
-        return {**kept, **self._options, **ours}
+        return {**self._around, **self._options, **ours}
 
     def _log(self, output: str, **whose: str) -> None:
         about = {"inbox": self._inbox, **whose, "pid": os.getpid()}

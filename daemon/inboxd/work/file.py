@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from inboxd.beneath import remove_tree
 from inboxd.wire import HandlerSpec, OrderedFile
+from inboxd.work.results import ResultsFolders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,25 +16,6 @@ if TYPE_CHECKING:
 
 _LONGEST_SPAN = 366 * 86400.0  # seconds
 _SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-class NoRoom(OSError):
-    """The folder for results can't be made: the disk of work/ has no room for it. No fault of the file."""
-
-
-def make_results(path: str) -> None:
-    """The folder for what a run leaves. Raises NoRoom, OSError."""
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-    except FileNotFoundError:  # a new folder has taken the place of work/
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise NoRoom(error.errno, error.strerror, path) from error
-        raise
 
 
 class Reject(Exception):
@@ -79,12 +58,15 @@ class Transactions(Protocol):
 class File:
     """One claimed file, ours alone until the handler returns."""
 
-    __slots__ = ("_ordered", "_spec", "_transactions", "inbox", "options")
+    __slots__ = ("_folders", "_ordered", "_spec", "_transactions", "inbox", "options")
 
-    def __init__(self, ordered: OrderedFile, inbox: str, spec: HandlerSpec, transactions: Transactions) -> None:
+    def __init__(
+        self, ordered: OrderedFile, inbox: str, spec: HandlerSpec, transactions: Transactions, folders: ResultsFolders
+    ) -> None:
         self._ordered = ordered
         self._spec = spec
         self._transactions = transactions
+        self._folders = folders
         self.inbox = inbox
         self.options: dict[str, Any] = dict(spec.options)
 
@@ -129,7 +111,7 @@ class File:
     @property
     def results(self) -> Path:
         """A folder, empty when a run first asks for it; what stands in it when we return appears in outbound/."""
-        make_results(self._ordered.results)
+        self._folders.make(self._ordered.results)
         return _path(self._ordered.results)
 
     def transaction(self, name: str | None = None) -> AbstractContextManager[Connection]:
@@ -149,29 +131,3 @@ def _path(text: str) -> Path:
     import pathlib  # 0.8 MiB and 3 ms that a worker of programs never needs
 
     return pathlib.Path(text)
-
-
-def clear_results(ordered: OrderedFile) -> None:
-    """What an earlier run, or one that failed, has left is nobody's result, whatever it is. Raises OSError."""
-    try:
-        remove_tree(None, ordered.results)
-    except FileNotFoundError:
-        return
-
-
-def has_results(ordered: OrderedFile) -> bool:
-    """The run left something; a folder that stayed empty is removed. Raises OSError."""
-    if not (ordered.results and os.path.lexists(ordered.results)):
-        return False
-    try:
-        os.rmdir(ordered.results)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return True
-        if error.errno == errno.EROFS:
-            return bool(os.listdir(ordered.results))
-        clear_results(ordered)  # a handler has put something else in its place
-        raise
-    return False

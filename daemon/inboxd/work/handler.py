@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile, Setup
 from inboxd.work.database import DatabaseAway, Databases, DatabaseUnusable
-from inboxd.work.file import File, clear_results, has_results
+from inboxd.work.file import File
 from inboxd.work.loading import CannotLoad, load_function
 from inboxd.work.receipts import Receipts
+from inboxd.work.results import ResultsFolders
 from inboxd.work.verdict import batch_failed, batch_succeeded, judge, succeeded
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Handlers:
         self._note = note
         self._databases = Databases(setup.databases, note)
         self._receipts = Receipts(self._databases)
+        self._folders = ResultsFolders()
         self._functions: dict[str, Callable[..., Any]] = {}
         self._commands: dict[str, Command] = {}
         self._broken: dict[str, str] = {}
@@ -50,11 +52,15 @@ class Handlers:
         if spec.command is not None:
             from inboxd.work.command import Command  # subprocess and ctypes: 2 MiB
 
-            self._commands[inbox] = Command(inbox, spec, self._note)
+            self._commands[inbox] = Command(inbox, spec, self._folders, self._note)
         else:
             self._functions[inbox] = load_function(spec.python or "")
         if spec.database is not None:
             self._databases.prepare(spec.database)
+
+    def tidy(self) -> None:
+        """An order is done."""
+        self._folders.tidy()
 
     def close(self) -> None:
         """Close what is open."""
@@ -69,7 +75,7 @@ class Handlers:
         began = time.monotonic()
         report = self._run_one(inbox, file)
         report = report._replace(seconds=time.monotonic() - began, pid=os.getpid())
-        return _after(file, report)
+        return self._after(file, report)
 
     def _refusal(self, inbox: str, file: OrderedFile) -> Report | None:
         """Why the handler is not even begun."""
@@ -87,7 +93,7 @@ class Handlers:
 
     def _run_one(self, inbox: str, file: OrderedFile) -> Report:
         try:
-            clear_results(file)
+            self._folders.clear(file.results)
             command = self._commands.get(inbox)
             if command is not None:
                 return command.run(file)
@@ -97,7 +103,7 @@ class Handlers:
         return succeeded(file.id, returned)
 
     def _file(self, inbox: str, ordered: OrderedFile) -> File:
-        return File(ordered, inbox, self._setup.handlers[inbox], self._receipts)
+        return File(ordered, inbox, self._setup.handlers[inbox], self._receipts, self._folders)
 
     def run_batch(self, inbox: str, files: Sequence[OrderedFile], begin: Callable[[int], None]) -> list[Report]:
         """Run a batch handler on all files at once. A failure of the whole asks for its halves (`bisect`)."""
@@ -110,12 +116,12 @@ class Handlers:
         reports = self._run_together(inbox, files)
         seconds = (time.monotonic() - began) / len(files)
         reports = [report._replace(seconds=seconds, pid=os.getpid()) for report in reports]
-        return [_after(file, report) for file, report in zip(files, reports, strict=True)]
+        return [self._after(file, report) for file, report in zip(files, reports, strict=True)]
 
     def _run_together(self, inbox: str, files: Sequence[OrderedFile]) -> list[Report]:
         try:
             for file in files:
-                clear_results(file)
+                self._folders.clear(file.results)
             command = self._commands.get(inbox)
             if command is not None:
                 return command.run_batch(files)
@@ -124,27 +130,26 @@ class Handlers:
             return batch_failed(files, error)
         return batch_succeeded(files, returned)
 
+    def _after(self, file: OrderedFile, report: Report) -> Report:
+        """The input must still be what we handed over; what the run left is noted, or removed if it failed.
 
-def _after(file: OrderedFile, report: Report) -> Report:
-    """The input must still be what we handed over; what the run left is noted, or removed if it failed.
-
-    A file that was changed in place is still the file: what its handler made of it counts, with a remark.
-    """
-    try:
-        found = os.lstat(file.path)
-        # A number of an inode that was given up may come again at once, so its kind is looked at, too.
-        if found.st_ino != file.ino or not stat.S_ISREG(found.st_mode):
-            return _input_changed(report, "the handler replaced its input by another file")
-        if report.ending is not Ending.PROCESSED:
-            clear_results(file)
-            return report
-        if not report.message and _is_changed(file, found):
-            report = report._replace(message="the file was changed between its claim and the end of its run")
-        return report._replace(results=True) if has_results(file) else report
-    except FileNotFoundError:
-        return _input_changed(report, "the handler removed its input")
-    except OSError as error:
-        return judge(file.id, error)._replace(seconds=report.seconds, pid=report.pid)
+        A file that was changed in place is still the file: what its handler made of it counts, with a remark.
+        """
+        try:
+            found = os.lstat(file.path)
+            # A number of an inode that was given up may come again at once, so its kind is looked at, too.
+            if found.st_ino != file.ino or not stat.S_ISREG(found.st_mode):
+                return _input_changed(report, "the handler replaced its input by another file")
+            if report.ending is not Ending.PROCESSED:
+                self._folders.clear(file.results)
+                return report
+            if not report.message and _is_changed(file, found):
+                report = report._replace(message="the file was changed between its claim and the end of its run")
+            return report._replace(results=True) if self._folders.has(file.results) else report
+        except FileNotFoundError:
+            return _input_changed(report, "the handler removed its input")
+        except OSError as error:
+            return judge(file.id, error)._replace(seconds=report.seconds, pid=report.pid)
 
 
 def _is_changed(file: OrderedFile, found: os.stat_result) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import math
 import os
-import selectors
+import select
 import signal
-import subprocess
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,28 +17,59 @@ from inboxd.work.surroundings import tell_where_when_asked
 TAIL = 64 * 1024  # bytes kept of what it prints
 SHOWN = 20  # last lines of it that are logged
 _DRAIN = 1.0  # seconds for output after the program's end, if somebody keeps the pipe open
+_CLOSE_RANGE, _CLOEXEC, _LAST = 436, 4, 0xFFFFFFFF  # close_range(2), the same number on every architecture
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # programs expect to end of them
+_syscall = ctypes.CDLL(None).syscall
 
 
 def run_program(
-    arguments: Sequence[str], environment: Mapping[str, str], stdin: int, inherited: Sequence[int]
+    arguments: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int], stdin: int | None = None
 ) -> tuple[int, str]:
     """Its exit status, as subprocess has it, and the last of its output. Raises OSError when it can't be started.
 
-    `inherited`: descriptors that it gets beside the usual three. Background processes that it leaves become our
-    children, where we are a subreaper (prctl(2)), and are ended with it.
+    `inherited`: descriptors that it gets beside the usual three; `stdin` is empty without one. Background processes
+    that it leaves become our children, where we are a subreaper (prctl(2)), and are ended with it.
     """
-    older = set(_children())
-    process = subprocess.Popen(
-        arguments, env=environment, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
-        pass_fds=inherited,
-    )  # fmt: skip
+    older = _children()
     tail = _Tail()
     try:
-        with _told_when_asked(tail):
-            _read_output(process, tail)
+        process, pipe = _start(arguments, environment, inherited, stdin)
+        try:
+            with _told_when_asked(tail):
+                _read_output(process, pipe, tail)
+                _, status = os.waitpid(process, 0)
+        finally:
+            os.close(pipe)
     finally:
         _end_leftovers(older)
-    return process.returncode, tail.text()
+    return os.waitstatus_to_exitcode(status), tail.text()
+
+
+def _start(
+    arguments: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int], stdin: int | None
+) -> tuple[int, int]:
+    """The process, and the pipe that it prints to. By posix_spawn(3), since subprocess takes twice as long."""
+    pipe, output = os.pipe()
+    beginning = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+        beginning if stdin is None else (os.POSIX_SPAWN_DUP2, stdin, 0),
+        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited),  # takes its close-on-exec flag away
+    ]
+    try:
+        os.set_blocking(pipe, False)
+        # What a library has opened is not the program's. Linux before 5.11 does not know the flag, and hands it on.
+        _syscall(_CLOSE_RANGE, 3, _LAST, _CLOEXEC)
+        process = os.posix_spawnp(
+            arguments[0], tuple(arguments), environment, file_actions=actions, setsigdef=_IGNORED_BY_PYTHON
+        )
+    except BaseException:
+        os.close(pipe)
+        raise
+    finally:
+        os.close(output)
+    return process, pipe
 
 
 @contextlib.contextmanager
@@ -83,27 +115,23 @@ class _Tail:
         os.write(2, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
 
-def _read_output(process: subprocess.Popen[bytes], tail: _Tail) -> None:
+def _read_output(process: int, pipe: int, tail: _Tail) -> None:
     """Keep the tail until the command ends; a grandchild that holds the pipe open gets a moment, not more."""
-    assert process.stdout is not None  # Popen was given a pipe
-    pipe = process.stdout.fileno()
-    os.set_blocking(pipe, False)
-    pidfd = os.pidfd_open(process.pid)
-    with process.stdout, selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        selector.register(pidfd, selectors.EVENT_READ)
-        deadline: float | None = None
-        while pipe in selector.get_map():
-            for key, _events in selector.select(None if deadline is None else max(0.0, deadline - time.monotonic())):
-                if key.fd == pidfd:
-                    selector.unregister(pidfd)
+    ended = os.pidfd_open(process)
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    poll.register(ended, select.POLLIN)
+    deadline = math.inf
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            for fd, _events in poll.poll(None if left == math.inf else left * 1000):
+                if fd == ended:
+                    poll.unregister(ended)
                     deadline = time.monotonic() + _DRAIN
                 elif not _take(pipe, tail):
-                    selector.unregister(pipe)
-            if deadline is not None and time.monotonic() >= deadline:
-                break
-    os.close(pidfd)
-    process.wait()
+                    return
+    finally:
+        os.close(ended)
 
 
 def _take(pipe: int, tail: _Tail) -> bool:
@@ -119,7 +147,7 @@ def _take(pipe: int, tail: _Tail) -> bool:
 def _end_leftovers(older: Collection[int]) -> None:
     """Kill and reap what the command left running, setsid(2) or not: we are its subreaper. Spares `older` children."""
     spared = set(older)
-    while left := set(_children()) - spared:
+    while left := _children() - spared:
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -130,11 +158,17 @@ def _end_leftovers(older: Collection[int]) -> None:
                 continue
 
 
-def _children() -> Iterator[int]:
-    """proc_pid_task(5): children of each of our threads."""
+def _children() -> set[int]:
+    """proc_pid_task(5): children of each of our threads. That there are none, as a rule, waitid(2) says at once."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return set()
+    children: set[int] = set()
     for task in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{task}/children", "rb") as listed:
-                yield from map(int, listed.read().split())
+                children.update(map(int, listed.read().split()))
         except FileNotFoundError:  # the thread has ended
             continue
+    return children

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from inboxd.model import Report
 from inboxd.wire import Reports
 
-_PATIENCE = 0.020  # seconds
+_PATIENCE = 0.050  # seconds
 
 
 class Telling:

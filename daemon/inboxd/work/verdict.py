@@ -11,8 +11,9 @@ from typing import Any
 from inboxd.model import Ending, Report
 from inboxd.wire import OrderedFile
 from inboxd.work.database import DatabaseAway, DatabaseLost, DatabaseUnusable
-from inboxd.work.file import NoRoom, Reject, Retry, seconds_of
+from inboxd.work.file import Reject, Retry, seconds_of
 from inboxd.work.receipts import AlreadyDone
+from inboxd.work.results import NoRoom
 
 _LARGEST_RESULT = 64 * 1024  # bytes of JSON
 _DEEPEST_RESULT = 64  # objects and lists in one another

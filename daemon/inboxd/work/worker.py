@@ -67,6 +67,7 @@ class Worker:
             finished = self._each(order, lambda file: self._handlers.run(order.inbox, file))
         if order.files and finished:  # else the mark stays at the last file that began, as recovery must know
             self._mark(order, len(order.files))
+        self._handlers.tidy()
         self._collect_if_grown()
         self._telling.leaving = self._channel.stopping
         self._telling.tell(last=True)
