@@ -30,7 +30,7 @@ from inboxd.custody.failpoints import failpoint
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.relics import Likeness, Place, Relic, ended, likeness, relics
-from inboxd.custody.rows import failure_values, rows_of
+from inboxd.custody.rows import Rows, failure_values
 from inboxd.custody.schema import REVISION, failures, files, items, meta, sends, totals
 from inboxd.custody.statements import literal
 from inboxd.custody.wreck import Wreck
@@ -257,7 +257,7 @@ def _knows(ledger: Ledger, place: Place, relic: Relic) -> bool:
 
 
 def _insert(ledger: Ledger, record: InboxFile, lines: Iterable[Failure]) -> None:
-    (values,) = rows_of([record], _COLUMNS)
+    (values,) = Rows(_COLUMNS).of([record])
     ledger.writer().execute(files.insert(), {**dict(zip(_COLUMNS, values, strict=True)), "open": 0})
     told = {(failure.attempt, int(failure.at)) for failure in ledger.failures(record.id)}
     for line in lines:

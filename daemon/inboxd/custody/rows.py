@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from inboxd.custody.engine import REMEDY
@@ -50,31 +50,63 @@ def _companions(names: tuple[str, ...]) -> str | None:
     return json.dumps(names) if names else None
 
 
-#: How a column that is more than the record's value is made of it; None stays None.
-_ENCODERS: dict[str, Callable[[Any], Any]] = {
-    "folder": os.fsencode,
-    "name": os.fsencode,
-    "dev": _signed,
-    "ino": _signed,
-    "mtime_ns": _stored_moment,
-    "outcome": str,
-    "reason": harmless,
-    "message": harmless,
-    "destination": os.fsencode,
-    "result": json.dumps,
-    "source": harmless,
-    "companions": _companions,
+Column = Sequence[Any]
+
+
+def _all(encode: Callable[[Any], Any]) -> Callable[[Column], Column]:
+    """Value by value; None stays None."""
+
+    def encoded(values: Column) -> Column:
+        if values.count(None) == len(values):
+            return values
+        return [None if value is None else encode(value) for value in values]
+
+    return encoded
+
+
+def _numbers(values: Column) -> Column:
+    return values if max(values) < 1 << 63 else [_signed(value) for value in values]
+
+
+def _moments(values: Column) -> Column:
+    usual = min(values) >= _FIRST and max(values) < 1 << 63
+    return values if usual else [_stored_moment(value) for value in values]
+
+
+#: How columns that are more than the records' values are made of them.
+_ENCODERS: dict[str, Callable[[Column], Column]] = {
+    "folder": _all(os.fsencode),
+    "name": _all(os.fsencode),
+    "dev": _numbers,
+    "ino": _numbers,
+    "mtime_ns": _moments,
+    "outcome": _all(str),
+    "reason": _all(harmless),
+    "message": _all(harmless),
+    "destination": _all(os.fsencode),
+    "result": _all(json.dumps),
+    "source": _all(harmless),
+    "companions": _all(_companions),
 }
 
 
-def rows_of(records: Sequence[InboxFile], columns: Sequence[str]) -> list[tuple[Any, ...]]:
-    """A row for each record: column by column, which takes a third of the time that cell by cell does."""
-    made = []
-    for column in columns:
-        values = list(map(attrgetter(column), records))
-        encode = _ENCODERS.get(column)
-        made.append([None if value is None else encode(value) for value in values] if encode else values)
-    return list(zip(*made, strict=True))
+class Rows:
+    """Makes rows of records: all columns in one call for a record, and column by column what they want otherwise."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        places = [InboxFile._fields.index(column) for column in columns]
+        self._pick = itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+        self._encoders = [(at, _ENCODERS[column]) for at, column in enumerate(columns) if column in _ENCODERS]
+
+    def of(self, records: Sequence[InboxFile]) -> list[tuple[Any, ...]]:
+        """A row for each record."""
+        rows = list(map(self._pick, records))
+        if not (self._encoders and rows):
+            return rows
+        columns: list[Column] = list(zip(*rows, strict=True))
+        for at, encode in self._encoders:
+            columns[at] = encode(columns[at])
+        return list(zip(*columns, strict=True))
 
 
 def sensible(make: Callable[[A], B]) -> Callable[[A], B]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Table, and_, bindparam, literal_column, null, or_
 
 from inboxd.custody.engine import run
-from inboxd.custody.rows import rows_of
+from inboxd.custody.rows import Rows
 from inboxd.custody.schema import failures, files, totals
 from inboxd.lifecycle import FINAL, TRANSITIONS, sources
 from inboxd.model import InboxFile, Outcome, State
@@ -48,6 +49,7 @@ def literal(word: str) -> ColumnElement[Any]:
     return literal_column(f"'{word}'")
 
 
+@cache
 def target(verb: str) -> State:
     """The state that `verb` leads to."""
     return next(state for (_from, name), state in TRANSITIONS.items() if name == verb)
@@ -59,14 +61,19 @@ class Statement:
     def __init__(self, core: Any, dialect: Dialect) -> None:
         compiled = core.compile(dialect=dialect)
         self.text: str = compiled.string
-        self.names: list[str] = [name.removeprefix("new_") for name in compiled.positiontup]
+        self._columns = [name.removeprefix("new_") for name in compiled.positiontup]
 
     def run(self, connection: Connection, records: Sequence[InboxFile]) -> int:
         """Once for each record. Returns how many rows it hit."""
-        return self.run_plain(connection, rows_of(records, self.names)) if records else 0
+        return self.run_plain(connection, self._rows.of(records)) if records else 0
+
+    @cached_property
+    def _rows(self) -> Rows:
+        """Only for those that write records of files; some write others."""
+        return Rows(self._columns)
 
     def run_plain(self, connection: Connection, parameters: list[tuple[Any, ...]]) -> int:
-        """Once for each tuple, in the order of `names`."""
+        """Once for each tuple, in the order of its parameters."""
         return run(connection, self.text, parameters) if parameters else 0
 
 
