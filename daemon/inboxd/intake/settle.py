@@ -45,7 +45,7 @@ class Settling:
         self._waiting: dict[Key, _Waiting] = {}
         self._queue: deque[tuple[float, Key]] = deque()  # in the order of `since`
         self._due: list[Rank] = []  # a heap
-        self._later = Later(later)
+        self._later = Later(later, by_time=order == "arrival")
         self._edge: Rank | None = None  # what is put aside begins here
         self._limit: Rank | None = () if self._ordered else None  # () is before every rank: nothing is known yet
         self._hold: Rank | None = self._limit  # no file of this rank or behind leaves before the pass ends
@@ -155,7 +155,7 @@ class Settling:
     def _put_aside(self, rank: Rank, sighting: Sighting, since: float) -> None:
         if self._limit is not None and rank >= self._limit:
             return
-        self._later.add(rank, sighting, since)
+        self._later.add(sighting, since)
         if self._later.is_full:
             self.left_out = True
             self._limit = self._later.leave()
