@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random, random
 from typing import Any
 
 from inboxd.custody.deliver import destination
@@ -9,9 +10,13 @@ from inboxd.lifecycle import Decision, Limits, decide
 from inboxd.model import Concluded, Ending, Failure, InboxFile, Outcome, Report, State
 
 
-def conclude(file: InboxFile, report: Report, limits: Limits, layout: str, now: float) -> Concluded:
-    """The record of `file` after `report`. `now`: wall clock, seconds."""
-    decision = decide(file, report, limits)
+def conclude(
+    file: InboxFile, report: Report, limits: Limits, layout: str, now: float, *, together: bool = False
+) -> Concluded:
+    """The record of `file` after `report`. `now`: wall clock, seconds. `together`: all of a batch wait equally long,
+    if they have failed equally often, so that they are a batch again.
+    """
+    decision = decide(file, report, limits, (lambda: Random(file.batch).random()) if together else random)
     failure = _failure(file, report, decision, now)
     if decision.outcome is not None:
         decided = ended(

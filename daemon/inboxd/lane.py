@@ -108,7 +108,7 @@ class Lane:
 
     def judge(self, file: InboxFile, report: Report, now: float) -> Concluded:
         """What follows from a report, by the rules of this inbox. `now`: wall clock, seconds."""
-        return conclude(file, report, self.limits, self.rules.layout, now)
+        return conclude(file, report, self.limits, self.rules.layout, now, together=self.rules.handler.batch)
 
     def unfinished(self) -> int:
         """Files that are known here and have not come to an end. Any thread."""

@@ -119,13 +119,16 @@ def test_a_refused_reload_names_every_problem(tmp_path: Path, daemon: Answering)
 
 
 def test_long_lists_come_in_parts(tmp_path: Path, daemon: Answering) -> None:
-    rows = json.loads(inboxd(tmp_path, "files", "--limit", "2200", "--json").stdout)["files"]
+    done = inboxd(tmp_path, "files", "--limit", "2200", "--json")
+    rows = json.loads(done.stdout)["files"]
     assert [int(row["id"]) for row in rows] == list(range(2500, 300, -1))
     assert [(asked["limit"], asked.get("before")) for _, asked in daemon.asked] == [
-        (1000, None), (1000, f"{1501:032}"), (200, f"{501:032}"),
+        (1000, None), (1000, f"{1501:032}"), (201, f"{501:032}"),
     ]  # fmt: skip
-    everything = json.loads(inboxd(tmp_path, "files", "--limit", "9999", "--json").stdout)["files"]
-    assert len(everything) == 2500
+    assert f"more than these 2200; --limit shows more, --before {301:032} goes on" in done.stderr
+    whole = inboxd(tmp_path, "files", "--limit", "2500", "--json")
+    assert len(json.loads(whole.stdout)["files"]) == 2500
+    assert whole.stderr == ""
 
 
 def test_a_relative_path_is_made_absolute(tmp_path: Path, daemon: Answering) -> None:

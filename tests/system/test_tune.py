@@ -39,6 +39,7 @@ def test_it_recommends_lines_of_the_configuration(site: Site, samples: Path) -> 
         done = inboxd(site.config, "tune", str(samples), *_QUICK)
         assert done.returncode == 0, done.stderr
         assert "2 of 2 trials, 30 files each" in done.stdout and "process (now)" in done.stdout
+        assert "trial 2 of 2: processes" in done.stderr
         assert "workers:\n" in done.stdout or "nothing that was tried is better" in done.stdout
         site.drop("ok-1.dat", b"x")
         wait_finished(site, 1)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inboxd.conclude import conclude
 from inboxd.lifecycle import FINAL, OPEN, TRANSITIONS, Decision, Limits, backoff, decide, sources
 from inboxd.model import Ending, InboxFile, Outcome, Report, State
 
@@ -158,3 +159,15 @@ def test_jitter_spreads_over_all_of_it() -> None:
 )  # fmt: skip
 def test_backoff_is_bounded(failures: int, first: float, longest: float, jitter: float) -> None:
     assert 0.0 <= backoff(failures, Limits(first=first, longest=longest), lambda: jitter) <= longest
+
+
+@given(st.lists(st.text(min_size=1, max_size=4), min_size=8, max_size=8, unique=True))
+def test_a_batch_waits_together(batches: list[str]) -> None:
+    """A program that asked for all of its batch to be tried again gets it as a batch again."""
+    delays = []
+    for batch in batches:
+        files = [running(attempts=1)._replace(id=number, batch=batch) for number in "abc"]
+        ended = [conclude(one, Report(one.id, Ending.RETRY), LIMITS, "", 5.0, together=True) for one in files]
+        assert len({one.file.not_before for one in ended}) == 1
+        delays.append(ended[0].delay)
+    assert len(set(delays)) == len(batches)

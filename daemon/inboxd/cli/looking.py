@@ -38,8 +38,12 @@ def status(options: Namespace) -> None:
 def files(options: Namespace) -> None:
     """A list, from the daemon, or from the ledger while it is stopped."""
     wanted = {key: getattr(options, key) for key in ("inbox", "state", "outcome", "since", "before")}
-    answer = {"files": _rows(daemon_or_ledger(options), options.limit, wanted)}
+    rows = _rows(daemon_or_ledger(options), options.limit + 1, wanted)
+    answer = {"files": rows[: options.limit]}
     give(options, answer, pages.files(answer))
+    if len(rows) > options.limit:
+        more = f"--limit shows more, --before {rows[options.limit - 1]['id']} goes on from here"
+        print(f"inboxd: there are more than these {options.limit}; {more}", file=sys.stderr)
 
 
 def _rows(fetch: Fetch, limit: int, wanted: dict[str, Any]) -> list[dict[str, Any]]:

@@ -35,9 +35,11 @@ def tune(options: Namespace) -> None:
     settings = grid(present, _cores(), Wishes(options.processes, options.batch_sizes, durabilities))
     runs: dict[Setting, list[Run]] = {setting: [] for setting in settings}
     with Trials(config, inbox, options.samples, options.files, SystemClock()) as trials, _canvas(options) as show:
-        for setting in rounds(settings, options.rounds):
+        for count, setting in enumerate(rounds(settings, options.rounds), 1):
             show(_page(runs, present, options))
             runs[setting].append(trials.run(setting))
+            if not _is_drawn(options):
+                _tell(f"trial {count} of {len(runs) * options.rounds}", setting, runs[setting][-1])
         show(_page(runs, present, options))
     figures = {setting: Figures.of(some) for setting, some in runs.items()}
     chosen = best(figures, present.durability, present)
@@ -48,6 +50,12 @@ def tune(options: Namespace) -> None:
     }  # fmt: skip
     told = [] if _is_drawn(options) else _page(runs, present, options)
     give(options, answer, [*told, *_advice(figures, present, chosen)])
+
+
+def _tell(which: str, setting: Setting, run: Run) -> None:
+    """A line for each trial, where nobody sees the table grow."""
+    tried = f"processes {setting.processes}, batch_size {setting.batch_size}, durability {setting.durability}"
+    print(f"inboxd: {which}: {tried}: {run.rate:,.0f} files/s", file=sys.stderr, flush=True)
 
 
 def _inbox(config: Config, name: str | None) -> str:

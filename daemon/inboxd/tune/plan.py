@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-_NOISE = 0.05  # of the best rate: what is less apart from it is as good
+_NOISE = 0.10  # of the best rate: what is less apart from it is as good
 _BATCHES = (10, 100, 500)
 
 
