@@ -168,6 +168,7 @@ class App:
         return recovery.summary
 
     def _start_workers(self) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it was ignored before us, no child could be waited for
         refuse_broken(self.config, self.pool.start())
         self.partners.connect(self.config)
         self.pauses.recall()

@@ -48,7 +48,7 @@ class Ending(StrEnum):
     TIMED_OUT = "timed out"  # it ran longer than workers.timeout and was killed
     INPUT_CHANGED = "input changed"  # the handler removed or replaced its input
     RELEASED = "released"  # never begun, cut off by a stop, or of a batch that is halved: given back without blame
-    UNAVAILABLE = "unavailable"  # a configured database was away before the run began: nobody's fault
+    UNAVAILABLE = "unavailable"  # what the run needs was away: a database, the disk, room, descriptors; nobody's fault
     BROKEN = "broken"  # the handler can't be loaded or its command can't be started: a configuration fault
     DONE = "done"  # an errand at a source worked; `result` says what came of it
     HASHED = "hashed"  # a hash order: `result` holds {"sha256": …} or {"md5": …}

@@ -113,5 +113,5 @@ def _ended(file: InboxFile) -> dict[str, object]:
 
 
 def _seconds(file: InboxFile) -> float:
-    """How long the run took; of a batch its share. Never negative, whatever the clock did."""
+    """How long the run took, or the call that took a whole batch. Never negative, whatever the clock did."""
     return max(0.0, (file.finished_at or 0.0) - (file.started_at or file.finished_at or 0.0))

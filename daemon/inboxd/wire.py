@@ -72,7 +72,7 @@ class OrderedFile(NamedTuple):
     name: str
     size: int
     attempt: int
-    results: str = ""  # absolute path of its results folder, made when first asked for
+    results: str = ""  # absolute path of its results folder; made for a program, or when a function asks for it
     folder: str = ""
     source: str | None = None
     dev: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import faulthandler
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from inboxd.model import Ending
+from inboxd.work.surroundings import watch_for_faults
 from support.faults import fault
 from support.pool_rig import alive
 from support.wait import wait_until
@@ -120,6 +123,38 @@ def test_a_machine_short_of_descriptors_is_no_fault_of_the_set_up(handlers, left
     finally:
         [os.close(fd) for fd in taken]
     assert (report.ending, report.begun) == (Ending.UNAVAILABLE, False)
+
+
+def test_a_program_that_can_not_be_watched_has_run(handlers, monkeypatch):
+    """It has been started: whatever the machine is short of now, its exit counts, and no background process stays."""
+
+    def none(_pid):
+        raise OSError(errno.ENFILE, "Too many open files in system")
+
+    opened = handlers.shell("echo paid; sleep 0.3; sleep 60 & exit 3")
+    monkeypatch.setattr(os, "pidfd_open", none)
+    report = handlers.run(opened)
+    assert (report.ending, report.begun, report.output) == (Ending.FAILED, True, "paid\n")
+
+
+def test_a_later_handler_still_tells_where_it_is(handlers):
+    """A program has its own answer to SIGQUIT while it runs; afterwards the worker has its traceback again."""
+    watch_for_faults()
+    try:
+        handlers.run(handlers.command("true"))
+        status = Path("/proc/self/status").read_text()
+        caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
+        assert caught & 1 << signal.SIGQUIT - 1
+    finally:
+        faulthandler.unregister(signal.SIGQUIT)
+
+
+def test_results_are_not_made_where_the_disk_has_gone(handlers):
+    file = handlers.file()
+    opened = handlers.command("true")
+    gone = handlers.folder / "gone" / "results" / file.id
+    report = handlers.run(opened, file._replace(results=str(gone)))
+    assert (report.ending, (handlers.folder / "gone").exists()) == (Ending.FAILED, False)
 
 
 def test_both_streams_are_kept_in_their_order(handlers):

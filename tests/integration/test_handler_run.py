@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -306,3 +307,40 @@ def test_a_lean_start():
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.fixture
+def no_descriptors():
+    """As many as a run needs are free when it is called; none from there on."""
+    taken = []
+
+    def take():
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/", os.O_PATH))
+
+    yield take
+    for fd in taken:
+        os.close(fd)
+
+
+def test_what_an_earlier_run_left_waits_for_a_descriptor(handlers, no_descriptors):
+    opened, file = handlers.python("def handle(file): pass"), handlers.file()
+    os.makedirs(file.results + "/left")
+    no_descriptors()
+    report = handlers.run(opened, file)
+    assert (report.ending, report.begun) == (Ending.UNAVAILABLE, False)
+
+
+def test_without_a_descriptor_a_failure_is_what_it_was(handlers, no_descriptors):
+    opened = handlers.python(
+        """
+        def handle(file):
+            (file.results / "x").touch()
+            file.options["take"]()
+            raise KeyError("mine")
+        """,
+        options={"take": no_descriptors},
+    )
+    report = handlers.run(opened)
+    assert (report.ending, report.error_class) == (Ending.FAILED, "KeyError")

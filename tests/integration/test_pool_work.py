@@ -26,6 +26,13 @@ def test_each_file_of_each_order_is_reported_once(tmp_path):
         assert pool.pool.reports() == []
 
 
+def test_a_handler_that_leaves_no_descriptor_has_done_its_work(tmp_path):
+    """And so has each before it: nothing that comes after the runs may cost their reports."""
+    with rig(tmp_path) as pool:
+        assert endings(pool.run("greedy", "a", "b", "c")) == [Ending.PROCESSED] * 3
+        assert "child.died" not in pool.names()
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (9, 10), (19, 1)])
 def test_nobody_waits_for_a_long_neighbour(tmp_path, before, after):
     """Quick files' reports travel together, but not behind one that never ends; and its end is not their end."""

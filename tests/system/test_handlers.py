@@ -240,3 +240,13 @@ def test_files_that_were_there_before_are_shared_out(site: Site) -> None:
         assert not site.witnessed("end")
         wait_finished(site, 2)
     assert_sound(site, calm=True, finished=True)
+
+
+def test_a_daemon_that_was_started_where_the_ends_of_children_are_ignored(site: Site) -> None:
+    """As by a shell with trap '' CHLD: no child could be waited for then, and each program would seem to have failed."""
+    site.inbox("main", handler={"command": ["/bin/sh", "-c", 'echo x >> "$0"; exit 0', str(site.base / "runs")]})
+    with run_daemon(site.config, under=("/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh")):
+        site.drop("a.dat", b"x")
+        wait_finished(site, 1)
+    assert site.listed("processed") == ["a.dat"]
+    assert (site.base / "runs").read_text() == "x\n"

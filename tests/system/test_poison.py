@@ -212,7 +212,7 @@ def test_a_program_that_fails_for_one_of_its_batch(site: Site, code: int, reason
     site.put([(b"bad.dat", b"poison"), *((f"good-{number:02}.dat".encode(), b"fine") for number in range(19))])
     with run_daemon(site.config) as daemon:
         wait_finished(site, 20, timeout=60)
-        assert "failed as a whole" in daemon.wait_event("batch.halved", inbox="main")["error"]
+        assert f"exit status {code}" in daemon.wait_event("batch.halved", inbox="main")["error"]
     assert site.listed("errors") == ["bad.dat"]
     assert site.sidecar("bad.dat")["reason"] == reason
     assert len(site.listed("processed")) == 19

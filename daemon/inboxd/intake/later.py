@@ -65,8 +65,8 @@ class Later:
     def take(self, most: int) -> dict[Key, Before]:
         """At most so many, the foremost; they are forgotten here."""
         self._sort()
-        taken = self._entries[-most:]
-        del self._entries[-most:]
+        taken = self._entries[max(0, len(self._entries) - most) :]
+        del self._entries[len(self._entries) - len(taken) :]
         return dict(map(self._unpacked, reversed(taken)))
 
     def leave(self) -> Rank:

@@ -16,7 +16,7 @@ from typing import Any
 from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile
 from inboxd.work.loading import CannotLoad
-from inboxd.work.program import SHOWN, TAIL, run_program
+from inboxd.work.program import SHOWN, TAIL, CannotStart, run_program
 from inboxd.work.results import ResultsFolders
 
 _EX_DATAERR, _EX_TEMPFAIL = 65, 75  # sysexits.h: our Reject and Retry
@@ -53,10 +53,10 @@ class Command:
     def run(self, file: OrderedFile) -> Report:
         """Run it on one file; the supervisor holds the deadline, and kills our whole process group."""
         if file.results:
-            self._folders.make(file.results)
+            self._folders.lend(file.results)
         try:
             status, output = run_program(self._arguments(file), self._environment(_about(file)), self._inherited)
-        except OSError as error:
+        except CannotStart as error:
             return _not_started(error, self._words[0])._replace(file_id=file.id)
         self._log(output, file=file.below, file_id=file.id)
         return _report(status, output, self._words[0])._replace(file_id=file.id)
@@ -66,24 +66,26 @@ class Command:
         a program can't say which of them it means.
         """
         for file in files:
-            self._folders.make(file.results)
+            self._folders.lend(file.results)
         try:
             with _listed(files) as stdin:
                 about = {"COUNT": str(len(files))}
                 status, output = run_program(
                     self._arguments_for(files), self._environment(about), self._inherited, stdin
                 )
-        except OSError as error:
+        except CannotStart as error:
             report = _not_started(error, self._words[0])
-            divisible = error.errno == errno.E2BIG
+            divisible, message = error.errno == errno.E2BIG, report.message
         else:
             whose = {"file": files[0].below, "file_id": files[0].id} if len(files) == 1 else _many(files)
             self._log(output, **whose)
             kept = output[-max(TAIL // len(files), _LONGEST_LOGGED) :]  # it goes with the report of each
             report = _report(status, output, self._words[0])._replace(output=kept)
-            divisible = report.ending in (Ending.FAILED, Ending.REJECTED)
+            divisible, message = (
+                report.ending in (Ending.FAILED, Ending.REJECTED),
+                _said(status, output, self._words[0]),
+            )
         if divisible and len(files) > 1:
-            message = f"the batch failed as a whole: {report.message}"
             report = Report("", Ending.RELEASED, message=message, detail=report.output, begun=False, bisect=True)
         return [report._replace(file_id=file.id) for file in files]
 
@@ -173,7 +175,7 @@ def _wrong_place(word: str, place: str, *, plain: bool, batch: bool) -> str:
     return f"{{{place}}} is none of {known}; write {{{{ and }}}} for braces of your own"
 
 
-def _not_started(error: OSError, program: str) -> Report:
+def _not_started(error: CannotStart, program: str) -> Report:
     """The set-up is wrong, or the machine is short of processes, memory or descriptors; never the file's fault."""
     ending = Ending.BROKEN if error.errno in _SET_UP_WRONG else Ending.UNAVAILABLE
     return Report("", ending, message=f"{program} can't be started: {error.strerror}", begun=False)
@@ -182,15 +184,19 @@ def _not_started(error: OSError, program: str) -> Report:
 def _report(status: int, output: str, program: str) -> Report:
     if status == 0:
         return Report("", Ending.PROCESSED, output=output)
-    last = _last_line(output)
-    message = f"{_status(status)}: {last}" if last else f"{program} ended: {_status(status)}"
+    message = _said(status, output, program)
     if status in _NOT_RUNNABLE:
         return Report("", Ending.BROKEN, message=f"{program}: {message}", output=output, begun=False)
     ending = {_EX_DATAERR: Ending.REJECTED, _EX_TEMPFAIL: Ending.RETRY}.get(status, Ending.FAILED)
-    if ending is not Ending.FAILED and last:
-        message = last
+    if ending is not Ending.FAILED:
+        message = _last_line(output) or message
     error_class = f"Exit{status}" if status > 0 else f"Signal{-status}"
     return Report("", ending, message=message, error_class=error_class, output=output)
+
+
+def _said(status: int, output: str, program: str) -> str:
+    last = _last_line(output)
+    return f"{_status(status)}: {last}" if last else f"{program} ended: {_status(status)}"
 
 
 def _status(status: int) -> str:

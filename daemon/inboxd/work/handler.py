@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from inboxd.beneath import SHORTAGES
 from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile, Setup
 from inboxd.work.database import DatabaseAway, Databases, DatabaseUnusable
@@ -50,7 +52,7 @@ class Handlers:
 
     def _load_one(self, inbox: str, spec: HandlerSpec) -> None:
         if spec.command is not None:
-            from inboxd.work.command import Command  # subprocess and ctypes: 2 MiB
+            from inboxd.work.command import Command  # with ctypes: 1 MiB and more
 
             self._commands[inbox] = Command(inbox, spec, self._folders, self._note)
         else:
@@ -68,7 +70,7 @@ class Handlers:
 
     def run(self, inbox: str, file: OrderedFile) -> Report:
         """Run the inbox's handler on one file. Never raises for what the handler does."""
-        refusal = self._refusal(inbox, file)
+        refusal = self._refusal(inbox, [file])
         if refusal is not None:
             return refusal
         self._receipts.new_run()
@@ -77,8 +79,9 @@ class Handlers:
         report = report._replace(seconds=time.monotonic() - began, pid=os.getpid())
         return self._after(file, report)
 
-    def _refusal(self, inbox: str, file: OrderedFile) -> Report | None:
-        """Why the handler is not even begun."""
+    def _refusal(self, inbox: str, files: Sequence[OrderedFile]) -> Report | None:
+        """Why the handler is not even begun. Each run begins without what earlier ones have left."""
+        file = files[0]
         if inbox in self._broken:
             return Report(file.id, Ending.BROKEN, message=self._broken[inbox], begun=False)
         if inbox not in self._setup.handlers:
@@ -89,11 +92,18 @@ class Handlers:
                 self._databases.test(database)
             except (DatabaseAway, DatabaseUnusable) as error:
                 return judge(file.id, error)
+        try:
+            for one in files:
+                self._folders.clear(one.results)
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                message = f"what an earlier run left can't be removed: {error.strerror}"
+                return Report(file.id, Ending.UNAVAILABLE, message=message, begun=False)
+            return judge(file.id, error)
         return None
 
     def _run_one(self, inbox: str, file: OrderedFile) -> Report:
         try:
-            self._folders.clear(file.results)
             command = self._commands.get(inbox)
             if command is not None:
                 return command.run(file)
@@ -107,21 +117,19 @@ class Handlers:
 
     def run_batch(self, inbox: str, files: Sequence[OrderedFile], begin: Callable[[int], None]) -> list[Report]:
         """Run a batch handler on all files at once. A failure of the whole asks for its halves (`bisect`)."""
-        refusal = self._refusal(inbox, files[0])
+        refusal = self._refusal(inbox, files)
         if refusal is not None:
             return [refusal._replace(file_id=file.id) for file in files]
         self._receipts.new_run()
         begin(0)
         began = time.monotonic()
         reports = self._run_together(inbox, files)
-        seconds = (time.monotonic() - began) / len(files)
+        seconds = time.monotonic() - began  # each file was at it for as long as the call lasted
         reports = [report._replace(seconds=seconds, pid=os.getpid()) for report in reports]
         return [self._after(file, report) for file, report in zip(files, reports, strict=True)]
 
     def _run_together(self, inbox: str, files: Sequence[OrderedFile]) -> list[Report]:
         try:
-            for file in files:
-                self._folders.clear(file.results)
             command = self._commands.get(inbox)
             if command is not None:
                 return command.run_batch(files)
@@ -141,7 +149,8 @@ class Handlers:
             if found.st_ino != file.ino or not stat.S_ISREG(found.st_mode):
                 return _input_changed(report, "the handler replaced its input by another file")
             if report.ending is not Ending.PROCESSED:
-                self._folders.clear(file.results)
+                with contextlib.suppress(OSError):  # the next run, or the delivery, does it
+                    self._folders.clear(file.results)
                 return report
             if not report.message and _is_changed(file, found):
                 report = report._replace(message="the file was changed between its claim and the end of its run")
@@ -149,6 +158,8 @@ class Handlers:
         except FileNotFoundError:
             return _input_changed(report, "the handler removed its input")
         except OSError as error:
+            if error.errno in SHORTAGES:  # nobody can look just now; what the run came to stays, and the daemon looks
+                return report._replace(results=report.ending is Ending.PROCESSED)
             return judge(file.id, error)._replace(seconds=report.seconds, pid=report.pid)
 
 

@@ -16,16 +16,26 @@ from inboxd.work.surroundings import tell_where_when_asked
 
 TAIL = 64 * 1024  # bytes kept of what it prints
 SHOWN = 20  # last lines of it that are logged
+_LOOK = 0.1  # seconds between two looks whether it has ended, where nothing tells
 _DRAIN = 1.0  # seconds for output after the program's end, if somebody keeps the pipe open
 _CLOSE_RANGE, _CLOEXEC, _LAST = 436, 4, 0xFFFFFFFF  # close_range(2), the same number on every architecture
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # programs expect to end of them
 _syscall = ctypes.CDLL(None).syscall
 
 
+class CannotStart(Exception):
+    """Nothing of it has run; the OSError is its cause."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.errno = error.errno
+        self.strerror = error.strerror
+
+
 def run_program(
     arguments: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int], stdin: int | None = None
 ) -> tuple[int, str]:
-    """Its exit status, as subprocess has it, and the last of its output. Raises OSError when it can't be started.
+    """Its exit status, as subprocess has it, and the last of its output. Raises CannotStart.
 
     `inherited`: descriptors that it gets beside the usual three; `stdin` is empty without one. Background processes
     that it leaves become our children, where we are a subreaper (prctl(2)), and are ended with it.
@@ -49,7 +59,10 @@ def _start(
     arguments: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int], stdin: int | None
 ) -> tuple[int, int]:
     """The process, and the pipe that it prints to. By posix_spawn(3), since subprocess takes twice as long."""
-    pipe, output = os.pipe()
+    try:
+        pipe, output = os.pipe()
+    except OSError as error:
+        raise CannotStart(error) from error
     beginning = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_DUP2, output, 1),
@@ -64,9 +77,9 @@ def _start(
         process = os.posix_spawnp(
             arguments[0], tuple(arguments), environment, file_actions=actions, setsigdef=_IGNORED_BY_PYTHON
         )
-    except BaseException:
+    except OSError as error:
         os.close(pipe)
-        raise
+        raise CannotStart(error) from error
     finally:
         os.close(output)
     return process, pipe
@@ -117,21 +130,38 @@ class _Tail:
 
 def _read_output(process: int, pipe: int, tail: _Tail) -> None:
     """Keep the tail until the command ends; a grandchild that holds the pipe open gets a moment, not more."""
-    ended = os.pidfd_open(process)
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
-    poll.register(ended, select.POLLIN)
     deadline = math.inf
-    try:
+    with _end_of(process) as ended:
+        if ended is not None:
+            poll.register(ended, select.POLLIN)
         while (left := deadline - time.monotonic()) > 0:
-            for fd, _events in poll.poll(None if left == math.inf else left * 1000):
-                if fd == ended:
-                    poll.unregister(ended)
-                    deadline = time.monotonic() + _DRAIN
-                elif not _take(pipe, tail):
+            for fd, _events in poll.poll(min(left, _LOOK) * 1000 if ended is None or left < math.inf else None):
+                if fd == pipe and not _take(pipe, tail):
                     return
+            if deadline == math.inf and _has_ended(process):
+                deadline = time.monotonic() + _DRAIN
+                if ended is not None:
+                    poll.unregister(ended)
+
+
+@contextlib.contextmanager
+def _end_of(process: int) -> Iterator[int | None]:
+    """A descriptor that can be read when it ends (pidfd_open(2)); None where the machine has none left."""
+    try:
+        ended = os.pidfd_open(process)
+    except OSError:  # it runs: that it can't be watched is no failure of it
+        yield None
+        return
+    try:
+        yield ended
     finally:
         os.close(ended)
+
+
+def _has_ended(process: int) -> bool:
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _take(pipe: int, tail: _Tail) -> bool:
@@ -159,16 +189,20 @@ def _end_leftovers(older: Collection[int]) -> None:
 
 
 def _children() -> set[int]:
-    """proc_pid_task(5): children of each of our threads. That there are none, as a rule, waitid(2) says at once."""
+    """proc_pid_task(5): children of each of our threads. That there are none, as a rule, waitid(2) says at once.
+
+    None that can be named, where there is no descriptor left to look by: what a run came to does not depend on it.
+    """
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return set()
     children: set[int] = set()
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/children", "rb") as listed:
+    with contextlib.suppress(OSError):
+        for task in os.listdir("/proc/self/task"):
+            with (
+                contextlib.suppress(FileNotFoundError),  # the thread has ended
+                open(f"/proc/self/task/{task}/children", "rb") as listed,
+            ):
                 children.update(map(int, listed.read().split()))
-        except FileNotFoundError:  # the thread has ended
-            continue
     return children

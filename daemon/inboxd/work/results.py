@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -13,24 +14,30 @@ class NoRoom(OSError):
 
 
 class ResultsFolders:
-    """Those of one process. One that a run has left empty serves the next, for as long as an order lasts: a rename,
+    """Those of one process. One that a program has left empty serves the next, for as long as an order lasts: a rename,
     where to remove a folder and to make the next takes ten times as long (0.2 to 0.5 ms on ext4, most of it waiting).
     """
 
     def __init__(self) -> None:
         self._spare = ""  # path of an empty folder
-        self._fresh: tuple[int, int, int] | None = None  # what a new one's mode and owners were
+        self._lent = ""  # path of the one that the last program got
+        self._fresh: _State | None = None  # how that was when it was made
 
     def make(self, path: str) -> None:
-        """There is a folder now; empty, unless it was there before. Raises NoRoom, OSError."""
+        """There is a folder now. Raises NoRoom, OSError."""
+        _make(path)
+
+    def lend(self, path: str) -> None:
+        """The same for a program, of which nothing is left when its run has ended that could still write there."""
         if not self._take_spare(path) and _make(path):
             self._fresh = _state(path)
+        self._lent = path
 
     def has(self, path: str) -> bool:
         """The run left something; a folder that stayed empty does not stay here. Raises OSError."""
         if not (path and os.path.lexists(path)):
             return False
-        if self._keep(path):
+        if path == self._lent and self._keep(path):
             return False
         return _is_left(path)
 
@@ -47,17 +54,15 @@ class ResultsFolders:
         """The order is done: nothing of it stays. What can't be removed is, at the next start of the daemon."""
         spare, self._spare = self._spare, ""
         if spare:
-            try:
+            with contextlib.suppress(OSError):
                 os.rmdir(spare)
-            except OSError:
-                return
 
     def _take_spare(self, path: str) -> bool:
         if os.path.dirname(self._spare) != os.path.dirname(path):
             return False
         try:
             os.rename(self._spare, path)
-        except OSError:  # gone, or there is one at `path`
+        except OSError:  # it has gone, or something is at `path`
             self.tidy()
             return False
         self._spare = ""
@@ -77,13 +82,15 @@ class ResultsFolders:
 def _make(path: str) -> bool:
     """False when it was there."""
     try:
-        os.mkdir(path)
+        try:
+            os.mkdir(path)
+        except FileNotFoundError:  # a new folder has taken the place of work/; where there is none, its disk has gone
+            os.mkdir(os.path.dirname(path))
+            os.mkdir(path)
     except FileExistsError:
         if not os.path.isdir(path):
             raise
         return False
-    except FileNotFoundError:  # a new folder has taken the place of work/
-        os.makedirs(path, exist_ok=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise NoRoom(error.errno, error.strerror, path) from error
@@ -91,9 +98,12 @@ def _make(path: str) -> bool:
     return True
 
 
-def _state(path: str) -> tuple[int, int, int]:
+_State = tuple[int, int, int, tuple[str, ...]]
+
+
+def _state(path: str) -> _State:
     found = os.lstat(path)
-    return found.st_mode, found.st_uid, found.st_gid
+    return found.st_mode, found.st_uid, found.st_gid, tuple(os.listxattr(path, follow_symlinks=False))
 
 
 def _is_left(path: str) -> bool:
@@ -101,11 +111,11 @@ def _is_left(path: str) -> bool:
         os.rmdir(path)
     except FileNotFoundError:
         return False
+    except NotADirectoryError:  # a handler has put something else in its place
+        remove_tree(None, path)
+        raise
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return True
-        if error.errno == errno.EROFS:
-            return bool(os.listdir(path))
-        remove_tree(None, path)  # a handler has put something else in its place
-        raise
+        return bool(os.listdir(path))  # it can't be removed, which is no fault of the run
     return False

@@ -48,7 +48,8 @@ def watch_for_faults() -> None:
 
 
 def tell_where_when_asked() -> None:
-    """A traceback on standard error at SIGQUIT."""
+    """A traceback on standard error at SIGQUIT. Where somebody has changed the handler, `register` does not notice."""
+    faulthandler.unregister(signal.SIGQUIT)
     faulthandler.register(signal.SIGQUIT, all_threads=True, chain=False)
 
 

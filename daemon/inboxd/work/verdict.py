@@ -132,7 +132,7 @@ def batch_failed(files: Sequence[OrderedFile], error: BaseException) -> list[Rep
     if isinstance(error, AlreadyDone):
         message, detail = "another file of its batch was done by an earlier run", ""
     else:
-        message, detail = f"the batch failed as a whole: {type(error).__name__}: {words(error)}", _trace(error)
+        message, detail = f"{type(error).__name__}: {words(error)}", _trace(error)
     again = Report("", Ending.RELEASED, message=message, detail=detail, begun=False, bisect=True)
     done = error.file_id if isinstance(error, AlreadyDone) else ""
     return [judge(file.id, error) if file.id == done else again._replace(file_id=file.id) for file in files]

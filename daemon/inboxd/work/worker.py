@@ -33,6 +33,7 @@ class Worker:
         self._seams = Seams()
         self._looked = 0.0  # monotonic seconds
         self._settled = 0  # bytes, after the last collection
+        self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)  # a handler may leave no descriptor
 
     def serve(self) -> None:
         """Until SIGTERM, or until the daemon is gone."""
@@ -46,7 +47,7 @@ class Worker:
         self._surroundings = Surroundings()
         gc.collect()
         gc.freeze()  # what is loaded now stays for good: no collection has to walk it
-        self._settled = _resident()
+        self._settled = self._resident()
         self._channel.say(Ready(os.getpid(), broken))
         while isinstance(order := self._channel.next(), Order):
             self._run(order)
@@ -130,17 +131,20 @@ class Worker:
         by what the handler keeps. So: only when memory has grown.
         """
         self._looked = time.monotonic()
-        rss = _resident()
+        rss = self._resident()
         if rss - self._settled > _GROWTH:
             gc.collect()
-            rss = self._settled = _resident()
+            rss = self._settled = self._resident()
         self._telling.rss = rss
 
-
-def _resident() -> int:
-    """Bytes of memory in use: the second number of /proc/self/statm (proc_pid_statm(5))."""
-    with open("/proc/self/statm", "rb", buffering=0) as file:
-        return int(file.read(128).split()[1]) * _PAGE
+    def _resident(self) -> int:
+        """Bytes of memory in use: the second number of /proc/self/statm (proc_pid_statm(5)). As at the last look where
+        that can't be read, since a handler has closed what is not its own.
+        """
+        try:
+            return int(os.pread(self._memory, 128, 0).split()[1]) * _PAGE
+        except (OSError, IndexError, ValueError):
+            return self._telling.rss
 
 
 if __name__ == "__main__":
