@@ -60,6 +60,13 @@ class Daemon(Protocol):
         """Keep pauses beyond the end of this process."""
 
 
+def _unknown(path: str, where: str) -> list[str]:
+    """No row speaks of what lies there, or would."""
+    if not os.path.lexists(path):
+        return ["it is not there, and the ledger knows of none that was"]
+    return ["the ledger does not know it", *([NOT_OF_THIS_LEDGER] if where in _ENDS else ())]
+
+
 class Operator(Records):
     """Answers operators with data that can be written as JSON; raises InboxdError for what can't be done."""
 
@@ -96,7 +103,7 @@ class Operator(Records):
         elif where == "inbound":
             why = self._ask(lambda: self._reasons(lane, folder, name))
         else:
-            why = ["the ledger does not know it", *([NOT_OF_THIS_LEDGER] if where in _ENDS else ())]
+            why = _unknown(path, where)
         return {
             "path": path, "inbox": lane.name, "why": why, "file": row(file) if file else None,
             "items": [item_row(item)] if item else [], "sends": [send_row(send) for send in sends],

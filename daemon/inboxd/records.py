@@ -32,6 +32,8 @@ NOT_OF_THIS_LEDGER = (
     "makes it known, and then it can be retried"
 )
 
+_UNDER_WAY = {State.CLAIMED: "it waits for a worker", State.DECIDED: "it is on its way out of work/"}
+
 
 class Records:
     """Answers with data that can be written as JSON; raises InboxdError."""
@@ -112,7 +114,7 @@ class Records:
         if file.state is State.WAITING:
             due = show_span(max(0.0, file.not_before - self._clock.time()))
             return f"attempt {file.attempts} ended ({why}); it runs again in {due}"
-        return f"it is {file.state}: {why or 'in progress'}"
+        return f"it is {file.state}: {why or _UNDER_WAY.get(file.state, 'in progress')}"
 
 
 def row(file: InboxFile) -> Row:

@@ -31,7 +31,7 @@ def failure(attempt: int, **values: Any) -> dict[str, Any]:
     """An attempt that failed."""
     usual = {
         "attempt": attempt, "at": 1795469438.0 + attempt, "seconds": 0.25, "ending": "failed",
-        "error_class": "KeyError", "message": HOSTILE, "detail": f"Traceback\n  at \x1b[2J {HOSTILE}",
+        "error_class": "KeyError", "message": HOSTILE, "detail": f"Traceback\n  at \x1b[2J {HOSTILE}", "charged": True,
     }  # fmt: skip
     return {**usual, **values}
 

@@ -122,7 +122,9 @@ def test_explain_where_an_error_lies(site: Site) -> None:
         for where in ("inbound", "errors"):
             assert re.search(f"error .*rejected.* lies at {error}", explained(where))
         for where in ("processed", "outbound"):
-            assert "does not know it" in explained(where)
+            assert explained(where) == "it is not there, and the ledger knows of none that was"
+        (site.root() / "processed" / "reject-1.dat").write_bytes(b"a stray")
+        assert "does not know it" in explained("processed")
         error.unlink()
         assert "no more" in explained("errors")
         assert inboxd_json(site.config, "show", _ids(site, outcome="error")[0])["path"] is None

@@ -118,7 +118,7 @@ def test_explain_a_part(site: Site, partner: Partner) -> None:
     with run_daemon(site.config):
         (part,) = wait_until(lambda: list((site.root() / "incoming").glob("*.part")), "its part")
         assert "item 'slow.csv' of source acme is being fetched, in attempt 1" in explained(site, str(part))
-        assert "does not know it" in explained(site, str(part.with_name("nosuch.part")))
+        assert "it is not there" in explained(site, str(part.with_name("nosuch.part")))
 
 
 def test_poll_now(site: Site, partner: Partner) -> None:

@@ -269,6 +269,37 @@ def test_a_refusal_names_its_id_once() -> None:
     assert plain(page).splitlines() == ["to run again: 1 file", "refused: b is WAITING", "refused: c: it is away"]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "values", "retries"),
+    [
+        ([], {"attempts": 1, "outcome": "processed"}, 0),
+        ([1, 2], {"attempts": 2}, 0),
+        ([1], {"attempts": 2, "outcome": "processed"}, 0),
+        ([1], {"attempts": 1, "outcome": "processed"}, 1),
+        ([1, 2, 1, 2], {"attempts": 2}, 1),
+        ([1, 1, 1], {"attempts": 1}, 2),
+        ([1], {"attempts": 1, "state": "WAITING", "outcome": None}, 0),
+        ([1], {"attempts": 1, "state": "CLAIMED", "outcome": None}, 0),
+        ([1], {"attempts": 0, "state": "CLAIMED", "outcome": None}, 1),
+        ([2], {"attempts": 3, "state": "RUNNING", "outcome": None}, 0),
+        ([1], {"attempts": 1, "state": "RUNNING", "outcome": None}, 1),
+    ],
+)
+def test_a_story_says_where_an_operator_had_it_run_again(
+    numbers: list[int], values: dict[str, object], retries: int
+) -> None:
+    """Only there do attempts count from the beginning; and the size is that of what it is now."""
+    history = [failure(number, at=float(at)) for at, number in enumerate(numbers)]
+    told = pages.story({**row(**values), "history": history, "path": "/", "item": None, "sends": []})
+    assert plain(told).count("as an operator asked") == retries
+
+
+def test_what_cost_no_attempt_may_have_its_number_again() -> None:
+    history = [failure(1, charged=False), failure(1, charged=False), failure(1)]
+    told = pages.story({**row(attempts=1), "history": history, "path": "/", "item": None, "sends": []})
+    assert "as an operator asked" not in plain(told)
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(None, "-"), (0, "0 s"), (0.26, "0.3 s"), (75, "1 min 15 s")])
 def test_spans(seconds: float | None, words: str) -> None:
     assert span(seconds) == words

@@ -11,15 +11,22 @@ NOW = Setting(3, 100, "full")
 
 
 def test_what_suits_the_machine_is_tried_and_what_is_configured() -> None:
-    tried = grid(NOW, 4, Wishes())
+    tried = grid(NOW, 4, Wishes(), 9_999)
     assert {setting.processes for setting in tried} == {1, 2, 3, 4, 8}
     assert {setting.batch_size for setting in tried} == {10, 100, 500}
     assert {setting.durability for setting in tried} == {"full"}
     assert tried.count(NOW) == 1
 
 
+def test_what_needs_more_files_than_there_are_is_not_tried() -> None:
+    """Two batches for each worker: else chance says which of them gets the files."""
+    tried = [(setting.processes, setting.batch_size) for setting in grid(NOW, 4, Wishes(), 200)]
+    assert tried == [(1, 10), (1, 100), (2, 10), (3, 100), (4, 10), (8, 10)]
+    assert grid(NOW, 4, Wishes(), 1) == [NOW]
+
+
 def test_wishes_are_followed() -> None:
-    tried = grid(NOW, 4, Wishes((7,), (9,), ("full", "process")))
+    tried = grid(NOW, 4, Wishes((7,), (9,), ("full", "process")), 1)
     assert tried == [NOW, Setting(7, 9, "full"), Setting(7, 9, "process")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from inboxd.cli import sendpages, sourcepages
@@ -125,14 +126,26 @@ def story(answer: Row) -> Page:
 def _chapters(answer: Row) -> Iterator[tuple[float, list[Text]]]:
     source = f", from source {answer['source']}" if answer["source"] else ""
     yield answer["claimed_at"], [Text(f"claimed, {amount(answer['size'])}{source}")]
-    for failure in answer["history"]:
+    for failure, following in zip_longest(answer["history"], answer["history"][1:]):
         yield failure["at"], _failure(failure)
+        if _began_anew(failure, following, answer):
+            yield failure["at"], [Text("later: to run again from the beginning, as an operator asked", "dim")]
     if answer["state"] == "RUNNING":
         yield answer["started_at"] or 0.0, [Text(f"attempt {answer['attempts']} is running", "good")]
     elif answer["state"] == "WAITING":
         yield answer["not_before"], [Text(f"attempt {answer['attempts'] + 1} is due", "warn")]
     elif answer["finished_at"]:
         yield answer["finished_at"], [_end(answer)]
+
+
+def _began_anew(failure: Row, following: Row | None, answer: Row) -> bool:
+    """Its attempts were counted from the beginning after this failure: that follows from nothing but a retry."""
+    if not failure["charged"]:  # it may have the same number once more
+        return False
+    if following is not None:
+        return bool(following["attempt"] <= failure["attempt"])
+    runs_later = answer["state"] == "RUNNING" or answer["outcome"] == "processed"  # counted, and no failure
+    return bool(answer["attempts"] < failure["attempt"] + runs_later)
 
 
 def _failure(failure: Row) -> list[Text]:

@@ -18,7 +18,7 @@ from inboxd.clock import SystemClock
 from inboxd.config.load import load
 from inboxd.config.models import Config
 from inboxd.errors import UsageError
-from inboxd.tune.plan import Figures, Run, Setting, Wishes, best, grid, lines, rounds
+from inboxd.tune.plan import Figures, Run, Setting, Wishes, best, grid, lines, needs, rounds
 from inboxd.tune.trial import Trials
 
 
@@ -32,7 +32,7 @@ def tune(options: Namespace) -> None:
     inbox = _inbox(config, options.inbox)
     present = Setting(config.workers.count, config.workers.batch_size, config.durability)
     durabilities = {"both": ("full", "process"), None: ()}.get(options.durability, (options.durability,))
-    settings = grid(present, _cores(), Wishes(options.processes, options.batch_sizes, durabilities))
+    settings = grid(present, _cores(), Wishes(options.processes, options.batch_sizes, durabilities), options.files)
     runs: dict[Setting, list[Run]] = {setting: [] for setting in settings}
     with Trials(config, inbox, options.samples, options.files, SystemClock()) as trials, _canvas(options) as show:
         for count, setting in enumerate(rounds(settings, options.rounds), 1):
@@ -49,7 +49,7 @@ def tune(options: Namespace) -> None:
         "tried": [{**asdict(setting), **asdict(found)} for setting, found in figures.items()],
     }  # fmt: skip
     told = [] if _is_drawn(options) else _page(runs, present, options)
-    give(options, answer, [*told, *_advice(figures, present, chosen)])
+    give(options, answer, [*told, *_advice(figures, present, chosen, options.files)])
 
 
 def _tell(which: str, setting: Setting, run: Run) -> None:
@@ -108,7 +108,9 @@ def _cells(figures: Figures | None, most: float) -> tuple[Text | Bar, ...]:
     return (Text(f"{figures.rate:,.0f}"), bar, Text(amount(figures.memory)), errors)
 
 
-def _advice(figures: Mapping[Setting, Figures], present: Setting, chosen: Setting) -> Page:
+def _advice(figures: Mapping[Setting, Figures], present: Setting, chosen: Setting, files: int) -> Page:
+    if all(found.errors >= files for found in figures.values()):
+        return [Text("nothing is recommended: all files ended in errors/; try `inboxd run` with one of them", "bad")]
     gain = figures[chosen].rate / figures[present].rate
     if chosen == present:
         told: Page = [Text("nothing that was tried is better than what the configuration says", "good")]
@@ -124,6 +126,9 @@ def _advice(figures: Mapping[Setting, Figures], present: Setting, chosen: Settin
             Text(f"with durability {durability} it would be {more:.2f} times that (processes {other.processes}, "
                  f"batch_size {other.batch_size}); docs/guarantees.md says what it gives up or gains")
         )  # fmt: skip
+    needed = max(map(needs, figures))
+    if needed > files:
+        told.append(Text(f"too few files to compare all of these by: say --files {needed}", "warn"))
     if any(found.errors for found in figures.values()):
         told.append(
             Text("some files ended in errors/: what is measured is your handler on files that it refuses", "warn")

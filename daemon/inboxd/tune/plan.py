@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 _NOISE = 0.10  # of the best rate: what is less apart from it is as good
 _BATCHES = (10, 100, 500)
+_SHARE = 2  # batches of each worker that a trial should have files for: with fewer, chance says who gets them
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,13 +56,19 @@ class Wishes:
     durabilities: Sequence[str] = ()
 
 
-def grid(present: Setting, cores: int, wishes: Wishes) -> list[Setting]:
-    """The settings to try, the present one among them."""
+def grid(present: Setting, cores: int, wishes: Wishes, files: int) -> list[Setting]:
+    """The settings to try with so many files, the present one among them."""
     processes = wishes.processes or sorted({1, max(1, cores // 2), cores, 2 * cores})
     batches = wishes.batches or _BATCHES
     durabilities = wishes.durabilities or (present.durability,)
     tried = {Setting(number, size, how) for number in processes for size in batches for how in durabilities}
-    return sorted(tried | {present})
+    chosen = tried if wishes.batches else {one for one in tried if needs(one) <= files}
+    return sorted(chosen | {present})
+
+
+def needs(setting: Setting) -> int:
+    """Files for a trial that says something of this setting."""
+    return _SHARE * setting.processes * setting.batch_size
 
 
 def rounds(settings: Sequence[Setting], count: int) -> Iterable[Setting]:

@@ -105,15 +105,16 @@ class Trials:
                 env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
             )  # fmt: skip
         try:
-            self._wait_ready(process, log)
+            self._wait_ready(process, log, setting.processes)
             yield process
         finally:
             process.terminate()
             process.wait()
 
-    def _wait_ready(self, daemon: subprocess.Popen[bytes], log: Path) -> None:
+    def _wait_ready(self, daemon: subprocess.Popen[bytes], log: Path, workers: int) -> None:
+        """The daemon, and each of its workers: the first of them would get all of a few files."""
         until = self._clock.monotonic() + _START
-        while b'"daemon.ready"' not in log.read_bytes():
+        while b'"daemon.ready"' not in (said := log.read_bytes()) or said.count(b'"child.ready"') < workers:
             if daemon.poll() is not None or self._clock.monotonic() > until:
                 raise PreconditionError(f"the daemon of a trial does not start: {_last_line(log)}")
             time.sleep(_LOOK)
