@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _WINDOW = 30.0  # seconds over which a rate is taken
+_IDLE = 2.0  # seconds without anything to do that no rate of the next heap should hold
 
 
 class Progress:
@@ -26,6 +27,8 @@ class Progress:
             return
         if self._resting:
             self._resting, self._heap_began = False, self.count
+            if self._recent and now - self._recent[-1][0] > _IDLE:
+                self._recent = ()
         second = int(now)
         if not self._recent or self._recent[-1][0] != second:
             kept = tuple(one for one in self._recent if one[0] >= second - _WINDOW)

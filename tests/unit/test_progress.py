@@ -54,6 +54,18 @@ def test_the_rate_forgets() -> None:
     assert progress.rate(60.0) == 0.0
 
 
+def test_a_new_heap_has_a_rate_of_its_own() -> None:
+    """What was idle before says nothing of how long this one takes; what is hardly a pause does."""
+    progress = Progress(0.0)
+    progress.done(1, 100.0)
+    progress.rest()
+    progress.done(50, 120.0)
+    assert progress.figures(100, 121.0)["eta"] == pytest.approx(2.0)
+    progress.rest()
+    progress.done(150, 122.0)
+    assert progress.rate(122.0) == pytest.approx(100.0)
+
+
 def test_a_single_moment_is_no_burst() -> None:
     """Files that end in one turn are no thousand files a second."""
     progress = Progress(0.0)
