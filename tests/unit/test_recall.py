@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from inboxd.clock import SystemClock
 from inboxd.intake import inbox
 from inboxd.intake.inbox import InboxView
 from support.settings import loaded
+from support.wait import wait_until
 
 _SETTLE = {
     "renamed": "renamed", "quiet": "{quiet: 1ms}", "marker": "{marker: '.done'}"
@@ -74,3 +77,23 @@ def test_one_that_changes_while_it_is_aside_comes_as_it_is(view: InboxView) -> N
     (view._path / f"{removed:02d}").unlink()
     others = [(f"{number:02d}", number) for number in range(20) if number not in (changed, removed)]
     assert sorted(first + _take(view, 18)) == sorted([(f"{changed:02d}", 60), *others])
+
+
+def test_a_pass_that_was_cut_off_is_made_again_soon(view: InboxView, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there was no descriptor left for it; the next one by the clock would be in an hour."""
+    advance, calls = inbox.Scan.advance, count()
+
+    def cut(scan: inbox.Scan, budget: int) -> object:
+        if next(calls) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return advance(scan, budget)
+
+    monkeypatch.setattr(inbox.Scan, "advance", cut)
+    monkeypatch.setattr(view._root, "every", 3600.0)
+    taken: set[str] = set()
+
+    def took_all() -> bool:
+        taken.update(name for name, _size in _take(view, 1))
+        return len(taken) == 20
+
+    wait_until(took_all, "all files")

@@ -165,7 +165,8 @@ class InboxView:
                 self._seen += self._consider(folder, name, found, now, None) and self._whole
         except OSError:
             self._give_up()
-            self._check_root()
+            if self._check_root():  # it was something else, and not all has been seen: soon again
+                self._next_scan = min(self._next_scan, now + _AWAY)
             self._settling.end_pass()
             return
         if self._scan.finished:
