@@ -111,15 +111,17 @@ def test_a_program_that_can_not_be_started(handlers, deed):
     shows="the file is given back, nothing is charged",
 )
 @pytest.mark.parametrize("left", [0, 1])
-def test_a_machine_short_of_descriptors_is_no_fault_of_the_set_up(handlers, left):
-    opened, file = handlers.command("true"), handlers.file()
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_machine_short_of_descriptors_is_no_fault_of_the_set_up(handlers, left, batch):
+    opened, file = handlers.command("true", batch=batch), handlers.file()
+    run = (lambda: handlers.run_batch(opened, [file, file])[1]) if batch else lambda: handlers.run(opened, file)
     taken = []
     try:
         while True:
             taken.append(os.open("/", os.O_PATH))
     except OSError:
         [os.close(taken.pop()) for _ in range(left)]
-        report = handlers.run(opened, file)
+        report = run()
     finally:
         [os.close(fd) for fd in taken]
     assert (report.ending, report.begun) == (Ending.UNAVAILABLE, False)

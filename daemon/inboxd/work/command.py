@@ -75,16 +75,15 @@ class Command:
                 )
         except CannotStart as error:
             report = _not_started(error, self._words[0])
-            divisible, message = error.errno == errno.E2BIG, report.message
+            message = report.message
+            divisible = error.errno == errno.E2BIG
         else:
             whose = {"file": files[0].below, "file_id": files[0].id} if len(files) == 1 else _many(files)
             self._log(output, **whose)
             kept = output[-max(TAIL // len(files), _LONGEST_LOGGED) :]  # it goes with the report of each
             report = _report(status, output, self._words[0])._replace(output=kept)
-            divisible, message = (
-                report.ending in (Ending.FAILED, Ending.REJECTED),
-                _said(status, output, self._words[0]),
-            )
+            message = _said(status, output, self._words[0])
+            divisible = report.ending in (Ending.FAILED, Ending.REJECTED)
         if divisible and len(files) > 1:
             report = Report("", Ending.RELEASED, message=message, detail=report.output, begun=False, bisect=True)
         return [report._replace(file_id=file.id) for file in files]
@@ -131,8 +130,12 @@ def _many(files: Sequence[OrderedFile]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _listed(files: Sequence[OrderedFile]) -> Iterator[int]:
-    """A descriptor to read them from, a line of JSON for each. No pipe: nobody has to read it."""
-    with os.fdopen(os.memfd_create("files"), "w+", encoding="ascii") as listed:
+    """A descriptor to read them from, a line of JSON for each. No pipe: nobody has to read it. Raises CannotStart."""
+    try:
+        memory = os.memfd_create("files")
+    except OSError as error:
+        raise CannotStart(error) from error
+    with os.fdopen(memory, "w+", encoding="utf-8") as listed:
         for file in files:
             about = {
                 "id": file.id, "path": file.path, "name": file.name, "folder": file.folder, "size": file.size,

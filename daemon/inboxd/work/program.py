@@ -77,9 +77,11 @@ def _start(
         process = os.posix_spawnp(
             arguments[0], tuple(arguments), environment, file_actions=actions, setsigdef=_IGNORED_BY_PYTHON
         )
-    except OSError as error:
+    except BaseException as error:
         os.close(pipe)
-        raise CannotStart(error) from error
+        if isinstance(error, OSError):
+            raise CannotStart(error) from error
+        raise
     finally:
         os.close(output)
     return process, pipe
