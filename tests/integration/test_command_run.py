@@ -285,6 +285,7 @@ def test_the_generation_lock_is_handed_on_but_not_told(handlers, monkeypatch):
         monkeypatch.setenv("INBOXD_LOCK_FD", str(lock.fileno()))
         opened = handlers.shell("readlink /proc/$$/fd/* | grep -c lock; env | grep -c LOCK_FD; true")
         assert handlers.run(opened).output == "1\n0\n"
+        assert os.get_inheritable(lock.fileno())
 
 
 def _children():

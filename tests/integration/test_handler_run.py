@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from inboxd.custody.rows import _moment, _stored_moment
 from inboxd.model import Ending
 from inboxd.wire import Reports, decode, encode
+from inboxd.work import results
 
 
 def test_what_it_finds(handlers):
@@ -330,6 +332,26 @@ def test_what_an_earlier_run_left_waits_for_a_descriptor(handlers, no_descriptor
     no_descriptors()
     report = handlers.run(opened, file)
     assert (report.ending, report.begun) == (Ending.UNAVAILABLE, False)
+
+
+def test_a_batch_of_which_one_has_leftovers_waits_whole_for_a_descriptor(handlers, no_descriptors):
+    opened, files = handlers.python("def handle(files): pass", batch=True), [handlers.file() for _ in range(3)]
+    os.makedirs(files[1].results + "/left")
+    no_descriptors()
+    assert {(one.ending, one.begun) for one in handlers.run_batch(opened, files)} == {(Ending.UNAVAILABLE, False)}
+
+
+def test_leftovers_that_can_not_be_removed_are_the_trouble_of_one_file(handlers, monkeypatch):
+    """Its batch is halved, until it is alone."""
+    opened, files = handlers.python("def handle(files): pass", batch=True), [handlers.file() for _ in range(3)]
+
+    def refused(_folder_fd, _name):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    os.makedirs(files[1].results + "/left")
+    monkeypatch.setattr(results, "remove_tree", refused)
+    assert {(one.ending, one.bisect) for one in handlers.run_batch(opened, files)} == {(Ending.RELEASED, True)}
+    assert [one.ending for one in handlers.run_batch(opened, files[1:2])] == [Ending.FAILED]
 
 
 def test_without_a_descriptor_a_failure_is_what_it_was(handlers, no_descriptors):

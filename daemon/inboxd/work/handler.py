@@ -70,7 +70,7 @@ class Handlers:
 
     def run(self, inbox: str, file: OrderedFile) -> Report:
         """Run the inbox's handler on one file. Never raises for what the handler does."""
-        refusal = self._refusal(inbox, [file])
+        refusal = self._refusal(inbox, file)
         if refusal is not None:
             return refusal
         self._receipts.new_run()
@@ -79,9 +79,8 @@ class Handlers:
         report = report._replace(seconds=time.monotonic() - began, pid=os.getpid())
         return self._after(file, report)
 
-    def _refusal(self, inbox: str, files: Sequence[OrderedFile]) -> Report | None:
-        """Why the handler is not even begun. Each run begins without what earlier ones have left."""
-        file = files[0]
+    def _refusal(self, inbox: str, file: OrderedFile) -> Report | None:
+        """Why the handler is not even begun."""
         if inbox in self._broken:
             return Report(file.id, Ending.BROKEN, message=self._broken[inbox], begun=False)
         if inbox not in self._setup.handlers:
@@ -92,18 +91,11 @@ class Handlers:
                 self._databases.test(database)
             except (DatabaseAway, DatabaseUnusable) as error:
                 return judge(file.id, error)
-        try:
-            for one in files:
-                self._folders.clear(one.results)
-        except OSError as error:
-            if error.errno in SHORTAGES:
-                message = f"what an earlier run left can't be removed: {error.strerror}"
-                return Report(file.id, Ending.UNAVAILABLE, message=message, begun=False)
-            return judge(file.id, error)
         return None
 
     def _run_one(self, inbox: str, file: OrderedFile) -> Report:
         try:
+            self._folders.clear(file.results)
             command = self._commands.get(inbox)
             if command is not None:
                 return command.run(file)
@@ -117,7 +109,7 @@ class Handlers:
 
     def run_batch(self, inbox: str, files: Sequence[OrderedFile], begin: Callable[[int], None]) -> list[Report]:
         """Run a batch handler on all files at once. A failure of the whole asks for its halves (`bisect`)."""
-        refusal = self._refusal(inbox, files)
+        refusal = self._refusal(inbox, files[0])
         if refusal is not None:
             return [refusal._replace(file_id=file.id) for file in files]
         self._receipts.new_run()
@@ -130,6 +122,8 @@ class Handlers:
 
     def _run_together(self, inbox: str, files: Sequence[OrderedFile]) -> list[Report]:
         try:
+            for file in files:
+                self._folders.clear(file.results)
             command = self._commands.get(inbox)
             if command is not None:
                 return command.run_batch(files)

@@ -84,6 +84,9 @@ def _start(
         raise
     finally:
         os.close(output)
+        with contextlib.suppress(OSError):  # a handler has closed it
+            for fd in inherited:  # what a handler in Python starts without us gets it, too
+                os.set_inheritable(fd, True)
     return process, pipe
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
-from inboxd.beneath import remove_tree
+from inboxd.beneath import SHORTAGES, remove_tree
 
 
 class NoRoom(OSError):
-    """The folder for results can't be made: the disk of work/ has no room for it. No fault of the file."""
+    """There can be no empty folder for results: the disk of work/ or the machine has no more to give. No fault of the
+    file.
+    """
 
 
 class ResultsFolders:
@@ -42,13 +45,14 @@ class ResultsFolders:
         return _is_left(path)
 
     def clear(self, path: str) -> None:
-        """What an earlier run, or one that failed, has left is nobody's result, whatever it is. Raises OSError."""
+        """What an earlier run, or one that failed, has left is nobody's result. Raises NoRoom, OSError."""
         try:
             os.rmdir(path)  # takes no descriptor, of which there may be none
         except FileNotFoundError:
             return
         except OSError:
-            remove_tree(None, path)
+            with _no_room(path):
+                remove_tree(None, path)
 
     def tidy(self) -> None:
         """The order is done: nothing of it stays. What can't be removed is, at the next start of the daemon."""
@@ -81,21 +85,28 @@ class ResultsFolders:
 
 def _make(path: str) -> bool:
     """False when it was there."""
-    try:
+    with _no_room(path):
         try:
             os.mkdir(path)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise
+            return False
         except FileNotFoundError:  # a new folder has taken the place of work/; where there is none, its disk has gone
             os.mkdir(os.path.dirname(path))
             os.mkdir(path)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-        return False
+    return True
+
+
+@contextlib.contextmanager
+def _no_room(path: str) -> Iterator[None]:
+    """A shortage is said as what it means here."""
+    try:
+        yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno in SHORTAGES:
             raise NoRoom(error.errno, error.strerror, path) from error
         raise
-    return True
 
 
 _State = tuple[int, int, int, tuple[str, ...]]

@@ -127,7 +127,7 @@ def batch_succeeded(files: Sequence[OrderedFile], returned: Any) -> list[Report]
 
 def batch_failed(files: Sequence[OrderedFile], error: BaseException) -> list[Report]:
     """The reports for what a batch handler raised. A failure of many at once asks for their halves (`bisect`)."""
-    if len(files) == 1 or isinstance(error, (Reject, Retry, DatabaseAway, DatabaseLost, DatabaseUnusable)):
+    if len(files) == 1 or isinstance(error, (Reject, Retry, DatabaseAway, DatabaseLost, DatabaseUnusable, NoRoom)):
         return [judge(file.id, error) for file in files]
     if isinstance(error, AlreadyDone):
         message, detail = "another file of its batch was done by an earlier run", ""
