@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -80,6 +81,15 @@ def test_errors_are_told(site: Site, samples: Path) -> None:
     done = inboxd(site.config, "tune", str(samples), *_QUICK)
     assert "some files ended in errors/" in done.stdout
     assert not site.listed("errors")
+
+
+def test_nothing_is_recommended_by_errors_alone(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "fail-1.dat").write_bytes(b"x")
+    done = inboxd(site.config, "tune", str(tmp_path / "bad"), *_QUICK, "--json")
+    answer = json.loads(done.stdout)
+    assert (answer["recommended"], answer["gain"]) == (None, None)
+    assert {one["errors"] for one in answer["tried"]} == {30}
 
 
 def test_what_makes_no_sense_is_refused(site: Site, samples: Path, tmp_path: Path) -> None:

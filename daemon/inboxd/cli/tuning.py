@@ -42,10 +42,12 @@ def tune(options: Namespace) -> None:
                 _tell(f"trial {count} of {len(runs) * options.rounds}", setting, runs[setting][-1])
         show(_page(runs, present, options))
     figures = {setting: Figures.of(some) for setting, some in runs.items()}
-    chosen = best(figures, present.durability, present)
+    refused = all(found.errors >= options.files for found in figures.values())
+    chosen = None if refused else best(figures, present.durability, present)
     answer = {
-        "inbox": inbox, "files": options.files, "present": asdict(present), "recommended": asdict(chosen),
-        "gain": figures[chosen].rate / figures[present].rate,
+        "inbox": inbox, "files": options.files, "present": asdict(present),
+        "recommended": asdict(chosen) if chosen else None,
+        "gain": figures[chosen].rate / figures[present].rate if chosen else None,
         "tried": [{**asdict(setting), **asdict(found)} for setting, found in figures.items()],
     }  # fmt: skip
     told = [] if _is_drawn(options) else _page(runs, present, options)
@@ -108,8 +110,8 @@ def _cells(figures: Figures | None, most: float) -> tuple[Text | Bar, ...]:
     return (Text(f"{figures.rate:,.0f}"), bar, Text(amount(figures.memory)), errors)
 
 
-def _advice(figures: Mapping[Setting, Figures], present: Setting, chosen: Setting, files: int) -> Page:
-    if all(found.errors >= files for found in figures.values()):
+def _advice(figures: Mapping[Setting, Figures], present: Setting, chosen: Setting | None, files: int) -> Page:
+    if chosen is None:
         return [Text("nothing is recommended: all files ended in errors/; try `inboxd run` with one of them", "bad")]
     gain = figures[chosen].rate / figures[present].rate
     if chosen == present:

@@ -44,7 +44,7 @@ class Command:
         self._folders = folders
         self._note = note
         _check(self._words, self._options, batch=spec.batch)
-        # Noted once: to read all of it again takes as long as all else that is done for a program.
+        # Noted once: to read all of it for each program takes 60 µs.
         self._around = {name: value for name, value in os.environ.items() if not name.startswith("INBOXD_")}
         lock = os.environ.get("INBOXD_LOCK_FD", "")
         self._inherited = (int(lock),) if lock else ()  # a new daemon waits for our commands, too
