@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from candidates import ALL, BARE, CAREFUL, INBOXD, INBOXD_FULL, SPAWNING, Candidate
+from candidates import ALL, BARE, CAREFUL, INBOXD, INBOXD_FULL, ISOLATED, SPAWNING, Candidate
 from ledgers import answers, on_postgresql, with_rows
 from measured import Measured, Results
 from scenarios import backlog, burst, idle, old_backlog
@@ -101,7 +101,7 @@ def _ledgers(quick: bool) -> list[Scenario]:
 
 def _bursts(quick: bool) -> list[Scenario]:
     return [
-        Scenario(f"burst {count:,}", partial(burst, count=count), (BURST,), rounds)
+        Scenario(f"burst {count:,}", partial(burst, count=count), (BURST,), rounds, (*ALL, CAREFUL))
         for count, rounds in ((1_000, 5), (10_000, 3))
     ]
 
@@ -109,7 +109,7 @@ def _bursts(quick: bool) -> list[Scenario]:
 def _latencies(quick: bool) -> list[Scenario]:
     count = 400 if quick else 6_000
     return [
-        Scenario("200 files/s", partial(trickle, count=count), (LATENCY,)),
+        Scenario("200 files/s", partial(trickle, count=count), (LATENCY,), candidates=(*ALL, CAREFUL, ISOLATED)),
         Scenario(
             "200 files/s, quiet", partial(trickle, count=count, span=_SPAN), (LATENCY,),
             candidates=_both(inbox={"settle": {"quiet": f"{_SPAN:g}s"}}),

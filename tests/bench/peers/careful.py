@@ -1,21 +1,22 @@
 """What inboxd's promises cost without inboxd: the bare loop with two renames and five rows of a file, by hundreds.
 
-One process, so a file that kills it kills all; no watch, no settling, no retries, no log. For a backlog only.
+One process, so a file that kills it kills all; no settling, no retries, no log.
 
-careful.py FOLDER     what lies in FOLDER/inbound; then it waits until it is killed
+careful.py FOLDER     what lies in FOLDER/inbound first, then what is renamed in, until it is killed
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
-import signal
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from inotify import names, watch
 from ready import say_ready
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateTable
@@ -30,6 +31,7 @@ Row = tuple[str, str, os.stat_result]  # id, name, and what lstat(2) said
 
 class Careful:
     def __init__(self, folder: str) -> None:
+        self.folder = folder
         self.inbound, self.work, self.processed = (_opened(folder, name) for name in ("inbound", "work", "processed"))
         self.db = sqlite3.connect(os.path.join(folder, "rows.sqlite"), isolation_level=None)
         self.db.execute("PRAGMA journal_mode = WAL")
@@ -52,7 +54,7 @@ class Careful:
         self.bring("CLAIMED", rows)
         self.bring("RUNNING", rows)
         self.db.execute("COMMIT")
-        digests = [self.digest(one) for one, _name, _found in rows]
+        digests = self.digests([one for one, _name, _found in rows])
         self.db.execute("BEGIN IMMEDIATE")
         self.many(
             "UPDATE files SET state = 'DECIDED', outcome = 'processed', destination = ?, result = ? WHERE id = ?",
@@ -65,6 +67,9 @@ class Careful:
         self.db.execute("BEGIN IMMEDIATE")
         self.many("UPDATE files SET state = 'DONE', open = 0 WHERE id = ?", ((one,) for one, _name, _found in rows))
         self.db.execute("COMMIT")
+
+    def digests(self, taken: Sequence[str]) -> list[str]:
+        return [self.digest(one) for one in taken]
 
     def digest(self, name: str) -> str:
         fd = os.open(name, os.O_RDONLY, dir_fd=self.work)
@@ -79,15 +84,25 @@ class Careful:
 
     def found(self) -> Iterator[Row]:
         with os.scandir(self.inbound) as entries:
-            for entry in entries:
+            for entry in (one for one in entries if not one.name.startswith(".")):
                 yield new_id(), entry.name, entry.stat(follow_symlinks=False)
 
-    def run(self) -> None:
-        found = self.found()
+    def heard(self, told: Iterable[bytes]) -> Iterator[Row]:
+        for name in dict.fromkeys(map(os.fsdecode, told)):
+            with contextlib.suppress(FileNotFoundError):
+                if not name.startswith("."):
+                    yield new_id(), name, os.stat(name, dir_fd=self.inbound, follow_symlinks=False)
+
+    def take_all(self, found: Iterator[Row]) -> None:
         while rows := list(itertools.islice(found, BATCH)):
             self.take(rows)
+
+    def run(self) -> None:
+        events = watch(os.path.join(self.folder, "inbound"))
+        self.take_all(self.found())
         say_ready()
-        signal.pause()
+        while True:
+            self.take_all(self.heard(names(events)))
 
 
 def _opened(folder: str, name: str) -> int:
