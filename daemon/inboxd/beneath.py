@@ -96,14 +96,21 @@ def _make_last(parent: int, fd: int, *, made: bool) -> None:
     _lasting.add(which)
 
 
-@contextlib.contextmanager
-def opened(root: Path, relative: str = "", *, make: bool = False) -> Iterator[int]:
-    """`open_folder`, closed at the end."""
-    fd = open_folder(root, relative, make=make)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+class opened:  # noqa: N801 - as contextlib's are called
+    """`open_folder`, closed at the end. A class, since one file on its way opens four folders."""
+
+    __slots__ = ("_fd", "_make", "_relative", "_root")
+
+    def __init__(self, root: Path, relative: str = "", *, make: bool = False) -> None:
+        self._root, self._relative, self._make = root, relative, make
+        self._fd = -1
+
+    def __enter__(self) -> int:
+        self._fd = open_folder(self._root, self._relative, make=self._make)
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 @contextlib.contextmanager

@@ -150,8 +150,8 @@ class Dispatcher:
     def room(self, lanes: Iterable[Lane]) -> int:
         """How many more files the pool could take soon. What an inbox holds and may not run now is in nobody's way."""
         free, now = self._pool.free(), self._clock.monotonic()
-        ready = [lane for lane in lanes if lane.may_run(now)]
-        taken = [min(len(lane.held), lane.batches_allowed(free) * self.batch_size) for lane in ready]
+        holding = [lane for lane in lanes if lane.held and lane.may_run(now)]
+        taken = [min(len(lane.held), lane.batches_allowed(free) * self.batch_size) for lane in holding]
         return max(0, free * self.batch_size - sum(taken))
 
     def form(self, lanes: Iterable[Lane]) -> list[Outgoing]:

@@ -121,6 +121,8 @@ class Errands:
 
     def news(self) -> News | None:
         """Judge what has been reported, and read on in listings; changes nothing yet."""
+        if not (self._reported or self.sources):
+            return None
         now = self._clock.time()
         news = News(list(self._reported))
         for batch, report in self._reported:
@@ -214,9 +216,11 @@ class Errands:
         """In the open transaction: HELD, together with CLAIMED; what could not be had is fetched again, as another."""
         for _lane, one in taken:
             held = [self._item(file)._replace(size=file.size) for file in one.claimed if file.source is not None]
-            self.items.hold(held, self._clock.time())
             lost = [self._item(file) for file in (*one.gone, *one.strange) if file.source is not None]
-            self.items.change("release", [_anew(item) for item in lost])
+            if held:
+                self.items.hold(held, self._clock.time())
+            if lost:
+                self.items.change("release", [_anew(item) for item in lost])
 
     def _item(self, file: InboxFile) -> Item:
         assert file.source is not None

@@ -328,9 +328,11 @@ class Lane:
         So nobody else's file is cut off more than once by the same culprit.
         """
         alone = [[file] for file in batch if file.reason in _DEADLY]
-        rest = [file for file in batch if file.reason not in _DEADLY]
-        parts = [[file for file in rest if self.purpose_of(file) == purpose] for purpose in ("copy", "hash", "run")]
-        return alone + [sorted(part, key=lambda file: file.id) for part in parts if part]
+        parts: dict[str, list[InboxFile]] = {"copy": [], "hash": [], "run": []}
+        for file in batch:
+            if file.reason not in _DEADLY:
+                parts[self.purpose_of(file)].append(file)
+        return alone + [sorted(part, key=lambda file: file.id) for part in parts.values() if part]
 
     def finish_sent(self) -> None:
         """Let results go whose every send has come to an end. Raises the first OSError, after all have been tried."""

@@ -92,10 +92,11 @@ class Pipeline:
                 self.ledger.identity()  # it must answer before we say that it is back
             self._set_back.look(self.lanes.values())
             self._homes.look(self.lanes.values(), self._holds_nothing)
-            self._refill()
-            sightings = self._detect()  # detect, settle
+            lanes = self.dispatcher.in_turn(self.lanes.values())
+            self._refill(lanes)
+            sightings = self._detect(lanes)  # detect, settle
             self._intend(sightings)  # decide; announce what will be claimed, sighted or fetched: commit
-            self._verify()  # settle, where contents must be read for it
+            self._verify(lanes)  # settle, where contents must be read for it
             self._claim()  # claim: rename into work/
             self._deliver()  # deliver: rename out of work/
             self._finish_sent()  # and results that have been sent
@@ -170,20 +171,22 @@ class Pipeline:
 
     # The steps of a turn, in their order
 
-    def _refill(self) -> None:
+    def _refill(self, lanes: Sequence[Lane]) -> None:
         """Files whose wait is over are held again."""
-        room, now = self.dispatcher.room(self.lanes.values()), self._clock.time()
-        for lane in self.dispatcher.in_turn(self.lanes.values()):
+        now = self._clock.time()
+        due = [lane for lane in lanes if lane.next_waiting <= now]
+        room = self.dispatcher.room(lanes) if due else 0
+        for lane in due:
             if lane.may_run(self._clock.monotonic()) and not (self.draining or self.outages.is_away(lane.name)):
                 room -= lane.refill(self.ledger, lane.room(room, self.dispatcher.batch_size), now)
 
-    def _detect(self) -> list[tuple[Lane, list[Sighting]]]:
+    def _detect(self, lanes: Sequence[Lane]) -> list[tuple[Lane, list[Sighting]]]:
         """Complete files that the pool can take soon; the rest stay in inbound/, which is the queue."""
         if self.draining:
             return []
         now, found = self._clock.monotonic(), []
-        room = self.dispatcher.room(self.lanes.values())
-        for lane in self.dispatcher.in_turn(self.lanes.values()):
+        room = self.dispatcher.room(lanes)
+        for lane in lanes:
             if self.outages.is_away(lane.name):
                 continue  # what it has finished can't leave: more of it would only pile up in work/
             lane.view.look(_LOOK)
@@ -234,11 +237,11 @@ class Pipeline:
         news.write(self.errands.items)
         return [(lane, lane.claims.announce_fetched(brought, now)) for lane, brought in news.brought()]
 
-    def _verify(self) -> None:
+    def _verify(self, lanes: Sequence[Lane]) -> None:
         """Have files read that a checksum speaks for. Reports ask for it, too: so it comes after `_intend`."""
         now = self._clock.monotonic()
-        for lane in self.dispatcher.in_turn(self.lanes.values()):
-            if lane.may_claim(now) and not (self.draining or self.outages.is_away(lane.name)):
+        for lane in lanes:
+            if lane.digest and lane.may_claim(now) and not (self.draining or self.outages.is_away(lane.name)):
                 self.dispatcher.verify(lane)
 
     def _claim(self) -> None:

@@ -24,7 +24,7 @@ from itertools import groupby
 from pathlib import Path
 
 from inboxd import events
-from inboxd.beneath import SHORTAGES, look, opened
+from inboxd.beneath import SHORTAGES, look, open_folder, opened
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
@@ -94,17 +94,19 @@ class Claims:
         taken = Taken()
         for place, group in groupby(files, key=self.place):
             members = list(group)
-            with contextlib.ExitStack() as stack:
-                try:
-                    inbound_fd = stack.enter_context(opened(*place))
-                except (FileNotFoundError, NotADirectoryError):  # or a link stands in its place
-                    taken.gone += [file._replace(reason="its folder was gone") for file in members]
-                    continue
-                except OSError as error:
-                    taken.miss(members, "its folder can't be opened", error)
-                    continue
+            try:
+                inbound_fd = open_folder(*place)
+            except (FileNotFoundError, NotADirectoryError):  # or a link stands in its place
+                taken.gone += [file._replace(reason="its folder was gone") for file in members]
+                continue
+            except OSError as error:
+                taken.miss(members, "its folder can't be opened", error)
+                continue
+            try:
                 for file in members:
                     self._take_one(inbound_fd, file, taken)
+            finally:
+                os.close(inbound_fd)
         return taken
 
     def place(self, file: InboxFile) -> tuple[Path, str]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from inboxd import events
-from inboxd.beneath import look, opened
+from inboxd.beneath import look, open_folder
 from inboxd.calling import command
 from inboxd.custody import disk
 from inboxd.custody.failpoints import failpoint
@@ -81,19 +81,21 @@ class Deliveries:
     def _move_to(
         self, root: Path, folder: str, files: Sequence[InboxFile], with_results: Collection[str], moved: Moved
     ) -> None:
-        with contextlib.ExitStack() as stack:
-            try:
-                target_fd = stack.enter_context(opened(root, folder, make=True))
-            except NotADirectoryError:
-                if not folder:
-                    raise
-                moved.redirected += [_above(file) for file in files]
-                return
+        try:
+            target_fd = open_folder(root, folder, make=True)
+        except NotADirectoryError:
+            if not folder:
+                raise
+            moved.redirected += [_above(file) for file in files]
+            return
+        try:
             for file in files:
                 try:
                     self._move_one(file, target_fd, with_results, moved)
                 except OSError as error:
                     moved.outage = moved.outage or error
+        finally:
+            os.close(target_fd)
 
     def _move_one(self, file: InboxFile, target_fd: int, with_results: Collection[str], moved: Moved) -> None:
         name = (file.destination or "").rpartition("/")[2]

@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError, ProgrammingError
 
 from inboxd.custody import disk
-from inboxd.errors import LedgerConflict, LedgerRefused, LedgerUnavailable
+from inboxd.errors import LedgerConflict, LedgerError, LedgerRefused, LedgerUnavailable
 
 _BUSY = 5.0  # seconds that SQLite waits for another process's lock
 #: What to do about a ledger that is damaged.
@@ -98,28 +98,28 @@ def _set_pragmas(connection: Any, durability: str) -> None:
     cursor.close()
 
 
-def run(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]] = ()) -> int:
-    """Have the driver itself run a statement, once or for each of the rows; returns how many rows it hit.
+class Driver:
+    """The driver itself, on a connection: Core takes 30 µs for a statement, for a single file more than SQLite does."""
 
-    Core takes 30 µs for that, which for a single file is more than what SQLite does. Raises DBAPIError, as Core does.
-    """
-    cursor = connection.connection.cursor()
-    try:
-        if rows:
-            cursor.executemany(statement, rows)
-        else:
-            cursor.execute(statement)
-        return cursor.rowcount
-    except connection.dialect.loaded_dbapi.Error as error:
-        base = connection.dialect.loaded_dbapi.Error
-        raise DBAPIError.instance(statement, None, error, base, hide_parameters=True) from error
-    finally:
-        cursor.close()
+    def __init__(self, connection: Connection) -> None:
+        self._cursor = connection.connection.cursor()
+        self._error = connection.dialect.loaded_dbapi.Error
+        self._begin = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
 
+    def run(self, statement: str, rows: Sequence[tuple[Any, ...]] = ()) -> int:
+        """Once, or for each of the rows; returns how many rows it hit. Raises DBAPIError, as Core does."""
+        try:
+            if rows:
+                self._cursor.executemany(statement, rows)
+            else:
+                self._cursor.execute(statement)
+        except self._error as error:
+            raise DBAPIError.instance(statement, None, error, self._error, hide_parameters=True) from error
+        return self._cursor.rowcount
 
-def begin(connection: Connection) -> None:
-    """A write transaction from its first statement on: upgrading a read lock later fails at once (BUSY_SNAPSHOT)."""
-    run(connection, "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+    def begin(self) -> None:
+        """A write transaction from its first statement on: to upgrade a read lock fails at once (BUSY_SNAPSHOT)."""
+        self.run(self._begin)
 
 
 def rewrite_log(connection: Connection) -> bool:
@@ -136,33 +136,42 @@ def rewrite_log(connection: Connection) -> bool:
 
 @contextlib.contextmanager
 def translated(place: str) -> Iterator[None]:
-    """Driver errors as ours, with the cause kept.
-
-    Raises LedgerRefused (damaged, or without our tables and rights), LedgerConflict (rows that can't be), and
-    LedgerUnavailable for everything else: locked, full, stopped, cut off, turned into a read-only standby.
-    """
+    """Raises `as_ours`, with the cause kept."""
     try:
         yield
-    except DBAPIError as error:
-        words = next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED or words.startswith("Could not decode"):  # the driver's word for a text that is none
-            raise damaged(place, words) from error
-        if code == sqlite3.SQLITE_ERROR or isinstance(error, ProgrammingError):
-            raise LedgerRefused(
-                f"the ledger {place} does not have our tables, or we no rights: {words}",
-                hint=f"look at what was done to it; {REMEDY}",
-            ) from error
-        if isinstance(error, IntegrityError | DataError):
-            raise LedgerConflict(f"the ledger {place} refused a change: {words}") from error
-        held = f"a program that has it open holds it: end that one; `fuser -v {place}` names them"
-        raise LedgerUnavailable(
-            f"the ledger {place} is away: {words}{_cause(place, code)}", hint=held if code in _LOCKED else ""
-        ) from error
-    except UnicodeDecodeError as error:  # the driver's, of a name in the schema
-        raise damaged(place, str(error)) from error
-    except PendingRollbackError as error:  # somebody went on after the connection was lost
-        raise LedgerUnavailable(f"the ledger {place} went away in a transaction") from error
+    except FOREIGN as error:
+        raise as_ours(error, place) from error
+
+
+#: What the driver and Core raise; the second is the driver's, of a name in the schema.
+FOREIGN = (DBAPIError, UnicodeDecodeError, PendingRollbackError)
+
+
+def as_ours(error: Exception, place: str) -> LedgerError:
+    """What an error of the driver's means.
+
+    LedgerRefused (damaged, or without our tables and rights), LedgerConflict (rows that can't be), and
+    LedgerUnavailable for everything else: locked, full, stopped, cut off, turned into a read-only standby.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return damaged(place, str(error))
+    if not isinstance(error, DBAPIError):  # somebody went on after the connection was lost
+        return LedgerUnavailable(f"the ledger {place} went away in a transaction")
+    words = next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    if code in _DAMAGED or words.startswith("Could not decode"):  # the driver's word for a text that is none
+        return damaged(place, words)
+    if code == sqlite3.SQLITE_ERROR or isinstance(error, ProgrammingError):
+        return LedgerRefused(
+            f"the ledger {place} does not have our tables, or we no rights: {words}",
+            hint=f"look at what was done to it; {REMEDY}",
+        )
+    if isinstance(error, IntegrityError | DataError):
+        return LedgerConflict(f"the ledger {place} refused a change: {words}")
+    held = f"a program that has it open holds it: end that one; `fuser -v {place}` names them"
+    return LedgerUnavailable(
+        f"the ledger {place} is away: {words}{_cause(place, code)}", hint=held if code in _LOCKED else ""
+    )
 
 
 def _cause(place: str, code: int) -> str:

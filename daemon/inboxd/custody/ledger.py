@@ -63,12 +63,13 @@ class Ledger(Reads):
     def announce(self, announced: Sequence[InboxFile]) -> None:
         """New rows, CLAIMING."""
         sure, doubtful = self._parted(announced)
-        self._statements.announce.run(self.writer(), sure)
-        self._statements.announce_again.run(self.writer(), doubtful)
+        self._statements.announce.run(self.driver(), sure)
+        if doubtful:
+            self._statements.announce_again.run(self.driver(), doubtful)
 
     def claim(self, claimed: Sequence[InboxFile]) -> None:
         """-> CLAIMED: accepted. A doubtful one may have gone further in the commit whose fate is unknown."""
-        self._uncount(self._doubtful.files.intersection(file.id for file in claimed), State.DECIDED)
+        self._uncount_doubtful(claimed)
         self._change("claim", claimed)
 
     def abandon(self, gone: Sequence[InboxFile]) -> None:
@@ -90,9 +91,10 @@ class Ledger(Reads):
 
     def decide(self, decided: Sequence[InboxFile]) -> None:
         """-> DECIDED: outcome and destination are fixed; counted in the totals."""
-        self._uncount(self._doubtful.files.intersection(file.id for file in decided), State.DECIDED)
+        self._uncount_doubtful(decided)
         self._change("decide", decided)
-        self._count(Counter((file.inbox, str(file.outcome), file.size) for file in decided), 1)
+        if decided:
+            self._count(Counter((file.inbox, str(file.outcome), file.size) for file in decided), 1)
 
     def hurry(self, inbox: str, now: float) -> None:
         """WAITING stays WAITING, due at once, where the last attempt began later than `now` (wall clock, seconds)."""
@@ -128,8 +130,8 @@ class Ledger(Reads):
         keys = {(failure.file_id, failure.attempt, failure.at) for failure in failed}
         repeated = {key[:2] for key in keys}
         stale = [key for key in self._doubtful.failures if key[:2] in repeated]
-        self._statements.unfailed.run_plain(self.writer(), list(stale))
-        self._statements.failed.run_plain(self.writer(), [failure_values(failure) for failure in failed])
+        self._statements.unfailed.run_plain(self.driver(), list(stale))
+        self._statements.failed.run_plain(self.driver(), [failure_values(failure) for failure in failed])
         self._touched.failures |= keys.union(stale)
 
     def forget(self, ids: Sequence[str]) -> None:
@@ -158,7 +160,8 @@ class Ledger(Reads):
             return
         sure, doubtful = self._parted(changed)
         self._must_hit(verb, self._statements.change[verb], sure, target(verb))
-        self._must_hit(verb, self._statements.again[verb], doubtful, target(verb))
+        if doubtful:
+            self._must_hit(verb, self._statements.again[verb], doubtful, target(verb))
         failpoint(f"files.{verb}")
 
     def _parted(self, changed: Sequence[InboxFile]) -> tuple[Sequence[InboxFile], Sequence[InboxFile]]:
@@ -171,7 +174,7 @@ class Ledger(Reads):
 
     def _must_hit(self, verb: str, statement: Statement, changed: Sequence[InboxFile], state: State) -> None:
         """Raises LedgerConflict when rows are not as we believe; LedgerRefused when a damaged tree hides them."""
-        hit = statement.run(self.writer(), changed)
+        hit = statement.run(self.driver(), changed)
         if hit == len(changed):
             return
         self.refuse_damage()
@@ -183,6 +186,10 @@ class Ledger(Reads):
         named = ", ".join(f"{one} is {states.get(one, 'unknown')}" for one in wrong[:_NAMED])
         more = ", …" if len(wrong) > _NAMED else ""
         raise LedgerConflict(f"{verb}: {hit} of {len(changed)} rows were as expected; {named}{more}")
+
+    def _uncount_doubtful(self, changed: Sequence[InboxFile]) -> None:
+        if self._doubtful.files:
+            self._uncount(self._doubtful.files.intersection(file.id for file in changed), State.DECIDED)
 
     def _uncount(self, ids: Collection[str], state: State) -> None:
         """Take rows out of the totals as they were counted, if they are in `state`."""
@@ -198,7 +205,7 @@ class Ledger(Reads):
             total = more.setdefault((inbox, outcome), [0, 0])
             total[0] += sign * number
             total[1] += sign * number * size
-        self._statements.count.run_plain(self.writer(), [(*key, *total) for key, total in sorted(more.items())])
+        self._statements.count.run_plain(self.driver(), [(*key, *total) for key, total in sorted(more.items())])
 
 
 def _slices(ids: Collection[str]) -> Iterator[list[str]]:

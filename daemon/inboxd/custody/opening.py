@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select, text
 
 from inboxd.custody import disk
-from inboxd.custody.engine import begin, damaged, place_of, sqlite_path
+from inboxd.custody.engine import Driver, damaged, place_of, sqlite_path
 from inboxd.custody.schema import REVISION, make_tables, meta
 from inboxd.errors import LedgerRefused, LedgerUnavailable
 
@@ -107,7 +107,7 @@ class Opening:
                 f"the ledger {self.place} has schema {revision}, this inboxd knows {REVISION}",
                 hint="install the newer inboxd again",
             )
-        begin(connection)
+        Driver(connection).begin()
         try:
             if revision is None:
                 make_tables(connection)

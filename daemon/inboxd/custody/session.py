@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from inboxd.custody.engine import begin, make_engine, moved, place_of, rewrite_log, run, sqlite_path, translated
+from inboxd.custody.engine import FOREIGN, Driver, as_ours, make_engine, moved, place_of, rewrite_log, sqlite_path
 from inboxd.errors import LedgerConflict, LedgerUnavailable
 
+_OUTSIDE = "a change of the ledger was asked for outside a transaction"
 _REWRITE = 60.0  # seconds between two tries to write the log anew while a reader is in the way: each waits for it
 
 
@@ -34,6 +35,7 @@ class Session:
         self._file: tuple[int, int] | None = None  # device and number of what lay there when it was opened first
         self._engine = make_engine(url, durability)
         self._connection: Connection | None = None
+        self._driver: Driver | None = None
         self._writing = False
         self._touched = Touched()
         self._doubtful = Touched()
@@ -54,11 +56,12 @@ class Session:
         self._touched = Touched()
         with self._speaking():
             connection = self._connected()
-            begin(connection)
+            driver = self._driver = self._driver or Driver(connection)
+            driver.begin()
             self._writing = True
             try:
                 yield
-                self._commit(connection)
+                self._commit(driver)
             except BaseException:
                 with contextlib.suppress(SQLAlchemyError):
                     connection.exec_driver_sql("ROLLBACK")
@@ -67,11 +70,11 @@ class Session:
                 self._writing = False
             self.refuse_moved()  # before anything is done that this commit allows
 
-    def _commit(self, connection: Connection) -> None:
+    def _commit(self, driver: Driver) -> None:
         if not self._writing:  # the connection was lost and somebody caught the error
             raise LedgerUnavailable(f"the ledger {self._place} went away in a transaction")
         try:
-            run(connection, "COMMIT")
+            driver.run("COMMIT")
         except DBAPIError:
             self._doubtful.files |= self._touched.files
             self._doubtful.failures |= self._touched.failures
@@ -107,8 +110,14 @@ class Session:
     def writer(self) -> Connection:
         """The connection of the open transaction: nothing is ever written outside one."""
         if not self._writing or self._connection is None:
-            raise LedgerConflict("a change of the ledger was asked for outside a transaction")
+            raise LedgerConflict(_OUTSIDE)
         return self._connection
+
+    def driver(self) -> Driver:
+        """Likewise the driver itself, on that connection."""
+        if not self._writing or self._driver is None:
+            raise LedgerConflict(_OUTSIDE)
+        return self._driver
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -124,7 +133,7 @@ class Session:
         return self._connection
 
     def _drop(self) -> None:
-        connection, self._connection, self._writing = self._connection, None, False
+        connection, self._connection, self._driver, self._writing = self._connection, None, None, False
         if connection is not None:
             with contextlib.suppress(SQLAlchemyError):
                 connection.close()
@@ -134,11 +143,14 @@ class Session:
         """Errors as ours; after an outage the connection is not used again."""
         before, self.asked_at = self.asked_at, self.asked_at or time.monotonic()
         try:
-            with translated(self._place):
-                yield
-        except LedgerUnavailable:
-            self._drop()
-            self._suspect = True
-            raise
+            yield
+        except (*FOREIGN, LedgerUnavailable) as error:
+            ours = error if isinstance(error, LedgerUnavailable) else as_ours(error, self._place)
+            if isinstance(ours, LedgerUnavailable):
+                self._drop()
+                self._suspect = True
+            if ours is error:
+                raise
+            raise ours from error
         finally:
             self.asked_at = before

@@ -7,9 +7,9 @@ from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Table, and_, bindparam, literal_column, null, or_
+from sqlalchemy import ColumnElement, Dialect, Table, and_, bindparam, literal_column, null, or_
 
-from inboxd.custody.engine import run
+from inboxd.custody.engine import Driver
 from inboxd.custody.rows import Rows
 from inboxd.custody.schema import failures, files, totals
 from inboxd.lifecycle import FINAL, TRANSITIONS, sources
@@ -63,18 +63,18 @@ class Statement:
         self.text: str = compiled.string
         self._columns = [name.removeprefix("new_") for name in compiled.positiontup]
 
-    def run(self, connection: Connection, records: Sequence[InboxFile]) -> int:
+    def run(self, driver: Driver, records: Sequence[InboxFile]) -> int:
         """Once for each record. Returns how many rows it hit."""
-        return self.run_plain(connection, self._rows.of(records)) if records else 0
+        return driver.run(self.text, self._rows.of(records)) if records else 0
 
     @cached_property
     def _rows(self) -> Rows:
         """Only for those that write records of files; some write others."""
         return Rows(self._columns)
 
-    def run_plain(self, connection: Connection, parameters: list[tuple[Any, ...]]) -> int:
+    def run_plain(self, driver: Driver, parameters: list[tuple[Any, ...]]) -> int:
         """Once for each tuple, in the order of its parameters."""
-        return run(connection, self.text, parameters) if parameters else 0
+        return driver.run(self.text, parameters) if parameters else 0
 
 
 class Statements:

@@ -60,6 +60,8 @@ class Fetchers:
 
     def reports(self) -> list[tuple[str, Report]]:
         """(batch, report), oldest first of each source; each is handed out once."""
+        if not (self.kept or self._left):
+            return []
         exchanges = [*self._left, *(kept.exchange for kept in self.kept.values())]
         reports = [one for exchange in exchanges for one in exchange.take_reports()]
         self._left = [exchange for exchange in self._left if exchange.owes_reports()]
