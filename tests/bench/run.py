@@ -1,7 +1,7 @@
 """How fast inboxd is beside what one might write instead, in one run on one machine.
 
     python tests/bench/run.py [--quick] [--huge] [--rows N] [--json] [--chart FILE.svg]
-        [--rounds N] [--only WORD] [--candidates WORD,WORD] [--folder DIR]
+        [--rounds N] [--only WORD] [--candidates WORD]... [--folder DIR]
 
 Candidates are interleaved round by round, ratios are taken inside a round, and the median of the rounds is shown.
 Differences under 15 % are noise. Everything is removed at the very end, never between runs (scenarios.py says why).
@@ -86,7 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="instead of each scenario's own number")
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument(
-        "--candidates", default="", help="candidates whose name holds one of these words (a,b), and the bare loop"
+        "--candidates", action="append", help="candidates whose name holds this, and the bare loop; may be repeated"
     )
     parser.add_argument("--folder", type=Path, help="where to work (default: the temporary folder)")
     return parser.parse_args()
@@ -101,7 +101,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="inboxd-bench-", dir=arguments.folder))
     try:
         for scenario in chosen:
-            words = (*arguments.candidates.split(","), BARE.name)
+            words = (*(arguments.candidates or [""]), BARE.name)
             scenario.candidates = tuple(one for one in scenario.candidates if any(word in one.name for word in words))
             measure(scenario, folder, arguments.rounds or (1 if arguments.quick else scenario.rounds))
     finally:  # whatever ended it: hours of measuring are not thrown away

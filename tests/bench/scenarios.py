@@ -17,7 +17,7 @@ from support.load import files
 from support.wait import wait_until
 
 _TELLING = 1_000  # files whose pace says something
-STALL = 10.0  # seconds without a new appearance: what has not come by then is lost
+STALL = 60.0  # seconds without a new appearance: what has not come by then is lost. A pass over a million takes 12
 _LONGEST = 3600.0  # seconds for one run
 _TICK = 0.004  # seconds between two times that a file system tells apart
 

@@ -22,6 +22,7 @@ class Isolated(Careful):
         self.worker = subprocess.Popen(
             [sys.executable, __file__, folder, WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        self.digests([])  # it has come up
 
     def digests(self, taken: Sequence[str]) -> list[str]:
         assert self.worker.stdin is not None and self.worker.stdout is not None
