@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -15,6 +16,7 @@ from inboxd.custody.engine import FOREIGN, Driver, as_ours, make_engine, moved, 
 from inboxd.errors import LedgerConflict, LedgerUnavailable
 
 _OUTSIDE = "a change of the ledger was asked for outside a transaction"
+_NOT_OURS = (*FOREIGN, LedgerUnavailable)  # or of the connection, which must go then
 _REWRITE = 60.0  # seconds between two tries to write the log anew while a reader is in the way: each waits for it
 
 
@@ -54,7 +56,8 @@ class Session:
         if self._writing:
             raise RuntimeError("a transaction of the ledger is open already")
         self._touched = Touched()
-        with self._speaking():
+        before, self.asked_at = self.asked_at, self.asked_at or time.monotonic()
+        try:
             connection = self._connected()
             driver = self._driver = self._driver or Driver(connection)
             driver.begin()
@@ -69,6 +72,10 @@ class Session:
             finally:
                 self._writing = False
             self.refuse_moved()  # before anything is done that this commit allows
+        except _NOT_OURS as error:
+            self._fail(error)
+        finally:
+            self.asked_at = before
 
     def _commit(self, driver: Driver) -> None:
         if not self._writing:  # the connection was lost and somebody caught the error
@@ -140,17 +147,21 @@ class Session:
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
-        """Errors as ours; after an outage the connection is not used again."""
+        """Errors as ours, for what is asked outside a transaction, too."""
         before, self.asked_at = self.asked_at, self.asked_at or time.monotonic()
         try:
             yield
-        except (*FOREIGN, LedgerUnavailable) as error:
-            ours = error if isinstance(error, LedgerUnavailable) else as_ours(error, self._place)
-            if isinstance(ours, LedgerUnavailable):
-                self._drop()
-                self._suspect = True
-            if ours is error:
-                raise
-            raise ours from error
+        except _NOT_OURS as error:
+            self._fail(error)
         finally:
             self.asked_at = before
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """Raises it as ours. After an outage the connection is not used again."""
+        ours = error if isinstance(error, LedgerUnavailable) else as_ours(error, self._place)
+        if isinstance(ours, LedgerUnavailable):
+            self._drop()
+            self._suspect = True
+        if ours is error:
+            raise error
+        raise ours from error
