@@ -117,6 +117,10 @@ class Driver:
             raise DBAPIError.instance(statement, None, error, self._error, hide_parameters=True) from error
         return self._cursor.rowcount
 
+    def close(self) -> None:
+        """Before its connection: SQLite keeps a database open while a statement of it is (sqlite3_close_v2)."""
+        self._cursor.close()
+
     def begin(self) -> None:
         """A write transaction from its first statement on: to upgrade a read lock fails at once (BUSY_SNAPSHOT)."""
         self.run(self._begin)

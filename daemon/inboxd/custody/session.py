@@ -140,7 +140,10 @@ class Session:
         return self._connection
 
     def _drop(self) -> None:
-        connection, self._connection, self._driver, self._writing = self._connection, None, None, False
+        connection, self._connection, self._writing = self._connection, None, False
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.close()
         if connection is not None:
             with contextlib.suppress(SQLAlchemyError):
                 connection.close()
