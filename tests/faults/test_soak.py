@@ -19,7 +19,7 @@ from support.faults import fault, scale
 @pytest.mark.timeout(7200)
 def test_a_soak(tmp_path: Path, tally: Callable[..., None]) -> None:
     soak = Soak(tmp_path / "site", 5)
-    seconds = scale(25, 3600)
+    seconds = scale(40, 3600)
     found = soak.run(seconds, min(60, seconds))
     assert not found, "\n".join(found[:40])
     tally(len(soak.passed))

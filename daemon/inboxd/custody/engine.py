@@ -119,7 +119,8 @@ class Driver:
 
     def close(self) -> None:
         """Before its connection: SQLite keeps a database open while a statement of it is (sqlite3_close_v2)."""
-        self._cursor.close()
+        with contextlib.suppress(self._error):  # it was closed from outside
+            self._cursor.close()
 
     def begin(self) -> None:
         """A write transaction from its first statement on: to upgrade a read lock fails at once (BUSY_SNAPSHOT)."""
