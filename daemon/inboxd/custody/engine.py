@@ -139,6 +139,10 @@ def rewrite_log(connection: Connection) -> bool:
     return not blocked
 
 
+#: What the driver and Core raise; the second is the driver's, of a name in the schema.
+FOREIGN = (DBAPIError, UnicodeDecodeError, PendingRollbackError)
+
+
 @contextlib.contextmanager
 def translated(place: str) -> Iterator[None]:
     """Raises `as_ours`, with the cause kept."""
@@ -146,10 +150,6 @@ def translated(place: str) -> Iterator[None]:
         yield
     except FOREIGN as error:
         raise as_ours(error, place) from error
-
-
-#: What the driver and Core raise; the second is the driver's, of a name in the schema.
-FOREIGN = (DBAPIError, UnicodeDecodeError, PendingRollbackError)
 
 
 def as_ours(error: Exception, place: str) -> LedgerError:

@@ -69,12 +69,7 @@ class Careful:
         self.db.execute("COMMIT")
 
     def digests(self, taken: Sequence[str]) -> list[str]:
-        return [self.digest(one) for one in taken]
-
-    def digest(self, name: str) -> str:
-        fd = os.open(name, os.O_RDONLY, dir_fd=self.work)
-        with os.fdopen(fd, "rb", buffering=0) as stream:
-            return hashlib.sha256(stream.read()).hexdigest()
+        return [digest(self.work, one) for one in taken]
 
     def bring(self, state: str, rows: Sequence[Row]) -> None:
         self.many(f"UPDATE files SET state = '{state}' WHERE id = ?", ((one,) for one, _name, _found in rows))
@@ -103,6 +98,12 @@ class Careful:
         say_ready()
         while True:
             self.take_all(self.heard(names(events)))
+
+
+def digest(folder_fd: int, name: str) -> str:
+    fd = os.open(name, os.O_RDONLY, dir_fd=folder_fd)
+    with os.fdopen(fd, "rb", buffering=0) as stream:
+        return hashlib.sha256(stream.read()).hexdigest()
 
 
 def _opened(folder: str, name: str) -> int:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from careful import Careful
+from careful import Careful, digest
 
 WORKER = "worker"
 
@@ -33,10 +33,9 @@ class Isolated(Careful):
 
 
 def work(folder: str) -> None:
-    hands = Careful.__new__(Careful)
-    hands.work = os.open(os.path.join(folder, "work"), os.O_RDONLY | os.O_DIRECTORY)
+    taken = os.open(os.path.join(folder, "work"), os.O_RDONLY | os.O_DIRECTORY)
     for line in sys.stdin.buffer:
-        print(json.dumps([hands.digest(name) for name in json.loads(line)]), flush=True)
+        print(json.dumps([digest(taken, name) for name in json.loads(line)]), flush=True)
 
 
 if __name__ == "__main__":
