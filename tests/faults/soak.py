@@ -4,7 +4,7 @@
 
 Files, items of a source and results for a destination go through without a pause. Every cycle each fault of FAULTS
 begins and ends once. Prints a line per cycle and a verdict; exit 1 when an invariant is broken, or when memory,
-descriptors, threads or the write-ahead log of the last quarter are above those of the second. (In the first the caches fill.)
+descriptors, children, threads or the write-ahead log of the last quarter are above those of the second. (In the first the caches fill.)
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,6 +45,11 @@ _RATE = 20.0  # files per second, at most; in bursts
 _SAMPLE = 2.0  # seconds between two looks at the daemon
 #: What may be more at the end than in the second quarter. The log grows to 16 MiB, and no further (custody/engine.py).
 _RSS, _FDS, _THREADS, _WAL = 8 << 20, 8, 3, 17 << 20
+#: What a child of the daemon has of its descriptors: its channel, its pidfd, its standard error and its mark. In the
+#: middle of a reload the old children and the new live side by side, so descriptors are counted without these.
+_A_CHILD = 4
+#: How many children may be more: all the helpers of a source and of a destination, replaced at once.
+_CHILDREN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,8 @@ class Sample:
     """The daemon at one moment; bytes."""
 
     rss: int
-    fds: int
+    fds: int  # beside those of children
+    children: int
     threads: int
     wal: int
 
@@ -112,15 +120,16 @@ class Soak:
             wait_until(lambda: self.site.count("inbound") < 5_000, "a shorter queue", 600)
 
     def _sample(self, daemon: Daemon) -> Sample:
-        print_ = Footprint.of(daemon.pid)
+        print_, children = Footprint.of(daemon.pid), len(psutil.Process(daemon.pid).children())
         wal = self.site.state / "ledger.sqlite-wal"
-        return Sample(print_.rss, print_.fds, print_.threads, wal.stat().st_size if wal.exists() else 0)
+        fds = print_.fds - _A_CHILD * children
+        return Sample(print_.rss, fds, children, print_.threads, wal.stat().st_size if wal.exists() else 0)
 
     def _tell(self) -> None:
         last = self.samples[-1]
         print(
             f"{len(self.site.manifest):>9,} files {len(self.partner.offers):>6,} items {len(self.passed):>5} faults   "
-            f"{last.rss >> 20:>4} MiB {last.fds:>4} descriptors {last.threads:>3} threads {last.wal >> 10:>6} KiB of log",
+            f"{last.rss >> 20:>4} MiB {last.fds:>4} descriptors {last.children:>3} children {last.threads:>3} threads {last.wal >> 10:>6} KiB of log",
             flush=True,
         )
 
@@ -150,7 +159,8 @@ class Soak:
         """What the last quarter has more of than the second."""
         count = len(self.samples)
         second, last = self.samples[count // 4 : count // 2], self.samples[-max(1, count // 4) :]
-        for what, most in (("rss", _RSS), ("fds", _FDS), ("threads", _THREADS), ("wal", _WAL)):
+        limits = {"rss": _RSS, "fds": _FDS, "children": _CHILDREN, "threads": _THREADS, "wal": _WAL}
+        for what, most in limits.items():
             before, after = (median(getattr(one, what) for one in some) for some in (second, last))
             if after > before + most:
                 yield f"{what} has grown from {before:,.0f} to {after:,.0f}"
