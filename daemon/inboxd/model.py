@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -196,8 +195,7 @@ def unsynced_name(file_id: str) -> str:
     return file_id + "-unsynced"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """One failed attempt, as the ledger and the error sidecar tell it."""
 
     file_id: str

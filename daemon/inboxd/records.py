@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from inboxd.clock import Clock
@@ -70,7 +69,7 @@ class Records:
     def show(self, id: str) -> Row:
         """One file's whole story. `id` may be cut short while it is unique."""
         file = self._one(id)
-        history = [asdict(failure) for failure in self._history.failures(file.id)]
+        history = [failure._asdict() for failure in self._history.failures(file.id)]
         item = self._history.item_of_file(file.id) if file.source is not None else None
         return {
             **row(file), "history": history, "path": self._path(file), "item": item_row(item) if item else None,

@@ -305,7 +305,8 @@ def test_a_lean_start():
     script = (
         "import sys, inboxd.work.worker; "
         "print(*({'asyncio', 'sqlalchemy', 'subprocess', 'pydantic', 'loguru', 'yaml', 'shutil', 'random', "
-        "'hashlib', 'ctypes', 'traceback', 'difflib', 'pathlib', 'socket', 'locale'} & set(sys.modules)))"
+        "'hashlib', 'ctypes', 'traceback', 'difflib', 'pathlib', 'socket', 'locale', "
+        "'dataclasses', 'inspect'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

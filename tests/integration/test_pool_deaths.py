@@ -223,7 +223,7 @@ def test_workers_hold_the_generation_lock_and_leave_with_the_daemon(tmp_path):
     with pytest.raises(AlreadyRunning, match=str(worker)):
         GenerationLock(tmp_path / "generation.lock").take(0)
     marks = read_marks(tmp_path / "marks")
-    assert marks is not None and [mark.index for mark in marks] == [0]
+    assert marks is not None and [mark.at for mark in marks] == [0]
     (tmp_path / "marks" / "boot").write_text("another")
     assert read_marks(tmp_path / "marks") is None
     (tmp_path / "go").touch()

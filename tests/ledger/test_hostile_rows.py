@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from walks import failure_of, new_file, one, say, walk
@@ -38,7 +37,7 @@ def test_a_time_beyond_all_bounds_is_brought_to_them(ledger: Ledger, moment: int
 def test_all_texts_are_tamed(ledger: Ledger) -> None:
     (file,) = walk(ledger, State.RUNNING, new_file(source=_ODD))
     with ledger.transaction():
-        ledger.failed([replace(failure_of(file), error_class=_ODD, message=_ODD, detail=_ODD)])
+        ledger.failed([failure_of(file)._replace(error_class=_ODD, message=_ODD, detail=_ODD)])
     say(ledger, "wait", [file], reason=_ODD, message=_ODD)
     (failure,) = ledger.failures(file.id)
     assert (failure.error_class, failure.message, failure.detail) == (_TAMED,) * 3

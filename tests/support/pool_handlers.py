@@ -112,14 +112,14 @@ def babble(file):
 
 def forge(file):
     """Reports a file of somebody else."""
-    body = b'{"kind":"reports","batch":"x","reports":[],"last":true,"rss":1}'
+    body = b'{"kind":"Reports","batch":"x","reports":[],"last":true,"rss":1}'
     os.write(_daemon_socket(), len(body).to_bytes(4, "big") + body)
     time.sleep(3600)
 
 
 def note(file):
     """Has fetched so many bytes that they are no number."""
-    body = b'{"kind":"note","event":"fetching","fields":{"id":"x","bytes":"many"}}'
+    body = b'{"kind":"Note","event":"fetching","fields":{"id":"x","bytes":"many"}}'
     os.write(_daemon_socket(), len(body).to_bytes(4, "big") + body)
     time.sleep(3600)
 

@@ -57,7 +57,7 @@ def at(batch: str, index: int) -> Mark:
 
 def test_pieces():
     data = b"x" + seam(at("b1", 0), at("b1", 1)) + b"y\ny" + seam(at("b1", 1), at("b2", 0))
-    assert [(mark and (mark.batch, mark.index), text) for mark, text in pieces(data, at("b2", 0))] == [
+    assert [(mark and (mark.batch, mark.at), text) for mark, text in pieces(data, at("b2", 0))] == [
         (("b1", 0), b"x"), (("b1", 1), b"y\ny"), (("b2", 0), b""),
     ]  # fmt: skip
     for foreign in (b"", b"\0", b"\0a 1 b\n", b"\0a 1 b 99999999999\n", b"\0a b 1 2\n"):

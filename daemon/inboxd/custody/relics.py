@@ -10,7 +10,6 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +92,7 @@ def ended(place: Place, relic: Relic, row: InboxFile | None, file_id: str | None
         attempts=attempts, failures=charged,
         reason=_text(story.get("reason")) or REBUILT, message=_text(story.get("message")) or None,
         finished_at=max(finished, record.claimed_at), sha256=relic.sha256 or _digest(story.get("sha256")),
-    ), [replace(failure, file_id=record.id) for failure in failures]  # fmt: skip
+    ), [failure._replace(file_id=record.id) for failure in failures]  # fmt: skip
 
 
 def _raise(error: OSError) -> None:
@@ -176,7 +175,7 @@ def _failures(story: Story) -> list[Failure]:
         except (KeyError, TypeError, ValueError):
             continue
     if found:
-        found[-1] = replace(found[-1], detail=_text(story.get("detail")))
+        found[-1] = found[-1]._replace(detail=_text(story.get("detail")))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -48,7 +47,7 @@ class HttpDestination:
     def _web(self) -> Web:
         """Raises Refused. The origin of `url` is the only one it knows."""
         place = {**self._place, "list": self._place["url"], "origins": [], "redirects": "none"}
-        return Web(dataclasses.replace(self._spec, place=place))
+        return Web(self._spec._replace(place=place))
 
     def close(self) -> None:
         """Hang up."""

@@ -54,9 +54,9 @@ class Assignment:
 
     def current(self, mark: Mark | None) -> OrderedFile | OrderedItem | None:
         """The file in progress, by the mark; None before the first and after the last."""
-        if mark is None or mark.batch != self.order.batch or not 0 <= mark.index < len(self.order.files):
+        if mark is None or mark.batch != self.order.batch or not 0 <= mark.at < len(self.order.files):
             return None
-        return self.order.files[mark.index]
+        return self.order.files[mark.at]
 
     def named(self, mark: Mark | None) -> str:
         """What it is at, in words: a name below inbound/, or all of a batch; "" for nothing."""
@@ -72,7 +72,7 @@ class Assignment:
 
     def remains(self, mark: Mark | None, death: Death) -> list[Report]:
         """Reports for all that the dead child did not report, by where its mark stands."""
-        at = -1 if mark is None or mark.batch != self.order.batch else mark.index
+        at = -1 if mark is None or mark.batch != self.order.batch else mark.at
         in_one_call = self.whole and 0 <= at < len(self.order.files)
         seconds = max(0.0, death.at - mark.since) if mark is not None and death.at else 0.0
         if in_one_call and death.cause is not Cause.STOPPED:

@@ -159,7 +159,7 @@ class Slot:
         elif isinstance(message, Note) and message.event in _NOTES:
             emit(_NOTES[message.event], **message.fields)
         else:
-            raise BrokenFrame(f"a child does not say {message.kind!r}")
+            raise BrokenFrame(f"a child does not say {type(message).__name__!r}")
 
     def _on_ready(self, message: Ready) -> None:
         self.broken = message.broken
@@ -300,7 +300,7 @@ class Slot:
         returncode = child.reap()
         mark = child.mark()
         at = self.assignment.named(mark) if self.assignment else ""
-        if mark is not None and mark.index > 0:  # reports of quick files may have died with it
+        if mark is not None and mark.at > 0:  # reports of quick files may have died with it
             self.restarts.finished()
         self._settle(child, self._verdict or Death(Cause.DIED, how_it_ended(returncode)), self.last_words)
         self._leave(child)

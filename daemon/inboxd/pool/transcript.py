@@ -47,10 +47,10 @@ class Transcript:
     def _hear(self, data: bytes, mark: Mark | None, assignment: Assignment | None, now: float) -> None:
         self._known = assignment or self._known
         for place, text in pieces(data, mark):
-            if place is not None and (place.batch, place.index) != self._at:
+            if place is not None and (place.batch, place.at) != self._at:
                 self._say(self._output.turn(now))
                 self._note_left_out(self._output.dropped)
-                self._at, self._about = (place.batch, place.index), self._whose(place)
+                self._at, self._about = (place.batch, place.at), self._whose(place)
             self._say(self._output.feed(text, now))
 
     def _whose(self, place: Mark) -> dict[str, Any]:

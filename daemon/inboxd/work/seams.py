@@ -40,7 +40,7 @@ class Seams:
 
 def seam(ended: Mark, begins: Mark) -> bytes:
     """Shorter than PIPE_BUF, so nothing that others write gets into it."""
-    return f"\0{ended.batch} {ended.index} {begins.batch} {begins.index}\n".encode("ascii", "replace")
+    return f"\0{ended.batch} {ended.at} {begins.batch} {begins.at}\n".encode("ascii", "replace")
 
 
 def pieces(data: bytes, mark: Mark | None) -> Iterator[tuple[Mark | None, bytes]]:
