@@ -82,10 +82,14 @@ class Operator(Records):
         return self._daemon.status()
 
     def explain(self, path: str, name: str | None = None) -> Row:
-        """Why this file has not been processed, or what became of it. `name`: it may be a source or an item, too."""
-        partner = name if name is not None and not os.path.lexists(path) else None
-        if partner and (told := self._desk.explain(partner) or self._sends.explain(partner)):
+        """Why this file has not been processed, or what became of it.
+
+        `name`, of what does not lie at `path`: that of a source or an item, or of a file in or once in inbound/.
+        """
+        word = name if name is not None and not os.path.lexists(path) else None
+        if word and (told := self._desk.explain(word) or self._sends.explain(word)):
             return {"path": path, "sends": [], **told}
+        path = (self._named(word) if word else "") or path
         lane, folder, name, where = self._place(Path(os.path.abspath(path)), name)
         if where == "incoming" and (told := self._desk.explain_incoming(name)):
             return {"path": path, "sends": [], **told}
@@ -109,6 +113,16 @@ class Operator(Records):
             "items": [item_row(item)] if item else [], "sends": [send_row(send) for send in sends],
         }  # fmt: skip
 
+    def _named(self, name: str) -> str:
+        """Where in inbound/ a file of this name lies, or else lay that came last; "" where there was none."""
+        lanes = list(self._pipeline.lanes.values())
+        places = {lane.name: os.path.join(lane.rules.folder("inbound"), name) for lane in lanes}
+        if there := next(filter(os.path.lexists, places.values()), ""):
+            return there
+        folder, last = os.path.split(os.path.normpath(name))
+        gone = [file for lane in lanes for file in self._history.by_name(lane.name, folder, last, 1)]
+        return places[max(gone, key=lambda file: file.id).inbox] if gone else ""
+
     def _place(self, path: Path, name: str | None = None) -> tuple[Lane, str, str, str]:
         for lane in list(self._pipeline.lanes.values()):
             for which in FOLDERS:
@@ -116,7 +130,7 @@ class Operator(Records):
                 if below is not None:
                     folder = str(below.parent) if str(below.parent) != "." else ""
                     return lane, folder, below.name, which
-        others = "no source and no item, no destination and no result that waits"
+        others = "no source and no item, no destination and no result that waits, and no file that the ledger knows"
         nobody = f"{name!r} is {others}, and " if name is not None else ""
         raise UsageError(f"{nobody}{path} is no file of an inbox", hint="`inboxd check` tells where they lie")
 

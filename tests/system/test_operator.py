@@ -97,6 +97,35 @@ def test_explain_through_a_link(site: Site, configured: str) -> None:
             assert "ignored" in " ".join(inboxd_json(site.config, "explain", str(path))["why"])
 
 
+def test_a_name_is_enough_to_explain_a_file(site: Site) -> None:
+    """A partner on the telephone knows no path: what lies there is meant, or else what came last."""
+    site.inbox("main", recursive=True)
+    site.inbox("other")
+
+    def told(name: str) -> tuple[str, str]:
+        answer = inboxd_json(site.config, "explain", name)
+        return answer["inbox"], " ".join(answer["why"])
+
+    with run_daemon(site.config):
+        assert inboxd(site.config, "explain", "ok-1.dat").returncode == 64
+        (site.root() / "inbound" / "deep").mkdir()
+        for number, (inbox, name) in enumerate(
+            (("main", "ok-1.dat"), ("main", "deep/ok-2.dat"), ("other", "ok-1.dat"))
+        ):
+            aside = site.root(inbox) / f"upload-{number}"
+            aside.write_bytes(b"1")
+            aside.rename(site.root(inbox) / "inbound" / name)
+            wait_until(lambda expected=number: len(_ids(site, state="DONE")) > expected, name)
+        assert told("ok-1.dat")[0] == "other"
+        assert told("deep/ok-2.dat")[0] == "main"
+        assert str(site.root() / "processed" / "deep" / "ok-2.dat") in told("deep/ok-2.dat")[1]
+        site.drop("ok-1.dat.part", b"1")
+        assert told("ok-1.dat.part")[0] == "main"
+        assert "ignored" in told("ok-1.dat.part")[1]
+        for nobodys in ("ok-2.dat", "../../etc/hostname", "nosuch"):
+            assert inboxd(site.config, "explain", nobodys).returncode == 64
+
+
 def test_explain_tells_what_holds_a_claimed_file(site: Site) -> None:
     site.inbox("main", retry={"first": "24h", "longest": "24h"})
     with run_daemon(site.config) as daemon:

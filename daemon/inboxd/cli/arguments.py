@@ -161,7 +161,9 @@ def _add_looking(verbs: _Verbs) -> None:
     show.add_argument("id", metavar="ID", help="its id, or the beginning of it")
     explain = verbs.asking("explain", "looking", "why a file has not been processed, or nothing comes or goes")
     explain.add_argument(
-        "path", metavar="PATH|NAME", help="a path in any folder of any inbox; a source, item, destination or result"
+        "path",
+        metavar="PATH|NAME",
+        help="a path in any folder of any inbox; the name of a file, source, item, destination or result",
     )
 
 
