@@ -89,8 +89,9 @@ class Operator(Records):
         word = name if name is not None and not os.path.lexists(path) else None
         if word and (told := self._desk.explain(word) or self._sends.explain(word)):
             return {"path": path, "sends": [], **told}
-        path = (self._named(word) if word else "") or path
-        lane, folder, name, where = self._place(Path(os.path.abspath(path)), name)
+        if word and self._place_of(path) is None:
+            path = self._named(word) or path
+        lane, folder, name, where = self._place(path, name)
         if where == "incoming" and (told := self._desk.explain_incoming(name)):
             return {"path": path, "sends": [], **told}
         file = self._file_at(lane, path, folder, name, where)
@@ -123,16 +124,23 @@ class Operator(Records):
         gone = [file for lane in lanes for file in self._history.by_name(lane.name, folder, last, 1)]
         return places[max(gone, key=lambda file: file.id).inbox] if gone else ""
 
-    def _place(self, path: Path, name: str | None = None) -> tuple[Lane, str, str, str]:
-        for lane in list(self._pipeline.lanes.values()):
-            for which in FOLDERS:
-                below = _below(lane.rules.folder(which), path)
-                if below is not None:
-                    folder = str(below.parent) if str(below.parent) != "." else ""
-                    return lane, folder, below.name, which
+    def _place(self, path: str, name: str | None = None) -> tuple[Lane, str, str, str]:
+        """(inbox, folder, name, which of its folders) of what lies, or would lie, there. Raises UsageError."""
+        found = self._place_of(path)
+        if found is not None:
+            return found
         others = "no source and no item, no destination and no result that waits, and no file that the ledger knows"
         nobody = f"{name!r} is {others}, and " if name is not None else ""
         raise UsageError(f"{nobody}{path} is no file of an inbox", hint="`inboxd check` tells where they lie")
+
+    def _place_of(self, path: str) -> tuple[Lane, str, str, str] | None:
+        for lane in list(self._pipeline.lanes.values()):
+            for which in FOLDERS:
+                below = _below(lane.rules.folder(which), Path(os.path.abspath(path)))
+                if below is not None:
+                    folder = str(below.parent) if str(below.parent) != "." else ""
+                    return lane, folder, below.name, which
+        return None
 
     def _file_at(self, lane: Lane, path: str, folder: str, name: str, where: str) -> InboxFile | None:
         """What the ledger knows of a place; of one in inbound/ only what was there and has gone."""

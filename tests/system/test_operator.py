@@ -118,6 +118,8 @@ def test_a_name_is_enough_to_explain_a_file(site: Site) -> None:
             wait_until(lambda expected=number: len(_ids(site, state="DONE")) > expected, name)
         assert told("ok-1.dat")[0] == "other"
         assert told("deep/ok-2.dat")[0] == "main"
+        here = inboxd_anywhere(site.root() / "inbound", "explain", "-c", str(site.config), "ok-1.dat")
+        assert str(site.root() / "processed" / "ok-1.dat") in here.stdout  # that of the folder one is in
         assert str(site.root() / "processed" / "deep" / "ok-2.dat") in told("deep/ok-2.dat")[1]
         site.drop("ok-1.dat.part", b"1")
         assert told("ok-1.dat.part")[0] == "main"
