@@ -19,6 +19,18 @@ _COMMANDS = [
 ]
 
 
+_TOGETHER = """  together:
+    root: /srv/inboxd/together
+    settle: renamed
+    handler: {python: "handlers:together", batch: true}
+    retry: {max_failures: 1}
+"""
+_FAILS = """
+def together(files):
+    raise ValueError("one of us")
+"""
+
+
 @pytest.fixture(scope="module")
 def eventful(installed: Machine) -> tuple[Machine, str]:
     """A machine on which everything that the page asks for has happened, and a file's id."""
@@ -26,14 +38,17 @@ def eventful(installed: Machine) -> tuple[Machine, str]:
     machine.shell(
         f"systemctl stop {UNIT}; rm -rf /srv/inboxd/example /var/lib/inboxd/*;"
         "install -d -o inboxd -g inboxd /srv/inboxd/example; "
-        f"install -d -o inboxd -g inboxd-drop -m 2770 {INBOUND}"
+        f"install -d -o inboxd -g inboxd-drop -m 2770 {INBOUND};"
+        "install -d -o inboxd -g inboxd /srv/inboxd/together /srv/inboxd/together/inbound;"
+        "cd /srv/inboxd/together/inbound; for n in 1 2 3 4; do echo $n > $n; done"  # shared by two workers
     )
-    config = CONFIG + "    duplicates: skip\n"
+    config = CONFIG + "    duplicates: skip\n" + _TOGETHER
     machine.write("/etc/inboxd/config.yaml", config)
-    machine.write("/etc/inboxd/handlers.py", HANDLERS)
+    machine.write("/etc/inboxd/handlers.py", HANDLERS + _FAILS)
     machine.run("systemctl", "start", UNIT)
     drop(machine, "invoice-7.csv")  # alone: of a crowd that prints, each worker tells so many lines a second
     wait_until(lambda: events(machine, "handler.output"), "what its handler printed")
+    wait_until(lambda: events(machine, "batch.halved"), "a batch to fail")
     drop(machine, "fail-1", "crash-1", *(f"ok-{number}" for number in range(400)))
     wait_count(machine, "errors", 4)
     machine.shell(
@@ -49,7 +64,7 @@ def eventful(installed: Machine) -> tuple[Machine, str]:
     machine.write("/etc/inboxd/config.yaml", config)
     machine.run("systemctl", "reload", UNIT)
     wait_until(lambda: events(machine, "progress", "INBOXD_INBOX=example"), "progress", 20, 0.5)
-    return machine, events(machine, "file.error")[0]["INBOXD_FILE_ID"]
+    return machine, events(machine, "file.error", "INBOXD_INBOX=example")[0]["INBOXD_FILE_ID"]
 
 
 def test_the_page_has_twenty_questions() -> None:
