@@ -117,12 +117,14 @@ class Operator(Records):
     def _named(self, name: str) -> str:
         """Where in inbound/ a file of this name lies, or else lay that came last; "" where there was none."""
         lanes = list(self._pipeline.lanes.values())
-        places = {lane.name: os.path.join(lane.rules.folder("inbound"), name) for lane in lanes}
-        if there := next(filter(os.path.lexists, places.values()), ""):
+        places = [(lane.name, os.path.join(lane.rules.folder("inbound"), name)) for lane in lanes]
+        if there := next((place for _inbox, place in places if os.path.lexists(place) and self._place_of(place)), ""):
             return there
         folder, last = os.path.split(os.path.normpath(name))
-        gone = [file for lane in lanes for file in self._history.by_name(lane.name, folder, last, 1)]
-        return places[max(gone, key=lambda file: file.id).inbox] if gone else ""
+        gone = [
+            (file.id, place) for inbox, place in places for file in self._history.by_name(inbox, folder, last, 1)
+        ]  # fmt: skip
+        return max(gone)[1] if gone else ""
 
     def _place(self, path: str, name: str | None = None) -> tuple[Lane, str, str, str]:
         """(inbox, folder, name, which of its folders) of what lies, or would lie, there. Raises UsageError."""
@@ -134,9 +136,10 @@ class Operator(Records):
         raise UsageError(f"{nobody}{path} is no file of an inbox", hint="`inboxd check` tells where they lie")
 
     def _place_of(self, path: str) -> tuple[Lane, str, str, str] | None:
+        whole = Path(os.path.abspath(path))
         for lane in list(self._pipeline.lanes.values()):
             for which in FOLDERS:
-                below = _below(lane.rules.folder(which), Path(os.path.abspath(path)))
+                below = _below(lane.rules.folder(which), whole)
                 if below is not None:
                     folder = str(below.parent) if str(below.parent) != "." else ""
                     return lane, folder, below.name, which
