@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from inboxd.intake.match import OWN_PREFIX
 
 _MOST = 20_000  # names kept; beyond that a folder is simply looked through
 
@@ -21,17 +24,27 @@ class Heard:
 class Hints:
     """Thread-safe by one lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, takes: Callable[[str], bool]) -> None:
+        """`takes`: whether a name can be of interest at all."""
+        self._takes = takes
         self._lock = threading.Lock()
         self._heard = Heard()
 
-    def name(self, folder: str, name: str) -> None:
-        """Something happened to this entry."""
+    @property
+    def pending(self) -> bool:
+        """There are some that nobody has taken yet."""
+        return bool(self._heard.names)
+
+    def name(self, folder: str, name: str) -> bool:
+        """Something happened to this entry. False where nobody need hear of it; of a probe (watch.py) somebody must."""
+        if not (self._takes(name) or name.startswith(OWN_PREFIX)):
+            return False
         with self._lock:
             if len(self._heard.names) < _MOST:
                 self._heard.names.add((folder, name))
             else:
                 self._heard.folders.add(folder)
+        return True
 
     def folder(self, folder: str) -> None:
         """This folder is new, or too much happened in it."""

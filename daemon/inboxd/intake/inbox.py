@@ -48,7 +48,7 @@ class InboxView:
         self._strangers = Strangers()
         self._stuck = Stuck()
         self._companions = _companions(rules)
-        self._hints = Hints()
+        self._hints = Hints(self._takes)
         self._root = Root(name, rules, rescan, self._hints, wake, self.rescan)
         self._path = self._root.path
         self._scan: Scan | None = None
@@ -197,7 +197,7 @@ class InboxView:
 
     def _consider(self, folder: str, name: str, found: os.stat_result, now: float, fd: int | None) -> bool:
         """One entry: to be left, strange, or (True) to settle."""
-        if stat.S_ISDIR(found.st_mode) or not self._matcher.takes(self._subject(name)):
+        if stat.S_ISDIR(found.st_mode) or not self._takes(name):
             return False
         sighting = Sighting(
             self._name, folder, name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns,
@@ -217,6 +217,9 @@ class InboxView:
         self._device = found.st_dev
         self._settling.note(sighting, now)
         return True
+
+    def _takes(self, name: str) -> bool:
+        return self._matcher.takes(self._subject(name))
 
     def _subject(self, name: str) -> str:
         """The name that the patterns are about: for a marker, that of the file it speaks for."""
