@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -103,7 +102,7 @@ def test_an_inbox_on_another_mount(service: Machine) -> None:
     service.shell("mkdir -p /data/exchange; mount -t tmpfs tmpfs /data/exchange; chown inboxd: /data/exchange")
     service.write("/etc/inboxd/config.yaml", CONFIG.replace("root: /srv/inboxd/example", "root: /data/exchange/orders"))
     override(service, service.run("cat", f"{examples}/more-inboxes.conf").stdout)
-    service.run(*shlex.split("install -o inboxd /dev/null /data/exchange/orders/inbound/ok-1"))
+    drop(service, "ok-1", inbound="/data/exchange/orders/inbound", user="inboxd")
     wait_until(lambda: service.shell("ls /data/exchange/orders/processed").stdout == "ok-1\n", "the file", every=0.1)
 
 
@@ -222,7 +221,7 @@ def _start_second(machine: Machine) -> None:
 
 def test_a_second_instance(service: Machine) -> None:
     _start_second(service)
-    service.run(*shlex.split("install -o inboxd /dev/null /srv/inboxd/two/inbound/ok-1"))
+    drop(service, "ok-1", inbound="/srv/inboxd/two/inbound", user="inboxd")
     wait_until(lambda: service.shell("ls /srv/inboxd/two/processed").stdout == "ok-1\n", "the file", every=0.1)
     service.run("systemctl", "stop", "inboxd@two")
     assert service.active(UNIT)

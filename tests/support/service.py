@@ -55,10 +55,10 @@ def _may(place):
 """
 
 
-def drop(machine: Machine, *names: str) -> None:
-    """As alice: under a temporary name, then renamed."""
-    script = f"cd {INBOUND}; umask 027; for n; do echo $n > .$n; mv .$n $n; done"
-    machine.run("/bin/sh", "-euc", script, "sh", *names, user="alice")
+def drop(machine: Machine, *names: str, inbound: str = INBOUND, user: str = "alice") -> None:
+    """As a user: under a temporary name, then renamed."""
+    script = f"cd {inbound}; umask 027; for n; do echo $n > .$n; mv .$n $n; done"
+    machine.run("/bin/sh", "-euc", script, "sh", *names, user=user)
 
 
 def count(machine: Machine, folder: str) -> int:
