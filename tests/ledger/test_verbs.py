@@ -88,6 +88,43 @@ def test_one_wrong_row_among_many_takes_the_transaction_back(ledger: Ledger, ver
     assert [ledger.get(file.id) for file in [*files, sound]] == [*files, sound]
 
 
+@pytest.mark.parametrize("count", [1, 3, 20, 201, 450])
+def test_many_files_at_once_each_get_their_own(ledger: Ledger, count: int) -> None:
+    """What is claimed as it was announced, and what many have in common, is said once for all of them."""
+    files = [new_file() for _ in range(count)]
+    with ledger.transaction():
+        ledger.announce(files)
+    found_otherwise = files[0]._replace(ino=7, reason="strange")
+    files = [found_otherwise, *files[1:]]
+    running = [
+        file._replace(
+            state=State.RUNNING, batch=f"{number % 3:032}", attempts=1 + number % 2, started_at=float(number % 2)
+        )
+        for number, file in enumerate(files)
+    ]
+    with ledger.transaction():
+        ledger.claim(files)
+        ledger.dispatch(running)
+    assert [ledger.get(file.id) for file in running] == running
+    decided = [after(file, "decide", destination=file.name, finished_at=9.0) for file in running]
+    with ledger.transaction():
+        ledger.decide(decided)
+    with ledger.transaction():
+        ledger.deliver(decided[1:])
+    assert ledger.counts() == {"main": {State.DECIDED: 1}}
+    assert [ledger.get(file.id) for file in decided[1:]] == [file._replace(state=State.DONE) for file in decided[1:]]
+
+
+def test_an_announced_file_that_is_no_longer_claimed_is_named(ledger: Ledger) -> None:
+    files = [new_file() for _ in range(3)]
+    with ledger.transaction():
+        ledger.announce(files)
+        ledger.abandon(files[1:2])
+    with pytest.raises(LedgerConflict, match=f"claim: 2 of 3 .*{files[1].id} is ABANDONED"), ledger.transaction():
+        ledger.claim(files)
+    assert ledger.counts() == {"main": {State.CLAIMING: 2}}
+
+
 def test_a_file_is_never_dispatched_twice(ledger: Ledger) -> None:
     running = one(ledger, State.RUNNING)
     with pytest.raises(LedgerConflict, match=running.id):

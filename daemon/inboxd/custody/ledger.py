@@ -64,6 +64,7 @@ class Ledger(Reads):
         """New rows, CLAIMING."""
         sure, doubtful = self._parted(announced)
         self._statements.announce.run(self.driver(), sure)
+        self._touched.announced.update((file.id, file) for file in sure)
         if doubtful:
             self._statements.announce_again.run(self.driver(), doubtful)
 
@@ -159,10 +160,20 @@ class Ledger(Reads):
         if not changed:
             return
         sure, doubtful = self._parted(changed)
+        if verb == "claim":
+            sure = self._accept(sure)
         self._must_hit(verb, self._statements.change[verb], sure, target(verb))
         if doubtful:
             self._must_hit(verb, self._statements.again[verb], doubtful, target(verb))
         failpoint(f"files.{verb}")
+
+    def _accept(self, claimed: Sequence[InboxFile]) -> list[InboxFile]:
+        """-> CLAIMED, those whose rows say all about them already; returns the others."""
+        said = self._touched_before.announced
+        self._must_hit(
+            "claim", self._statements.accept, [file for file in claimed if said.get(file.id) is file], State.CLAIMED
+        )
+        return [file for file in claimed if said.get(file.id) is not file]
 
     def _parted(self, changed: Sequence[InboxFile]) -> tuple[Sequence[InboxFile], Sequence[InboxFile]]:
         """Rows that we know, and doubtful ones."""

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from inboxd.custody.engine import FOREIGN, Driver, as_ours, make_engine, moved, place_of, rewrite_log, sqlite_path
 from inboxd.errors import LedgerConflict, LedgerUnavailable
+from inboxd.model import InboxFile
 
 _OUTSIDE = "a change of the ledger was asked for outside a transaction"
 _NOT_OURS = (*FOREIGN, LedgerUnavailable)  # or of the connection, which must go then
@@ -26,6 +27,7 @@ class Touched:
 
     files: set[str] = field(default_factory=set)
     failures: set[tuple[str, int, float]] = field(default_factory=set)
+    announced: dict[str, InboxFile] = field(default_factory=dict)  # by id: what the new rows say
 
 
 class Session:
@@ -39,7 +41,7 @@ class Session:
         self._connection: Connection | None = None
         self._driver: Driver | None = None
         self._writing = False
-        self._touched = Touched()
+        self._touched = self._touched_before = Touched()  # by this transaction, and by the one before
         self._doubtful = Touched()
         self._suspect = False
         self._rewrite_at = 0.0  # monotonic seconds
@@ -55,7 +57,7 @@ class Session:
         """All or nothing. Raises LedgerUnavailable; the next call opens a new connection then."""
         if self._writing:
             raise RuntimeError("a transaction of the ledger is open already")
-        self._touched = Touched()
+        self._touched_before, self._touched = self._touched, Touched()
         before, self.asked_at = self.asked_at, self.asked_at or time.monotonic()
         try:
             connection = self._connected()

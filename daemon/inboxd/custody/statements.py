@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache, cached_property
 from importlib import import_module
@@ -36,6 +37,12 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "lose": ("reason", "finished_at"),
     "retry": ("dev", "ino", "size", "mtime_ns"),
 }  # fmt: skip
+
+#: Verbs by which many rows at a time get the same values.
+_ALIKE = frozenset({"abandon", "dispatch", "release", "deliver"})
+#: So many ids stand in one statement, the first of them more than once where there are fewer: drivers keep what they
+#: have prepared by its text, and there must not be too many.
+_NUMBERS = (1, 2, 5, 10, 20, 50, 100, 200)
 
 #: Where a row may come in the same commit, after a verb: what is ours goes to a worker at once, or to quarantine.
 _FOLLOWS: dict[str, tuple[State, ...]] = {"claim": (State.RUNNING, State.DECIDED), "retry": (State.RUNNING,)}
@@ -77,6 +84,31 @@ class Statement:
         return driver.run(self.text, parameters) if parameters else 0
 
 
+class Together(Statement):
+    """For many rows that get the same values: SQLite takes 5 µs to begin an UPDATE, and 2 for each row in it."""
+
+    def __init__(self, core: Any, dialect: Dialect) -> None:
+        """`core` names one id, as IN (one)."""
+        super().__init__(core, dialect)
+        before, mark, after = re.split(r"(?<=\bIN \()(.*?)(?=\))", self.text, maxsplit=1)
+        self._texts = {number: before + ", ".join([mark] * number) + after for number in _NUMBERS}
+
+    def run(self, driver: Driver, records: Sequence[InboxFile]) -> int:
+        """Once for all that get the same values. Returns how many rows it hit."""
+        ids: dict[tuple[Any, ...], list[str]] = {}
+        for *values, file_id in self._rows.of(records):
+            ids.setdefault(tuple(values), []).append(file_id)
+        return sum(
+            self._run_for(driver, values, some[start : start + _NUMBERS[-1]])
+            for values, some in ids.items()
+            for start in range(0, len(some), _NUMBERS[-1])
+        )
+
+    def _run_for(self, driver: Driver, values: tuple[Any, ...], ids: list[str]) -> int:
+        number = next(one for one in _NUMBERS if one >= len(ids))
+        return driver.run(self._texts[number], [(*values, *ids, *ids[:1] * (number - len(ids)))])
+
+
 class Statements:
     """All statements that write. `again`: for rows of a commit whose fate is unknown; see Ledger."""
 
@@ -85,8 +117,12 @@ class Statements:
             dialect = _kind(dialect)(paramstyle="format")
         self.insert = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
         self._dialect = dialect
-        self.change = {verb: self._compiled(_change(verb, again=False)) for verb in _WRITES}
-        self.again = {verb: self._compiled(_change(verb, again=True)) for verb in _WRITES}
+        self.change = {
+            verb: self._together(verb, columns) if verb in _ALIKE else self._compiled(_change(verb, columns))
+            for verb, columns in _WRITES.items()
+        }
+        self.again = {verb: self._compiled(_change(verb, columns, again=True)) for verb, columns in _WRITES.items()}
+        self.accept = self._together("claim", ())  # what is claimed as it was announced
         self.redirect = self._compiled(_update(files.c.state == literal(State.DECIDED), ["destination"], {}))
         # A twin's is decided by the first commit after one that failed, and delivered by the next, which may be unsure
         ours = (State.CLAIMED, State.RUNNING, State.WAITING, State.DECIDED, State.DONE)
@@ -105,6 +141,9 @@ class Statements:
     def _compiled(self, core: Any) -> Statement:
         return Statement(core, self._dialect)
 
+    def _together(self, verb: str, columns: Sequence[str]) -> Statement:
+        return Together(_change(verb, columns, together=True), self._dialect)
+
     def _whole(self, table: Table) -> Any:
         return self.insert(table).values(_parameters([column.name for column in table.columns]))
 
@@ -122,11 +161,15 @@ def _parameters(columns: Sequence[str]) -> dict[str, Any]:
     return {column: bindparam(f"new_{column}") for column in columns}
 
 
-def _update(where: ColumnElement[bool], columns: Sequence[str], fixed: dict[str, Any]) -> Any:
-    return files.update().where(files.c.id == bindparam("new_id"), where).values(**_parameters(columns), **fixed)
+def _update(
+    where: ColumnElement[bool], columns: Sequence[str], fixed: dict[str, Any], *, together: bool = False
+) -> Any:
+    file_id: Any = bindparam("new_id")
+    named = files.c.id.in_([file_id]) if together else files.c.id == file_id
+    return files.update().where(named, where).values(**_parameters(columns), **fixed)
 
 
-def _change(verb: str, *, again: bool) -> Any:
+def _change(verb: str, columns: Sequence[str], *, again: bool = False, together: bool = False) -> Any:
     """UPDATE … WHERE the row is in a state that `verb` may leave; `again`: or in one that it was led to by the commit
     whose fate is unknown, by this verb or by one after it.
     """
@@ -140,4 +183,4 @@ def _change(verb: str, *, again: bool) -> Any:
     if verb == "retry":
         fixed |= {column: null() for column in _FORGOTTEN}
         fixed |= {column: literal_column("0") for column in ("attempts", "failures")}
-    return _update(or_(*leaves), _WRITES[verb], fixed)
+    return _update(or_(*leaves), columns, fixed, together=together)

@@ -65,14 +65,15 @@ class Careful:
             rename_new(self.work, one, self.processed, name)
             os.stat(name, dir_fd=self.processed, follow_symlinks=False)
         self.db.execute("BEGIN IMMEDIATE")
-        self.many("UPDATE files SET state = 'DONE', open = 0 WHERE id = ?", ((one,) for one, _name, _found in rows))
+        self.bring("DONE", rows, "open = 0")
         self.db.execute("COMMIT")
 
     def digests(self, taken: Sequence[str]) -> list[str]:
         return [digest(self.work, one) for one in taken]
 
-    def bring(self, state: str, rows: Sequence[Row]) -> None:
-        self.many(f"UPDATE files SET state = '{state}' WHERE id = ?", ((one,) for one, _name, _found in rows))
+    def bring(self, state: str, rows: Sequence[Row], more: str = "open = 1") -> None:
+        ids = [one for one, _name, _found in rows]
+        self.db.execute(f"UPDATE files SET state = '{state}', {more} WHERE id IN ({', '.join('?' * len(ids))})", ids)
 
     def many(self, statement: str, values: Iterable[tuple[object, ...]]) -> None:
         self.db.executemany(statement, values)
