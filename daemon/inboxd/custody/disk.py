@@ -11,6 +11,9 @@ import ctypes
 import errno
 import os
 import stat
+import sys
+from collections.abc import Callable
+from operator import methodcaller
 from pathlib import Path
 
 from inboxd import events
@@ -23,6 +26,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = _libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _RENAME_NOREPLACE = 1  # linux/fs.h
+#: os.fsencode, for what is text for certain: one call instead of four, seven times for each file.
+encoded: Callable[[str], bytes] = methodcaller("encode", sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 #: What to do where nothing may be written.
 READ_ONLY = (
     "mount it writable; or, under systemd, name it in ReadWritePaths= (examples/more-inboxes.conf) and run "
@@ -38,7 +43,7 @@ def rename_new(source_fd: int, source: str, target_fd: int, target: str) -> None
 
     Raises FileExistsError, FileNotFoundError, or another OSError.
     """
-    if _renameat2(source_fd, os.fsencode(source), target_fd, os.fsencode(target), _RENAME_NOREPLACE) != 0:
+    if _renameat2(source_fd, encoded(source), target_fd, encoded(target), _RENAME_NOREPLACE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), source, None, target)
 

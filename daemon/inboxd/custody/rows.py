@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from inboxd.custody import disk
 from inboxd.custody.engine import REMEDY
 from inboxd.errors import LedgerRefused
 from inboxd.model import Ending, Failure, InboxFile, Outcome, State
@@ -75,15 +76,15 @@ def _moments(values: Column) -> Column:
 
 #: How columns that are more than the records' values are made of them.
 _ENCODERS: dict[str, Callable[[Column], Column]] = {
-    "folder": _all(os.fsencode),
-    "name": _all(os.fsencode),
+    "folder": _all(disk.encoded),
+    "name": _all(disk.encoded),
     "dev": _numbers,
     "ino": _numbers,
     "mtime_ns": _moments,
     "outcome": _all(str),
     "reason": _all(harmless),
     "message": _all(harmless),
-    "destination": _all(os.fsencode),
+    "destination": _all(disk.encoded),
     "result": _all(json.dumps),
     "source": _all(harmless),
     "companions": _all(_companions),
