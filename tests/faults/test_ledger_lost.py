@@ -208,8 +208,10 @@ def test_an_older_copy(site: Site) -> None:
         wait_finished(site, 10)
         site.drop("sleep-1-x.dat", b"in the copy it runs")
         site.drop_all(files(3, seed=2, prefix="behind"))
-        wait_until(lambda: site.witnessed("start", "sleep-1-x.dat") and len(site.listed("work")) == 4, "its run")
+        wait_until(lambda: site.witnessed("start", "sleep-1-x.dat"), "its run")
         with closing(sqlite3.connect(ledger_of(site))) as db:
+            held = "SELECT count(*) FROM files WHERE state IN ('CLAIMED', 'RUNNING')"
+            wait_until(lambda: db.execute(held).fetchone() == (4,), "rows of it and of those behind it")
             db.execute("VACUUM INTO ?", [str(site.base / "copy")])
         site.drop_all(files(5, seed=3, prefix="unknown"))
         wait_finished(site, 19)

@@ -72,6 +72,11 @@ class Machine:
             if synced or one.name in ours or found[one.sha256]:
                 kept.append(one)
                 found[one.sha256] -= 1
+        for entry in facts.of_kind("inbound"):
+            if is_unfinished(os.path.basename(entry.relative)):
+                os.unlink(
+                    entry.path
+                )  # its uploader begins anew; an empty one would be taken for one of those cut short
         claiming = {row["id"] for row in facts.rows if row["state"] in _NOT_OURS}
         short = []
         for entry in entries if not synced else ():
