@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from support.faults import fault
 from support.machine import Machine
@@ -19,9 +20,13 @@ def test_a_thousand_files_of_another_user(service: Machine) -> None:
     drop(service, *(f"ok-{number}" for number in range(1000)))
     wait_count(service, "processed", 1000)
     assert count(service, "inbound") == 0 and service.shell("find /srv/inboxd/example/work -type f").stdout == ""
-    told = events(service, "file.processed") + events(service, "files.processed")
-    assert sum(int(one.get("INBOXD_COUNT", "1")) for one in told) == 1000
+    told = wait_until(lambda: _all_told(service, 1000), "a word of each")  # files may wait to share their line
     assert all(one["_SYSTEMD_UNIT"] == UNIT and one["INBOXD_INBOX"] == "example" for one in told)
+
+
+def _all_told(service: Machine, number: int) -> list[dict[str, Any]]:
+    told = events(service, "file.processed") + events(service, "files.processed")
+    return told if sum(int(one.get("INBOXD_COUNT", "1")) for one in told) == number else []
 
 
 def test_one_files_story_by_its_id(service: Machine) -> None:
