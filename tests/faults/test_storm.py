@@ -19,7 +19,7 @@ from support.faults import fault, scale
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("durability", "seed"), [("full", 1), ("process", 2)])
 def test_a_storm(tmp_path: Path, tally: Callable[..., None], durability: str, seed: int) -> None:
-    lives = scale(13, 501)
+    lives = scale(26, 501)
     with Storm(tmp_path / "site", durability, seed) as storm:
         storm.rage(60 * lives, lives)
         found = storm.verdict()
