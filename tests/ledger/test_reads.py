@@ -11,6 +11,7 @@ from inboxd.clock import SystemClock
 from inboxd.custody import reading
 from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
+from inboxd.custody.statements import Together
 from inboxd.model import Outcome, State, new_id
 
 
@@ -147,6 +148,19 @@ def test_no_question_of_the_pipeline_reads_all_rows(sqlite_url: str, question: s
         for line in plan
     ), plan
     assert not any("TEMP B-TREE FOR ORDER" in line for line in plan), plan
+
+
+def test_no_change_of_many_rows_reads_all(sqlite_url: str) -> None:
+    """However many ids stand in it, each is looked up."""
+    ledger = Ledger.open(sqlite_url, "process", SystemClock())
+    statements = [ledger._statements.accept, *ledger._statements.change.values()]
+    texts = [text for one in statements if isinstance(one, Together) for text in one._texts.values()]
+    assert len(texts) == 5 * 8
+    for text in texts:
+        nothing = (None,) * text.count("?")
+        plan = [row[3] for row in ledger._connected().exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", nothing)]
+        assert plan[0] == "SEARCH files USING PRIMARY KEY (id=?)", (text, plan)
+    ledger.close()
 
 
 def _text(statement: object, connection: object) -> tuple[str, object]:

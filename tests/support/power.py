@@ -73,10 +73,8 @@ class Machine:
                 kept.append(one)
                 found[one.sha256] -= 1
         for entry in facts.of_kind("inbound"):
-            if is_unfinished(os.path.basename(entry.relative)):
-                os.unlink(
-                    entry.path
-                )  # its uploader begins anew; an empty one would be taken for one of those cut short
+            if is_unfinished(os.path.basename(entry.relative)) and not entry.status.st_size:
+                os.unlink(entry.path)  # its uploader begins anew; it looks like those cut short that have their names
         claiming = {row["id"] for row in facts.rows if row["state"] in _NOT_OURS}
         short = []
         for entry in entries if not synced else ():

@@ -10,7 +10,7 @@ def _hints() -> Hints:
     return Hints(Matcher(["*.csv"], [], ignore_temporary=True).takes)
 
 
-def test_names_that_no_inbox_takes_wake_nobody() -> None:
+def test_names_that_the_inbox_does_not_take_wake_nobody() -> None:
     hints = _hints()
     assert not hints.name("", ".upload-1")
     assert not hints.name("", "notes.txt")

@@ -170,9 +170,8 @@ class Ledger(Reads):
     def _accept(self, claimed: Sequence[InboxFile]) -> list[InboxFile]:
         """-> CLAIMED, those whose rows say all about them already; returns the others."""
         said = self._touched_before.announced
-        self._must_hit(
-            "claim", self._statements.accept, [file for file in claimed if said.get(file.id) is file], State.CLAIMED
-        )
+        as_said = [file for file in claimed if said.get(file.id) is file]
+        self._must_hit("claim", self._statements.accept, as_said, State.CLAIMED)
         return [file for file in claimed if said.get(file.id) is not file]
 
     def _parted(self, changed: Sequence[InboxFile]) -> tuple[Sequence[InboxFile], Sequence[InboxFile]]:

@@ -105,7 +105,8 @@ class Connection(Generic[_Speaking]):
             link.close()
             raise
         transport.daemon = True
-        transport.banner_timeout = transport.handshake_timeout = span + 1  # ours ends it first, and names the key
+        # Ours ends it before any of these, and names the key that says when.
+        transport.banner_timeout = transport.handshake_timeout = span + 1
         transport.auth_timeout = transport.channel_timeout = span + 1
         options = transport.get_security_options()
         wanted = [name for name in known.algorithms() if name in options.key_types]

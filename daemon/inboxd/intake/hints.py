@@ -36,7 +36,7 @@ class Hints:
         return bool(self._heard.names)
 
     def name(self, folder: str, name: str) -> bool:
-        """Something happened to this entry. False where nobody need hear of it; of a probe (watch.py) somebody must."""
+        """Something happened to this entry. False where nobody has to look; a probe must be heard (watch.py)."""
         if not (self._takes(name) or name.startswith(OWN_PREFIX)):
             return False
         with self._lock:
