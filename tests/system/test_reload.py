@@ -146,7 +146,7 @@ def test_changed_code_is_loaded(site: Site) -> None:
     code = site.base / "told.py"
     code.write_text("def handle(file):\n    return {'version': 1}\n")
     site.inbox("main", handler={"python": "told:handle"})
-    with run_daemon(site.config):
+    with run_daemon(site.config) as daemon:
         site.drop("a.dat", b"a")
         wait_finished(site, 1)
         code.write_text("def handle(file):\n    return {'version': 'two'}\n")
@@ -157,10 +157,11 @@ def test_changed_code_is_loaded(site: Site) -> None:
             site.drop(f"b-{number}.dat", b"b")
         wait_finished(site, 51)
         wait_until(lambda: "two" in str(_last_result(site)), "the new code's result")
+        wait_until(lambda: len(daemon.events("child.ready")) == 4, "the other worker, which must have loaded it, too")
         code.write_text("def handle(file:\n")
         assert inboxd(site.config, "reload").returncode == 78
         site.drop("c.dat", b"c")
-        wait_finished(site, 52)
+        wait_until(lambda: "c.dat" in site.listed("processed"), "the next file")
         assert "two" in str(_last_result(site))
 
 
