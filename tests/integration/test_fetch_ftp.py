@@ -20,6 +20,7 @@ from inboxd.fetch.errors import Away, Gone, Refused, TooLarge, Unfit
 from inboxd.fetch.ftp import FtpSource
 from inboxd.fetch.part import Bounds, Part
 from inboxd.wire import OrderedItem, SourceSpec
+from support.faults import fault
 from support.ftpd import Authority, Ftpd
 from support.tunnel import Tunnel
 from support.words import chain
@@ -248,6 +249,27 @@ def test_data_that_dawdle_run_into_the_total(rig: Rig, tls: bool) -> None:
     part = rig.part()
     source.fetch(item, part)
     assert part.finish(item.size, "")["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@fault(
+    "Sources and destinations",
+    "a slow listing",
+    how="most of it under way at the deadline",
+    shows="not taken for a whole one",
+)
+@TLS
+def test_a_listing_that_runs_into_the_total_is_not_taken_for_a_whole_one(rig: Rig, tls: bool) -> None:
+    """The server has said that all of it was sent, and we have hung up before it has arrived."""
+    for number in range(3000):
+        (rig.out / f"{number:0100d}.csv").touch()
+    server = rig.serve(tls)
+    rig.data_tunnels(server, delay=0.05)
+    source = rig.source(tls="explicit" if tls else "none", total=0.6)
+    with pytest.raises(Away, match=r"timeout\.total"):
+        deque(source.list())
+    server.route_data(lambda port: port)
+    whole = rig.source(tls="explicit" if tls else "none")
+    assert len(list(whole.list())) == 3000
 
 
 def _other_size(change: int) -> Callable[[Iterator[bytes]], Iterator[bytes]]:

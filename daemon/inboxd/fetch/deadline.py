@@ -12,7 +12,10 @@ from inboxd.fetch.errors import Away, TooLarge
 
 @contextlib.contextmanager
 def cut_after(seconds: float, cut: Callable[[], object], words: str) -> Iterator[None]:
-    """Call `cut`, which is to hang up, from another thread when the time is over; what fails then is Away(words)."""
+    """Call `cut`, which is to hang up, from another thread when the time is over; what is in here is Away(words) then.
+
+    It is so even if nothing in here fails: to who reads, our hanging up can look like the end of what there is.
+    """
     over = threading.Event()
 
     def end() -> None:
@@ -29,6 +32,9 @@ def cut_after(seconds: float, cut: Callable[[], object], words: str) -> Iterator
         if over.is_set() and not isinstance(error, TooLarge):
             raise Away(words) from error
         raise
+    else:
+        if over.is_set():
+            raise Away(words)
     finally:
         timer.cancel()
 
@@ -59,5 +65,8 @@ def cut_when_still(seconds: float, cut: Callable[[], object], words: str) -> Ite
         if over.is_set():
             raise Away(words) from error
         raise
+    else:
+        if over.is_set():
+            raise Away(words)
     finally:
         done.set()
