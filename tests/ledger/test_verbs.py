@@ -115,6 +115,16 @@ def test_many_files_at_once_each_get_their_own(ledger: Ledger, count: int) -> No
     assert [ledger.get(file.id) for file in decided[1:]] == [file._replace(state=State.DONE) for file in decided[1:]]
 
 
+def test_what_is_adopted_keeps_the_attempt_that_it_may_have_had(ledger: Ledger) -> None:
+    """Its new row says nothing of it, so that the claim has to."""
+    file = new_file(attempts=1)
+    with ledger.transaction():
+        ledger.announce([file])
+    with ledger.transaction():
+        ledger.claim([file])
+    assert ledger.get(file.id) == file._replace(state=State.CLAIMED)
+
+
 def test_an_announced_file_that_is_no_longer_claimed_is_named(ledger: Ledger) -> None:
     files = [new_file() for _ in range(3)]
     with ledger.transaction():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from inboxd.model import new_id
 from support.daemon import inboxd, inboxd_json, run_daemon
 from support.disks import Room, Tmpfs
 from support.load import files, mixture
@@ -65,6 +66,17 @@ def test_it_looks_and_repairs_while_the_daemon_is_stopped(site: Site) -> None:
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     assert '"adopted": 1' in repaired.stdout
     assert not inboxd_json(site.config, "doctor")["problems"]
+
+
+def test_a_file_whose_row_is_gone_is_shown_to_its_handler_as_one_that_may_have_run(site: Site) -> None:
+    """Its name in work/ is one of ours, so a life that nobody remembers has claimed it."""
+    with run_daemon(site.config) as daemon:
+        assert daemon.stop() == 0
+    (site.root() / "work" / f"{new_id()}.dat").write_bytes(b"x")
+    (site.root() / "work" / "left-by-hand").write_bytes(b"y")
+    with run_daemon(site.config):
+        wait_finished(site, 2)
+    assert sorted(line["attempt"] for line in site.witnessed("start")) == [1, 2]
 
 
 def test_nothing_is_repaired_under_a_daemon(site: Site) -> None:

@@ -64,7 +64,7 @@ class Ledger(Reads):
         """New rows, CLAIMING."""
         sure, doubtful = self._parted(announced)
         self._statements.announce.run(self.driver(), sure)
-        self._touched.announced.update((file.id, file) for file in sure)
+        self._touched.announced.update((file.id, file) for file in sure if not file.attempts)  # a new row says 0
         if doubtful:
             self._statements.announce_again.run(self.driver(), doubtful)
 
