@@ -16,11 +16,11 @@ import pytest
 from walks import failure_of, one
 
 from inboxd.clock import SystemClock
-from inboxd.custody.deliver import sidecar
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.rebuild import Rebuild, Summary
 from inboxd.custody.relics import Place
+from inboxd.custody.sidecar import content
 from inboxd.errors import LedgerRefused, LedgerUnavailable
 from inboxd.items import Item, ItemState
 from inboxd.model import InboxFile, Outcome, State, new_id
@@ -66,7 +66,7 @@ def test_from_nothing_but_folders(tmp_path: Path, place: Place, old: Callable[[]
     (errors / "2026-11-28").mkdir()
     (errors / "2026-11-28" / "bad.0badcafe.csv").write_bytes(b"bad")
     tag = file.id[-8:]
-    (errors / "2026-11-28" / "bad.0badcafe.csv.error.json").write_text(json.dumps(sidecar(file, [failure_of(file)])))
+    (errors / "2026-11-28" / "bad.0badcafe.csv.error.json").write_text(json.dumps(content(file, [failure_of(file)])))
     (errors / "2026-11-28" / "bad.csv").write_bytes(b"another")
     (errors / "2026-11-28" / "forged.csv.error.json").write_text('{"id": "../../etc", "inbox": 1, "retry": null}')
     told = _rebuild(tmp_path, place)
@@ -99,7 +99,7 @@ def test_what_a_retry_began_anew_is_counted_from_there(tmp_path: Path, place: Pl
     lives = [failure_of(file, attempt, 10.0 * life + attempt) for life in (1, 2) for attempt in (1, 2, 3)]
     error = place.finals[Outcome.ERROR] / "bad.csv"
     error.write_bytes(b"bad")
-    error.with_name("bad.csv.error.json").write_text(json.dumps(sidecar(file, [*lives, failure_of(file, 1, 30.0)])))
+    error.with_name("bad.csv.error.json").write_text(json.dumps(content(file, [*lives, failure_of(file, 1, 30.0)])))
     _rebuild(tmp_path, place)
     row = _by_destination(old())["bad.csv"]
     assert (row.attempts, row.failures) == (file.attempts, file.failures) == (1, 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.daemon import AS_ANY_USER, inboxd_json, run_daemon
+from support.daemon import AS_ANY_USER, inboxd, inboxd_json, run_daemon
 from support.faults import fault
 from support.load import files
 from support.site import Site
@@ -119,6 +119,42 @@ def test_an_upload_that_looks_like_a_sidecar(site: Site, content: bytes) -> None
     assert (errors / "reject-1.error.json").read_bytes() == content
     other = next(errors.glob("reject-1.????????.error.json"))
     assert json.loads(other.read_text())["name"] == "reject-1"
+
+
+def test_an_upload_that_looks_like_a_sidecar_is_not_removed_for_one(site: Site) -> None:
+    """Neither when the file that it would speak of is run again, nor when that goes by its age."""
+    content, errors = b"somebody's upload", site.root() / "errors"
+    with run_daemon(site.config) as daemon:
+        site.drop("reject-1", b"the one whose sidecar has that name")
+        wait_finished(site, 1)
+        (one,) = inboxd_json(site.config, "files")["files"]
+        (errors / "reject-1.error.json").unlink()
+        site.drop("reject-1.error.json", content)
+        wait_until(lambda: len(daemon.events("file.error")) == 2, "the upload's error")
+        assert inboxd(site.config, "retry", one["id"]).returncode == 0
+        wait_until(lambda: len(daemon.events("file.error")) == 3, "the error once more")
+        assert (errors / "reject-1.error.json").read_bytes() == content
+        assert daemon.stop() == 0
+    (errors / "reject-1.error.json").rename(site.base / "aside")
+    (errors / "reject-1.error.json").write_bytes(content)  # nobody's by the ledger, so that it does not go by its age
+    site.inbox("main", retention={"errors": "1ms"})
+    with run_daemon(site.config):
+        assert inboxd(site.config, "prune").returncode == 0
+    assert not (errors / "reject-1").exists()
+    assert (errors / "reject-1.error.json").read_bytes() == content
+
+
+def test_each_error_has_one_sidecar(site: Site) -> None:
+    """Also where the name that it was bound for was taken."""
+    with run_daemon(site.config) as daemon:
+        for number in range(3):
+            site.drop("reject-1.dat", b"%d" % number)
+            wait_finished(site, number + 1)
+        assert daemon.stop() == 0
+    names = {path.name for path in (site.root() / "errors").iterdir()}
+    errors = {name for name in names if not name.endswith(".error.json")}
+    assert len(errors) == 3
+    assert names == errors | {f"{name}.error.json" for name in errors}
 
 
 def test_duplicates_that_are_tried_again(site: Site) -> None:

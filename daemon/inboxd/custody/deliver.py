@@ -2,7 +2,7 @@
 
 Everything here is done again from the DECIDED row when we die on the way, and doing it twice is harmless:
 
-1. sidecar    NAME.error.json beside where an error will lie   (written under its id in work/, then renamed)
+1. sidecar    NAME.error.json beside where an error will lie   (sidecar.py)
 2. results    what the handler left, into outbound/            (each by rename; results.py)
 3. `move`     rename, never onto another                       (a taken name: `redirect` commits the next name first)
 4. (sync)     both folders are durable
@@ -11,29 +11,24 @@ Everything here is done again from the DECIDED row when we die on the way, and d
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import stat
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from inboxd import events
 from inboxd.beneath import look, open_folder
-from inboxd.calling import command
-from inboxd.custody import disk
+from inboxd.custody import disk, sidecar
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.results import Results
 from inboxd.custody.rows import kept_moment
 from inboxd.custody.sends import Sends
 from inboxd.events import emit
-from inboxd.model import Failure, InboxFile, Outcome
+from inboxd.model import InboxFile, Outcome
 from inboxd.sends import Send
 
 
@@ -102,7 +97,9 @@ class Deliveries:
         if file.id in self.inherited:
             self._drop_old_name(file, target_fd, name)
         if file.outcome is Outcome.ERROR:
-            self._place_sidecar(file, target_fd, name)
+            told = sidecar.content(file, self._ledger.failures(file.id), self.config)
+            sidecar.place(self._work_fd, target_fd, name, file.id, told)
+            failpoint("deliver.sidecar")
         if file.id in with_results or file.id in self.inherited:
             self._place_results(file, moved)
         try:
@@ -112,6 +109,7 @@ class Deliveries:
                 self._drop_old_name(file, target_fd, name)
                 moved.delivered.append(file)
             else:
+                sidecar.remove(target_fd, name, file.id)
                 moved.redirected.append(_elsewhere(file))
             return
         except FileNotFoundError:
@@ -145,21 +143,6 @@ class Deliveries:
         old, new = look(self._work_fd, file.work_name), look(target_fd, name)
         if old is not None and new is not None and old.st_ino == new.st_ino:
             os.unlink(file.work_name, dir_fd=self._work_fd)
-
-    def _place_sidecar(self, file: InboxFile, target_fd: int, name: str) -> None:
-        draft = file.id + ".error.json"
-        content = sidecar(file, self._ledger.failures(file.id), self.config)
-        disk.write_new(self._work_fd, draft, _written(content))
-        sidecar_name = disk.fit(name, ".error.json")
-        try:
-            disk.rename_new(self._work_fd, draft, target_fd, sidecar_name)
-        except FileExistsError:
-            if _speaks_of(target_fd, sidecar_name, file.id):
-                os.rename(draft, sidecar_name, src_dir_fd=self._work_fd, dst_dir_fd=target_fd)
-            else:
-                other = disk.fit(name, f".{file.id[-8:]}.error.json")
-                os.rename(draft, other, src_dir_fd=self._work_fd, dst_dir_fd=target_fd)
-        failpoint("deliver.sidecar")
 
     def _place_results(self, file: InboxFile, moved: Moved) -> None:
         processed = file.outcome is Outcome.PROCESSED
@@ -234,53 +217,3 @@ def destination(file: InboxFile, layout: str, now: float) -> str:
 @lru_cache(maxsize=8)  # all that is decided in one turn is decided at the same moment
 def _day(layout: str, now: float) -> str:
     return time.strftime(layout, time.localtime(now)) if layout else ""
-
-
-def sidecar(file: InboxFile, failures: Sequence[Failure], config: Path | None = None) -> dict[str, Any]:
-    """What stands in NAME.error.json (docs/handlers.md lists the keys)."""
-    last = failures[-1] if failures else None
-    return {
-        "id": file.id,
-        "inbox": file.inbox,
-        "name": file.name.encode("utf-8", "backslashreplace").decode(),
-        "folder": file.folder.encode("utf-8", "backslashreplace").decode(),
-        "source": file.source,
-        "reason": file.reason,
-        "error_class": last.error_class if last else "",
-        "message": file.message or (last.message if last else ""),
-        "detail": last.detail if last else "",
-        "attempts": [
-            {
-                "attempt": failure.attempt, "at": _iso(failure.at), "seconds": round(failure.seconds, 6),
-                "ending": str(failure.ending), "error_class": failure.error_class, "message": failure.message,
-            }
-            for failure in failures
-        ],
-        "counted": {"attempts": file.attempts, "failures": file.failures},
-        "size": file.size,
-        "sha256": file.sha256,
-        "claimed_at": _iso(file.claimed_at),
-        "finished_at": _iso(file.finished_at or 0.0),
-        "retry": command(f"retry {file.id}", config),
-    }  # fmt: skip
-
-
-def _iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _speaks_of(folder_fd: int, name: str, file_id: str) -> bool:
-    """The sidecar that lies there is an earlier try for the same file. It may be an upload: only its head is read."""
-    found = look(folder_fd, name)
-    if found is None or not stat.S_ISREG(found.st_mode):
-        return False
-    head = _written({"id": file_id})[:-3]
-    with contextlib.suppress(OSError):
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
-        with os.fdopen(fd, "rb") as stream:
-            return stream.read(len(head)) == head
-    return False
-
-
-def _written(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n"

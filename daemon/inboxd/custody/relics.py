@@ -120,7 +120,7 @@ def _read(folder_fd: int, name: str) -> Story | None:
 
 
 def _story_of(name: str, stories: dict[str, Story]) -> Story | None:
-    """As deliver.py names sidecars; the id tells whose it is where a name was taken."""
+    """As sidecar.py names them; the id tells whose it is where a name was taken."""
     if (usual := disk.fit(name, _SIDECAR)) in stories:
         return stories[usual]
     tagged = {sidecar: story for sidecar, story in stories.items() if _TAGGED.search(sidecar)}

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from inboxd.beneath import look, opened
-from inboxd.custody import disk
+from inboxd.custody import sidecar
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.model import InboxFile, Outcome
@@ -37,9 +37,7 @@ def _remove(file: InboxFile, root: Path) -> None:
         if found is None or found.st_ino != file.ino:  # a device's number may change with a reboot
             return
         os.unlink(name, dir_fd=fd)
-        for sidecar in (disk.fit(name, ".error.json"), disk.fit(name, f".{file.id[-8:]}.error.json")):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(sidecar, dir_fd=fd)
+        sidecar.remove(fd, name, file.id)
     _remove_empty(root, folder)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inboxd.beneath import look, opened
-from inboxd.custody import disk
+from inboxd.custody import disk, sidecar
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.errors import UsageError
@@ -34,7 +34,7 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
                 os.fsync(work_fd)
                 os.fsync(errors_fd)
             with contextlib.suppress(OSError):  # what has been put in its place stays there
-                _drop_sidecars(errors_fd, name, file.id)
+                sidecar.remove(errors_fd, name, file.id)
     except FileNotFoundError:
         raise UsageError(
             f"{file.id}: {errors / (file.destination or '')} is not there any more",
@@ -88,7 +88,7 @@ def let_go(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> None:
                 f"{file.id}: {errors / (file.destination or '')} is there",
                 hint=f"`inboxd retry {file.id}` runs it again; to be rid of it, remove the file first",
             )
-        _drop_sidecars(errors_fd, name, file.id)
+        sidecar.remove(errors_fd, name, file.id)
         os.fsync(errors_fd)
     with ledger.transaction():
         ledger.dismiss([file.id])
@@ -110,9 +110,3 @@ def _must_not_be_held(file: InboxFile, work_fd: int) -> None:
             f"{file.id} is on its way already: it lies in work/, and is run once the ledger can be written",
             hint="`inboxd status` tells what is away; a start of the daemon finishes it as well",
         )
-
-
-def _drop_sidecars(errors_fd: int, name: str, file_id: str) -> None:
-    for sidecar in (disk.fit(name, ".error.json"), disk.fit(name, f".{file_id[-8:]}.error.json")):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(sidecar, dir_fd=errors_fd)
