@@ -13,6 +13,7 @@ import pytest
 from inboxd.beneath import FOLDER
 from inboxd.custody import deliver, disk
 from inboxd.custody.deliver import Deliveries, Moved
+from inboxd.errors import LedgerUnavailable
 from inboxd.model import InboxFile, Outcome, State, new_id
 
 rename_new = disk.rename_new
@@ -83,3 +84,14 @@ def test_results_that_an_earlier_try_has_moved_are_synced_all_the_same(
     moved = deliveries.move([file], with_results={file.id})
     deliveries.sync(moved)
     assert moved.delivered and synced
+
+
+def test_where_the_ledger_does_not_answer_nothing_is_moved(
+    deliveries: Deliveries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is moved must be told, or a consumer who takes it meanwhile makes it a file that is lost."""
+    well, error = _decided(tmp_path), _decided(tmp_path)._replace(outcome=Outcome.ERROR)
+    monkeypatch.setattr(deliveries._ledger, "failures", Mock(side_effect=LedgerUnavailable("it is away")))
+    with pytest.raises(LedgerUnavailable):
+        deliveries.move([well, error])
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {well.id, error.id}

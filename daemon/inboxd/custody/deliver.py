@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from inboxd import events
 from inboxd.beneath import look, open_folder
@@ -28,7 +29,7 @@ from inboxd.custody.results import Results
 from inboxd.custody.rows import kept_moment
 from inboxd.custody.sends import Sends
 from inboxd.events import emit
-from inboxd.model import InboxFile, Outcome
+from inboxd.model import Failure, InboxFile, Outcome
 from inboxd.sends import Send
 
 
@@ -48,6 +49,13 @@ class Moved:
         return {file.id for file in (*self.delivered, *self.redirected, *self.lost)}
 
 
+class _Known(NamedTuple):
+    """What is known of decided files, besides their rows."""
+
+    with_results: Collection[str]  # ids
+    failures: dict[str, list[Failure]]  # of errors, by id
+
+
 class Deliveries:
     """Delivers the files of one inbox."""
 
@@ -63,19 +71,19 @@ class Deliveries:
     def move(self, files: Sequence[InboxFile], *, with_results: Collection[str] = ()) -> Moved:
         """Bring decided files to their destinations, as far as that goes.
 
-        `with_results`: ids that left results. For those of what is inherited it is looked.
+        `with_results`: ids that left results. For those of what is inherited it is looked. Raises LedgerUnavailable
+        before anything has been moved.
         """
-        moved = Moved()
+        errors = [file.id for file in files if file.outcome is Outcome.ERROR]
+        known, moved = _Known(with_results, {one: self._ledger.failures(one) for one in errors}), Moved()
         for (outcome, folder), group in groupby(files, key=_place):
             try:
-                self._move_to(self.folders[outcome], folder, list(group), with_results, moved)
+                self._move_to(self.folders[outcome], folder, list(group), known, moved)
             except OSError as error:
                 moved.outage = moved.outage or error
         return moved
 
-    def _move_to(
-        self, root: Path, folder: str, files: Sequence[InboxFile], with_results: Collection[str], moved: Moved
-    ) -> None:
+    def _move_to(self, root: Path, folder: str, files: Sequence[InboxFile], known: _Known, moved: Moved) -> None:
         try:
             target_fd = open_folder(root, folder, make=True)
         except NotADirectoryError:
@@ -86,21 +94,21 @@ class Deliveries:
         try:
             for file in files:
                 try:
-                    self._move_one(file, target_fd, with_results, moved)
+                    self._move_one(file, target_fd, known, moved)
                 except OSError as error:
                     moved.outage = moved.outage or error
         finally:
             os.close(target_fd)
 
-    def _move_one(self, file: InboxFile, target_fd: int, with_results: Collection[str], moved: Moved) -> None:
+    def _move_one(self, file: InboxFile, target_fd: int, known: _Known, moved: Moved) -> None:
         name = (file.destination or "").rpartition("/")[2]
         if file.id in self.inherited:
             self._drop_old_name(file, target_fd, name)
         if file.outcome is Outcome.ERROR:
-            told = sidecar.content(file, self._ledger.failures(file.id), self.config)
+            told = sidecar.content(file, known.failures[file.id], self.config)
             sidecar.place(self._work_fd, target_fd, name, file.id, told)
             failpoint("deliver.sidecar")
-        if file.id in with_results or file.id in self.inherited:
+        if file.id in known.with_results or file.id in self.inherited:
             self._place_results(file, moved)
         try:
             disk.rename_new(self._work_fd, file.work_name, target_fd, name)
