@@ -239,11 +239,9 @@ def test_a_file_that_was_written_to_while_we_died(site: Site) -> None:
 
 def test_a_work_folder_that_was_copied(site: Site) -> None:
     """Other inodes, the same files: no reason to call their inputs changed."""
-    site.inbox("main", retry={"first": "1s", "longest": "1s"})
-    with run_daemon(site.config) as daemon:
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "decide.recorded:kill"}) as daemon:
         site.drop("fail-1-x.dat", b"waits")
-        daemon.wait_event("file.waiting")
-        daemon.kill()
+        assert daemon.wait() == -signal.SIGKILL
     (held,) = (site.root() / "work").glob("0*")
     copy = held.with_name("copy")
     shutil.copy2(held, copy)
