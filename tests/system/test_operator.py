@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from support.daemon import inboxd, inboxd_anywhere, inboxd_json, run_daemon
+from support.daemon import Daemon, inboxd, inboxd_anywhere, inboxd_json, run_daemon
 from support.load import files
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -360,6 +360,56 @@ def test_an_error_whose_file_was_removed(site: Site) -> None:
         aside.rename(errors)
         assert inboxd(site.config, "retry", "--errors").returncode == 0
         assert daemon.stop() == 0
+
+
+def test_the_next_error_of_a_name_is_not_run_for_the_one_that_was_taken_away(site: Site) -> None:
+    """Each day's payments have one name. What was filed away is refused, and can be put back."""
+    errors = site.root() / "errors"
+    with run_daemon(site.config) as daemon:
+        site.drop("reject-pay.dat", b"first day")
+        wait_finished(site, 1)
+        (first,) = _ids(site)
+        filed = (errors / "reject-pay.dat").rename(site.base / "filed")
+        site.drop("reject-pay.dat", b"second day")
+        _wait_errors(daemon, 2)
+        (second,) = (one for one in _ids(site) if one != first)
+        refused = inboxd(site.config, "retry", first)
+        assert refused.returncode == 1
+        assert f"is {second}, another error" in refused.stdout
+        both = json.loads(inboxd(site.config, "retry", "--errors", "--json").stdout)
+        assert (both["retried"], list(both["refused"])) == ([second], [first])
+        _wait_errors(daemon, 3)
+        assert [line["id"] for line in site.witnessed("start")] == [first, second, second]
+        newer = (errors / "reject-pay.dat").rename(site.base / "newer")
+        filed.rename(errors / "reject-pay.dat")
+        assert inboxd(site.config, "retry", first).returncode == 0
+        _wait_errors(daemon, 4, first)
+        newer.replace(errors / "reject-pay.dat")
+        assert inboxd(site.config, "forget", first).returncode == 0
+        assert (errors / "reject-pay.dat").read_bytes() == b"second day"
+        assert daemon.stop() == 0
+
+
+def _wait_errors(daemon: Daemon, count: int, file_id: str | None = None) -> None:
+    """So many errors have been told of, the last of them of this file."""
+    last = wait_until(lambda: daemon.events("file.error")[count - 1 :], f"{count} errors")[0]
+    assert file_id in (None, last["file_id"])
+
+
+def test_an_error_that_was_mended_is_run_again_though_an_older_one_had_its_place(site: Site) -> None:
+    """No row knows the inode that an editor gives it: it is the one that came last."""
+    errors = site.root() / "errors"
+    with run_daemon(site.config) as daemon:
+        for number, content in enumerate((b"first day", b"second day"), 1):
+            (errors / "reject-pay.dat").unlink(missing_ok=True)
+            site.drop("reject-pay.dat", content)
+            _wait_errors(daemon, number)
+        first, second = sorted(_ids(site))
+        (errors / "mended").write_bytes(b"second day, mended")
+        (errors / "mended").replace(errors / "reject-pay.dat")
+        assert inboxd(site.config, "retry", first).returncode == 1
+        assert inboxd(site.config, "retry", second).returncode == 0
+        _wait_errors(daemon, 3, second)
 
 
 def test_what_is_not_there_is_not_called_ignored(site: Site) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, literal_column, select, text, tuple_
+from sqlalchemy import ColumnElement, exists, func, literal_column, or_, select, text, tuple_
 
 from inboxd.custody.engine import damaged
 from inboxd.custody.rows import failure_of, file_of, harmless, state_of
@@ -96,6 +97,14 @@ class Reads(Session):
         )  # fmt: skip
         found = self._files(query.order_by(files.c.id.desc()).limit(1))
         return found[0] if found else None
+
+    def errors_at(self, inbox: str, destination: str, but: str) -> list[InboxFile]:
+        """Errors, but for one id, that were or are to be delivered there. No index knows destinations: all are read."""
+        query = select(files).where(
+            files.c.outcome == literal(Outcome.ERROR), files.c.inbox == inbox, files.c.id != but,
+            files.c.destination == os.fsencode(destination), or_(_is(State.DECIDED), _is(State.DONE)),
+        )  # fmt: skip
+        return self._files(query)
 
     def prune(self, inbox: str, outcome: Outcome, before: float, limit: int) -> list[InboxFile]:
         """Delivered files that ended before `before` (wall clock) and have no results to send, oldest id first."""

@@ -15,6 +15,7 @@ from inboxd.beneath import look, opened
 from inboxd.custody import disk, sidecar
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
+from inboxd.custody.rows import kept_moment
 from inboxd.errors import UsageError
 from inboxd.model import InboxFile, Outcome, State
 
@@ -29,6 +30,13 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
     folder, name = os.path.split(file.destination or "")
     try:
         with opened(errors, folder) as errors_fd:
+            other = _whose(file, errors_fd, name, ledger)
+            if other is not None:
+                raise UsageError(
+                    f"{file.id}: what lies at {errors / (file.destination or '')} is {other.id}, another error",
+                    hint=f"if this one's own file is gone for good, let go of it: `inboxd forget {file.id}`; "
+                    f"else move {other.id} away, put this one there, and say it again",
+                )
             disk.rename_new(errors_fd, name, work_fd, file.work_name)
             with _undone(work_fd, file.work_name, errors_fd, name):
                 os.fsync(work_fd)
@@ -83,7 +91,7 @@ def let_go(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> None:
     with opened(errors):  # it must be there to be believed that the file is not
         pass
     with contextlib.suppress(FileNotFoundError), opened(errors, folder) as errors_fd:
-        if look(errors_fd, name) is not None:
+        if look(errors_fd, name) is not None and _whose(file, errors_fd, name, ledger) is None:
             raise UsageError(
                 f"{file.id}: {errors / (file.destination or '')} is there",
                 hint=f"`inboxd retry {file.id}` runs it again; to be rid of it, remove the file first",
@@ -92,6 +100,27 @@ def let_go(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> None:
         os.fsync(errors_fd)
     with ledger.transaction():
         ledger.dismiss([file.id])
+
+
+def _whose(file: InboxFile, errors_fd: int, name: str, ledger: Ledger) -> InboxFile | None:
+    """The other error that lies where this one was delivered to; None when it is this one, perhaps mended.
+
+    When a file has been taken out of errors/, its name is free for the next one. Of what has been mended no row knows
+    the inode: then it is the error that came last. Raises FileNotFoundError.
+    """
+    found = os.stat(name, dir_fd=errors_fd, follow_symlinks=False)
+    if _is_as_delivered(found, file):
+        return None
+    others = ledger.errors_at(file.inbox, file.destination or "", file.id)
+    last = max([file, *others], key=lambda one: (one.finished_at or 0.0, one.id))
+    owner = next((one for one in others if _is_as_delivered(found, one)), last)
+    return owner if owner.id != file.id else None
+
+
+def _is_as_delivered(found: os.stat_result, file: InboxFile) -> bool:
+    """An inode's number alone says little: it is given away again as soon as its file is gone."""
+    known = (file.ino, file.size, kept_moment(file.mtime_ns))
+    return (found.st_ino, found.st_size, kept_moment(found.st_mtime_ns)) == known
 
 
 def _must_be_error(file: InboxFile, wish: str, ledger: Ledger) -> None:
