@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.daemon import inboxd, inboxd_json, run_daemon
+from support.daemon import AS_ANY_USER, inboxd, inboxd_json, run_daemon
 from support.faults import fault
 from support.load import dropped, files
 from support.site import Site
@@ -82,6 +82,71 @@ def test_a_marker(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+def _drop_marked(site: Site, name: str, content: bytes) -> None:
+    site.drop(name, content)
+    (site.root() / "inbound" / f"{name}.done").touch()
+
+
+def test_what_goes_to_quarantine_takes_its_marker_along(site: Site) -> None:
+    """Left behind, it would speak for the next file of that name while that is still being written."""
+    inbound = site.root() / "inbound"
+    site.inbox("main", settle={"marker": ".done"})
+    site.write(rescan="200ms")
+    with run_daemon(site.config) as daemon:
+        os.symlink("/etc/hostname", inbound / "ok-1.dat")
+        (inbound / "ok-1.dat.done").touch()
+        wait_until(lambda: site.listed("quarantine") == ["ok-1.dat"], "quarantine")
+        assert site.listed("inbound") == []
+        site.drop("ok-1.dat", b"half of")
+        for number in (2, 3):
+            _drop_marked(site, f"ok-{number}.dat", b"whole")
+            wait_finished(site, number)
+        assert site.listed("inbound") == ["ok-1.dat"]
+        assert daemon.stop() == 0
+    assert not site.witnessed("start", "ok-1.dat")
+
+
+def test_a_marked_file_with_two_names_waits_for_one_of_them_to_go(site: Site) -> None:
+    inbound = site.root() / "inbound"
+    site.inbox("main", settle={"marker": ".done"})
+    site.write(rescan="200ms")
+    with run_daemon(site.config) as daemon:
+        other = inbound / ".upload"
+        other.write_bytes(b"money")
+        os.link(other, inbound / "ok-1.dat")
+        (inbound / "ok-1.dat.done").touch()
+        for number in (2, 3):
+            _drop_marked(site, f"ok-{number}.dat", b"whole")
+            wait_finished(site, number - 1)
+        assert site.listed("inbound") == [".upload", "ok-1.dat", "ok-1.dat.done"]
+        assert "more than one name" in _why(site, inbound / "ok-1.dat")
+        other.unlink()
+        (inbound / "ok-1.dat.done").touch()  # whoever links tells so; or a minute later it is looked at again
+        wait_until(lambda: "ok-1.dat" in site.listed("processed"), "its delivery", timeout=90)
+        assert site.listed("inbound") == []
+        assert daemon.stop() == 0
+
+
+def test_the_marker_of_the_next_file_outlives_the_recovery_of_the_one_before(site: Site) -> None:
+    site.inbox("main", settle={"marker": ".done"})
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "claim.renamed:kill"}, ready=False) as daemon:
+        _drop_marked(site, "ok-1.dat", b"first day")
+        assert daemon.wait() == -signal.SIGKILL
+    marker = site.root() / "inbound" / "ok-1.dat.done"
+    assert marker.exists()
+    with run_daemon(site.config):
+        wait_finished(site, 1)
+        assert not marker.exists()
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "claim.renamed:kill"}, ready=False) as daemon:
+        _drop_marked(site, "ok-2.dat", b"first day")
+        assert daemon.wait() == -signal.SIGKILL
+    _drop_marked(site, "ok-2.dat", b"second day")
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 3)
+        assert site.listed("inbound") == []
+        assert daemon.stop() == 0
+
+
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
 def test_a_checksum(site: Site, kind: str) -> None:
     site.inbox("main", settle={"checksum": kind})
@@ -100,6 +165,20 @@ def test_a_checksum(site: Site, kind: str) -> None:
         assert site.listed("inbound") == []
         assert daemon.stop() == 0
     assert_sound(site, calm=True, finished=True)
+
+
+def test_what_a_checksum_speaks_for_may_become_readable(site: Site) -> None:
+    inbound, content = site.root() / "inbound", b"money"
+    site.inbox("main", settle={"checksum": "sha256"})
+    site.write(rescan="200ms")
+    with run_daemon(site.config, under=AS_ANY_USER) as daemon:
+        site.drop("ok-1.dat", content)
+        (inbound / "ok-1.dat").chmod(0)
+        (inbound / "ok-1.dat.sha256").write_text(hashlib.sha256(content).hexdigest())
+        wait_until(lambda: "can't be read" in _why(site, inbound / "ok-1.dat"), "the explanation")
+        (inbound / "ok-1.dat").chmod(0o644)
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
 
 
 @pytest.mark.parametrize("order", ["arrival", "name", "none"])

@@ -134,8 +134,10 @@ class Claims:
         if stat.S_ISDIR(found.st_mode):
             self._put_back(inbound_fd, file, found, taken)
         elif not stat.S_ISREG(found.st_mode):
+            drop_companions(inbound_fd, file)
             taken.strange.append(as_found(file, found)._replace(reason=kind_of(found.st_mode)))
         elif found.st_nlink > 1 and file.reason:
+            drop_companions(inbound_fd, file)
             taken.strange.append(as_found(file, found)._replace(reason="it has more than one name"))
         elif found.st_nlink > 1 or not _as_sighted(file, found):
             self._put_back(inbound_fd, file, found, taken)

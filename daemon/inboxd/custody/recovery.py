@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 from inboxd.beneath import look, opened
 from inboxd.clock import Clock
 from inboxd.custody import disk
-from inboxd.custody.claim import Taken, as_found, kind_of, lies_as
+from inboxd.custody.claim import Taken, as_found, drop_companions, kind_of, lies_as
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.items import Items
 from inboxd.custody.keeper import Keeper, is_success_of_a_source, placed
@@ -171,15 +171,21 @@ class Recovery:
 
     def _judge(self, keeper: Keeper, file: InboxFile, found: os.stat_result, taken: Taken) -> None:
         """It is in work/. After a power cut its old name may still be there as well."""
-        work_fd = keeper.claims.work_fd
-        if not stat.S_ISREG(found.st_mode):
-            taken.strange.append(as_found(file, found)._replace(reason=kind_of(found.st_mode)))
-            return
+        work_fd, ours = keeper.claims.work_fd, as_found(file, found)
+        strange = "" if stat.S_ISREG(found.st_mode) else kind_of(found.st_mode)
         with contextlib.ExitStack() as stack:
             try:
                 inbound_fd = stack.enter_context(opened(*keeper.claims.place(file)))
             except OSError:  # the uploader has removed the folder, or closed it: nothing can be put back there
-                taken.claimed.append(as_found(file, found))
+                if strange:
+                    taken.strange.append(ours._replace(reason=strange))
+                else:
+                    taken.claimed.append(ours)
+                return
+            file = _with_companions_of_its_own(file, inbound_fd)
+            if strange:
+                drop_companions(inbound_fd, file)
+                taken.strange.append(ours._replace(reason=strange))
                 return
             twin = look(inbound_fd, lies_as(file))
             if twin and twin.st_ino == found.st_ino and found.st_nlink > 1:
@@ -214,6 +220,13 @@ class Recovery:
     def _begun(self, file: InboxFile) -> bool:
         """A batch is in the order of its ids, so what its mark names and all before it have begun."""
         return not self._marked or file.id <= self._begun_up_to.get(file.batch or "", "")
+
+
+def _with_companions_of_its_own(file: InboxFile, inbound_fd: int) -> InboxFile:
+    """Without those that are younger than its claim: while nobody was here, the next file of its name has come."""
+    found = {name: look(inbound_fd, name) for name in file.companions}
+    own = tuple(name for name, one in found.items() if one is None or one.st_ctime <= file.claimed_at)
+    return file._replace(companions=own)
 
 
 def _finish_fetched(keeper: Keeper, file: InboxFile) -> os.stat_result | None:

@@ -26,6 +26,7 @@ class _Checked:
 
     file: Sighting
     companion: tuple[int, int, int]  # inode, size, mtime_ns
+    readable: bool  # what can't be read changes in neither size nor time when it can be again
 
 
 class Companions:
@@ -46,7 +47,7 @@ class Companions:
     def consider(self, sighting: Sighting, fd: int | None) -> Sighting | None:
         """A file or a companion was seen; the complete file's sighting, if it is complete by that.
 
-        `fd`, the open folder, comes with hints; a scan meets the companion by itself.
+        It may have several names. `fd`, the open folder, comes with hints; a scan meets the companion by itself.
         """
         name = self.subject(sighting.name)
         if (name == sighting.name and fd is None) or self.subject(name) != name:
@@ -62,15 +63,22 @@ class Companions:
             name=name, dev=file.st_dev, ino=file.st_ino, size=file.st_size, mtime_ns=file.st_mtime_ns,
             links=file.st_nlink, companions=(name + self._ending,),
         )  # fmt: skip
-        if not self._digest:
+        if not self._digest or found.links > 1:
             return found
         self._ask(found, companion)
         return None
 
+    def beside(self, sighting: Sighting, found: os.stat_result, fd: int) -> tuple[str, ...]:
+        """Names of what speaks for an entry that will be claimed without being complete: it must go with it."""
+        name = sighting.name + self._ending
+        companion = look(fd, name) if self.subject(sighting.name) == sighting.name else None
+        return (name,) if companion is not None and _speaks_for(companion, found) else ()
+
     def _ask(self, found: Sighting, companion: os.stat_result) -> None:
         """Have its content read, unless that is under way or has just been done."""
         wrong = self._wrong.get(found.key)
-        if wrong is not None and wrong.file.same_content(found) and wrong.companion == _version(companion):
+        same = wrong is not None and wrong.file.same_content(found) and wrong.companion == _version(companion)
+        if same and wrong is not None and wrong.readable:
             return
         if found.key not in self._hashing and len(self._to_hash) < _MOST:
             self._to_hash[found.key] = found
@@ -101,7 +109,7 @@ class Companions:
             self._wrong.pop(sighting.key, None)
             return sighting._replace(sha256=digest if self._digest == "sha256" else None)
         if found is not None and len(self._wrong) < _MOST:
-            self._wrong[sighting.key] = _Checked(sighting, _version(found))
+            self._wrong[sighting.key] = _Checked(sighting, _version(found), readable=bool(digest))
         return None
 
     def _read(self, folder_fd: int, sighting: Sighting) -> str | None:
@@ -119,7 +127,9 @@ class Companions:
         if name == companion:
             return f"it speaks for {self.subject(name)}, and goes when that is claimed"
         if (folder, name) in self._wrong:
-            return f"its content does not match {companion}, or can't be read; it waits until one of the two changes"
+            if not self._wrong[folder, name].readable:
+                return "its content can't be read; it is tried again whenever the inbox is looked through"
+            return f"its content does not match {companion}; it waits until one of the two changes"
         if (folder, name) in self._hashing or (folder, name) in self._to_hash:
             return "its content is being compared with its checksum"
         if not os.path.lexists(self._root / folder / companion):
@@ -129,8 +139,11 @@ class Companions:
 
 def _pair(file: os.stat_result, companion: os.stat_result) -> bool:
     """Both are regular, and of one owner: nobody speaks for another's file."""
-    regular = stat.S_ISREG(file.st_mode) and stat.S_ISREG(companion.st_mode)
-    return regular and file.st_uid == companion.st_uid
+    return stat.S_ISREG(file.st_mode) and _speaks_for(companion, file)
+
+
+def _speaks_for(companion: os.stat_result, entry: os.stat_result) -> bool:
+    return stat.S_ISREG(companion.st_mode) and companion.st_uid == entry.st_uid
 
 
 def _version(found: os.stat_result) -> tuple[int, int, int]:

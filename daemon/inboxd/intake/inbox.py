@@ -213,6 +213,9 @@ class InboxView:
             complete = self._companions.consider(sighting, fd)
             if complete is None:
                 return False
+            if complete.links > 1:
+                self._strangers.note(complete, now)
+                return False
             sighting = complete
         self._device = found.st_dev
         self._settling.note(sighting, now)
@@ -267,7 +270,8 @@ class InboxView:
                 with opened(self._path, sighting.folder) as fd:
                     found = look(fd, sighting.name)
                     if found is not None and _still_strange(found, sighting):
-                        still.append(sighting._replace(links=found.st_nlink))
+                        beside = self._companions.beside(sighting, found, fd) if self._companions is not None else ()
+                        still.append(sighting._replace(links=found.st_nlink, companions=beside))
                     elif found is not None:
                         self._consider(sighting.folder, sighting.name, found, now, fd)
             except OSError:
