@@ -17,7 +17,7 @@ from inboxd.clock import Clock
 from inboxd.config.models import FOLDERS, Config
 from inboxd.custody.disk import why
 from inboxd.custody.history import History
-from inboxd.custody.retention import prune
+from inboxd.custody.retention import Old, prune
 from inboxd.custody.takeback import let_go
 from inboxd.errors import InboxdError, LedgerUnavailable, UsageError
 from inboxd.events import emit
@@ -26,6 +26,7 @@ from inboxd.lifecycle import OPEN
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.pipeline import Pipeline
 from inboxd.records import NOT_OF_THIS_LEDGER, OUTCOME_FOLDERS, Records, Row, row
+from inboxd.retention import remove
 from inboxd.senddesk import SendDesk
 from inboxd.sendview import send_row, tell_send
 from inboxd.sourcedesk import SourceDesk
@@ -301,23 +302,25 @@ class Operator(Records):
     def prune(self, dry_run: bool = False) -> Row:
         """Remove what is older than the retention of its inbox."""
         removed: Row = {}
+        refused: dict[str, str] = {}
         for lane in list(self._pipeline.lanes.values()):
             kept = lane.rules.retention
             removed[lane.name] = {
-                "processed": self._prune(lane, Outcome.PROCESSED, kept.processed, dry_run),
-                "errors": self._prune(lane, Outcome.ERROR, kept.errors, dry_run),
+                "processed": self._prune(lane, Outcome.PROCESSED, kept.processed, dry_run, refused),
+                "errors": self._prune(lane, Outcome.ERROR, kept.errors, dry_run, refused),
             }
-        return {"removed": removed}
+        return {"removed": removed, "refused": refused}
 
-    def _prune(self, lane: Lane, outcome: Outcome, age: float | None, dry_run: bool) -> int:
+    def _prune(self, lane: Lane, outcome: Outcome, age: float | None, dry_run: bool, refused: dict[str, str]) -> int:
+        """How many went, or would go; and, by id or by inbox, why others did not."""
         if age is None:
             return 0
-        before, ledger = self._clock.time() - age, self._pipeline.ledger
+        ledger, folder = self._pipeline.ledger, lane.rules.folder(OUTCOME_FOLDERS[outcome])
+        old = Old(lane.name, outcome, folder, self._clock.time() - age)
         if dry_run:
-            return len(self._ask(lambda: ledger.prune(lane.name, outcome, before, 1_000_000)))
-        folder, total = lane.rules.folder(OUTCOME_FOLDERS[outcome]), 0
-        while count := self._ask(lambda: prune(ledger, lane.name, outcome, folder, before, _SLICE)):
-            total += count
+            return len(self._ask(lambda: ledger.prune(lane.name, outcome, old.before, 1_000_000)))
+        total, kept = remove(old, lambda after: self._ask(partial(prune, ledger, old, _SLICE, after)))
+        refused |= kept
         if total:
             emit(events.FILES_PRUNED, inbox=lane.name, count=total, age=f"{age:.0f}s", folder=str(folder))
         return total

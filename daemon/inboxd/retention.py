@@ -17,6 +17,7 @@ from inboxd import events
 from inboxd.clock import Clock, boot
 from inboxd.config.units import show_duration
 from inboxd.custody import disk
+from inboxd.custody.retention import Old, Pruned
 from inboxd.errors import InboxdError
 from inboxd.events import emit
 
@@ -62,6 +63,29 @@ class Doubt:
             if known["boot"] == boot():
                 return float(known["offset"])
         return None
+
+
+def remove(old: Old, a_slice: Callable[[str], Pruned]) -> tuple[int, dict[str, str]]:
+    """Slice after slice, each given the id that the one before ended with; a warning tells what can't be removed.
+
+    Returns how many are forgotten; and by id, or by inbox when its folder can't be opened, why others are not.
+    """
+    total, kept, last = 0, {}, ""
+    while True:
+        try:
+            part = a_slice(last)
+        except OSError as error:
+            kept[old.inbox] = f"{old.folder}: {error.strerror}"
+            break
+        total += part.forgotten
+        kept |= {one: f"{error.filename}: {error.strerror}" for one, error in part.kept.items()}
+        if not (last := part.last):
+            break
+    if kept:
+        first = next(iter(kept.values()))
+        words = f"{old.inbox}: what is too old can't be removed from {old.folder} ({len(kept)}); the first: {first}"
+        emit(events.LIBRARY, logger="retention", message=words)
+    return total, kept
 
 
 def keep(prune: Callable[[], object], doubt: Doubt, stopping: threading.Event) -> None:

@@ -101,6 +101,7 @@ def test_prune_gives_what_is_old_and_delivered(ledger: Ledger) -> None:
     assert [file.id for file in ledger.prune("main", Outcome.ERROR, 1999.0, 10)] == [first, second]
     assert [file.id for file in ledger.prune("main", Outcome.ERROR, 1999.0, 1)] == [first]
     assert [file.id for file in ledger.prune("main", Outcome.PROCESSED, 1999.0, 10)] == [processed]
+    assert [file.id for file in ledger.prune("main", Outcome.ERROR, 1999.0, 10, first)] == [second]
     assert ledger.prune("main", Outcome.ERROR, 1000.0, 10) == []
     assert ledger.prune("main", Outcome.ERROR, -5.0, 10) == []
 
@@ -124,7 +125,7 @@ _HOT = {
     "open_files": (lambda ledger: list(ledger.open_files(State.DECIDED)), "files_open"),
     "counts": (lambda ledger: ledger.counts(), "files_open"),
     "twin": (lambda ledger: ledger.twin("main", "0" * 64, 0.0, ""), "files_content"),
-    "prune": (lambda ledger: ledger.prune("main", Outcome.PROCESSED, 1.0, 10), "PRIMARY KEY (id<?)"),
+    "prune": (lambda ledger: ledger.prune("main", Outcome.PROCESSED, 1.0, 10), "PRIMARY KEY (id>? AND id<?)"),
 }
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -274,6 +278,62 @@ def test_prune(site: Site) -> None:
         )
         assert site.listed("errors") == ["reject-1.dat"]
         assert daemon.stop() == 0
+
+
+@contextlib.contextmanager
+def _not_to_be_removed(path: Path) -> Iterator[None]:
+    subprocess.run(["chattr", "+i", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+
+
+def test_what_can_not_be_removed_stays_known_and_holds_up_nobody(site: Site) -> None:
+    site.inbox("main", retention={"processed": "1ms"})
+    processed = site.root() / "processed"
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(5))
+        wait_finished(site, 5)
+        with _not_to_be_removed(processed / "ok-00000.dat"):
+            done = inboxd(site.config, "prune")
+            assert done.returncode == 1
+            assert "ok-00000.dat: Operation not permitted" in done.stdout
+            assert site.listed("processed") == ["ok-00000.dat"]
+            assert len(_ids(site)) == 1
+            assert "can't be removed" in daemon.wait_event("library", logger="retention")["message"]
+        assert inboxd(site.config, "prune").returncode == 0
+        assert (site.listed("processed"), _ids(site)) == ([], [])
+
+
+def test_what_is_on_a_disk_that_is_away_stays_known(site: Site) -> None:
+    site.inbox("main", retention={"processed": "1ms"})
+    processed, aside = site.root() / "processed", site.base / "aside"
+    with run_daemon(site.config):
+        site.drop("ok-1.dat", b"x")
+        wait_finished(site, 1)
+        processed.rename(aside)
+        refused = json.loads(inboxd(site.config, "prune", "--json").stdout)["refused"]
+        assert list(refused) == ["main"]
+        assert len(_ids(site)) == 1
+        aside.rename(processed)
+        assert inboxd(site.config, "prune").returncode == 0
+        assert (site.listed("processed"), _ids(site)) == ([], [])
+
+
+def test_what_was_put_in_the_place_of_a_delivered_file_is_not_removed(site: Site) -> None:
+    """Also where the file system gives it the inode of the one before, as ext4 does."""
+    site.inbox("main", retention={"processed": "1ms"})
+    path = site.root() / "processed" / "ok-1.dat"
+    with run_daemon(site.config):
+        site.drop("ok-1.dat", b"x")
+        wait_finished(site, 1)
+        inode = path.stat().st_ino
+        path.unlink()
+        path.write_bytes(b"what somebody has put there")
+        assert inboxd(site.config, "prune").returncode == 0
+        assert path.read_bytes() == b"what somebody has put there", f"inode {inode}, now {path.stat().st_ino}"
+        assert _ids(site) == []
 
 
 def test_progress_is_told(site: Site) -> None:

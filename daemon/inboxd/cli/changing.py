@@ -91,7 +91,8 @@ def reload(options: Namespace) -> None:
     give(options, answer, [Text(change) for change in answer["changes"]] or [Text("nothing has changed")])
 
 
-def prune(options: Namespace) -> None:
+def prune(options: Namespace) -> int:
     """Remove what is old."""
     answer = ask(options, "prune", LONG, dry_run=options.dry_run)
     give(options, answer, pages.pruned(answer, options.dry_run))
+    return EXIT_FOUND if answer["refused"] else 0

@@ -190,7 +190,8 @@ def pruned(answer: Row, dry_run: bool) -> Page:
     """How much went."""
     rows: list[list[Cell]] = [[inbox, row["processed"], row["errors"]] for inbox, row in answer["removed"].items()]
     title = "would be removed" if dry_run else "removed"
-    return [Text(title, "title"), Table(("inbox", "processed", "errors"), rows, frozenset({"processed", "errors"}))]
+    table = Table(("inbox", "processed", "errors"), rows, frozenset({"processed", "errors"}))
+    return [Text(title, "title"), table, *_refused(answer)]
 
 
 def findings(answer: Row) -> Page:

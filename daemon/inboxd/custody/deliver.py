@@ -206,6 +206,12 @@ def _redirected(file: InboxFile, destination: str) -> InboxFile:
     return file._replace(destination=destination)
 
 
+def is_as_delivered(found: os.stat_result, file: InboxFile) -> bool:
+    """What lies there is the very file. An inode's number alone is given away again as soon as its file is gone."""
+    known = (file.ino, file.size, kept_moment(file.mtime_ns))
+    return (found.st_ino, found.st_size, kept_moment(found.st_mtime_ns)) == known
+
+
 def _tell_if_changed(file: InboxFile, found: os.stat_result | None) -> None:
     """Until the end of its run the worker has looked: what came later was in nobody's hands."""
     known = (file.size, kept_moment(file.mtime_ns))

@@ -106,12 +106,13 @@ class Reads(Session):
         )  # fmt: skip
         return self._files(query)
 
-    def prune(self, inbox: str, outcome: Outcome, before: float, limit: int) -> list[InboxFile]:
+    def prune(self, inbox: str, outcome: Outcome, before: float, limit: int, after_id: str = "") -> list[InboxFile]:
         """Delivered files that ended before `before` (wall clock) and have no results to send, oldest id first."""
         # Ids hold the time of the claim: what ended before then was claimed before, and later rows need not be read.
         # A clock that was set back between claim and end makes a row wait longer here, never go earlier.
         query = select(files).where(
-            files.c.id < f"{max(0, int(before * 1000) + 1):012x}", files.c.inbox == inbox, _is(State.DONE),
+            files.c.id < f"{max(0, int(before * 1000) + 1):012x}", files.c.id > after_id, files.c.inbox == inbox,
+            _is(State.DONE),
             files.c.outcome == literal(outcome), files.c.finished_at < before,
             ~exists().where(sends.c.file_id == files.c.id, sends.c.open == literal_column("1")),
         )  # fmt: skip

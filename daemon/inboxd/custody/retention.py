@@ -9,34 +9,63 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from inboxd.beneath import look, opened
 from inboxd.custody import sidecar
+from inboxd.custody.deliver import is_as_delivered
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.model import InboxFile, Outcome
 
 
-def prune(ledger: Ledger, inbox: str, outcome: Outcome, folder: Path, before: float, limit: int) -> int:
-    """Remove at most `limit` files that ended before `before` (wall clock). Returns how many rows are forgotten."""
-    files = ledger.prune(inbox, outcome, before, limit)
-    for file in files:
-        _remove(file, folder)
-    failpoint("prune.removed")
+class Pruned(NamedTuple):
+    """What became of a slice."""
+
+    forgotten: int
+    kept: dict[str, OSError]  # by id: why it could not be removed
+    last: str  # the id to go on after; "" when there are no more
+
+
+class Old(NamedTuple):
+    """What is to go: files of an inbox that ended so, in this folder, before then (wall clock, seconds)."""
+
+    inbox: str
+    outcome: Outcome
+    folder: Path
+    before: float
+
+
+def prune(ledger: Ledger, old: Old, limit: int, after_id: str = "") -> Pruned:
+    """Remove at most `limit` files, and forget their rows.
+
+    Raises LedgerUnavailable; OSError when the folder can't be opened: what is there stays known, its disk may be away.
+    """
+    files = ledger.prune(old.inbox, old.outcome, old.before, limit, after_id)
+    kept: dict[str, OSError] = {}
     if files:
+        with opened(old.folder):
+            pass
+    for file in files:
+        try:
+            _remove(file, old.folder)
+        except OSError as error:
+            kept[file.id] = error
+    failpoint("prune.removed")
+    gone = [file.id for file in files if file.id not in kept]
+    if gone:
         with ledger.transaction():
-            ledger.forget([file.id for file in files])
-    return len(files)
+            ledger.forget(gone)
+    return Pruned(len(gone), kept, files[-1].id if len(files) == limit else "")
 
 
 def _remove(file: InboxFile, root: Path) -> None:
-    """Only the very file we delivered; what somebody put in its place is not ours."""
+    """Only the very file we delivered; what somebody put in its place, or has changed since, is not ours."""
     folder, name = os.path.split(file.destination or "")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened(root, folder) as fd:
         found = look(fd, name)
-        if found is None or found.st_ino != file.ino:  # a device's number may change with a reboot
-            return
-        os.unlink(name, dir_fd=fd)
+        if found is not None and is_as_delivered(found, file):
+            os.unlink(name, dir_fd=fd)
         sidecar.remove(fd, name, file.id)
     _remove_empty(root, folder)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from inboxd.beneath import look, opened
 from inboxd.custody import disk, sidecar
+from inboxd.custody.deliver import is_as_delivered
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
-from inboxd.custody.rows import kept_moment
 from inboxd.errors import UsageError
 from inboxd.model import InboxFile, Outcome, State
 
@@ -109,18 +109,12 @@ def _whose(file: InboxFile, errors_fd: int, name: str, ledger: Ledger) -> InboxF
     the inode: then it is the error that came last. Raises FileNotFoundError.
     """
     found = os.stat(name, dir_fd=errors_fd, follow_symlinks=False)
-    if _is_as_delivered(found, file):
+    if is_as_delivered(found, file):
         return None
     others = ledger.errors_at(file.inbox, file.destination or "", file.id)
     last = max([file, *others], key=lambda one: (one.finished_at or 0.0, one.id))
-    owner = next((one for one in others if _is_as_delivered(found, one)), last)
+    owner = next((one for one in others if is_as_delivered(found, one)), last)
     return owner if owner.id != file.id else None
-
-
-def _is_as_delivered(found: os.stat_result, file: InboxFile) -> bool:
-    """An inode's number alone says little: it is given away again as soon as its file is gone."""
-    known = (file.ino, file.size, kept_moment(file.mtime_ns))
-    return (found.st_ino, found.st_size, kept_moment(found.st_mtime_ns)) == known
 
 
 def _must_be_error(file: InboxFile, wish: str, ledger: Ledger) -> None:
