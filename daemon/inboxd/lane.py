@@ -317,10 +317,10 @@ class Lane:
         while self.halves and len(batches) < room:
             batches.append(self.halves.popleft())
         idle, room = max(0, idle - len(batches)), room - len(batches)
-        for size in cut(len(self.held), idle, room, batch_size):
-            batch = [self.held.popleft() for _ in range(size)]
-            batches += self._by_need(batch)
-        return batches
+        sizes = cut(len(self.held), idle, room, batch_size)
+        parts = [part for size in sizes for part in self._by_need([self.held.popleft() for _ in range(size)])]
+        self.held.extendleft(file for part in reversed(parts[room:]) for file in reversed(part))
+        return batches + parts[:room]
 
     def _by_need(self, batch: list[InboxFile]) -> list[list[InboxFile]]:
         """Files to be copied or hashed first go in a batch of their own; one that has killed its worker goes alone.

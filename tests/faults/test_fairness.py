@@ -150,6 +150,33 @@ def test_an_inbox_at_its_limit_takes_no_room(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+_ALONE = """
+import fcntl, os, time
+
+def handle(file):
+    if file.attempt == 1 and file.name.startswith("deadly"):
+        os._exit(9)
+    with open(__file__ + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where another has it
+        time.sleep(0.3)
+"""
+
+
+@fault(
+    "Workers and handlers", "files that have killed their worker are tried again, each in a batch of its own",
+    how="`parallel: 1`, four workers", shows="no more of them at once than `parallel` says",
+)  # fmt: skip
+def test_no_more_at_once_than_parallel_says(site: Site) -> None:
+    (site.base / "alone.py").write_text(_ALONE)
+    site.inbox("main", parallel=1, handler={"python": "alone:handle"}, retry={"first": "1s", "longest": "1s"})
+    site.workers(processes=4, batch_size=10)
+    site.put([*((b"deadly-%d" % number, b"%d" % number) for number in range(4)), (b"long", b"x")])
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 5, timeout=60)
+        assert [event["ending"] for event in daemon.events("file.waiting")] == ["crashed"] * 4
+        assert daemon.stop() == 0
+
+
 @fault(
     "Uploaders", "an inbox is full of folders", how="20,000 empty folders, and one 5,000 folders deep",
     shows="another inbox's files take at most 20 times as long and five seconds more than when it is alone",
