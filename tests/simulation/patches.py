@@ -24,6 +24,7 @@ from inboxd.custody import (
     results,
     retention,
     session,
+    sidecar,
     takeback,
     workfolder,
 )
@@ -32,7 +33,7 @@ from simulation.ledger import engine_of, statements
 from simulation.world import World
 
 _MODULES = (
-    beneath, model, claim, deliver, disk, outcomes, reconcile, recovery, relics, results, retention, takeback, workfolder,
+    beneath, model, claim, deliver, disk, outcomes, reconcile, recovery, relics, results, retention, sidecar, takeback, workfolder,
     companions, inbox, mounts, scan, shutil,
 )  # fmt: skip
 
