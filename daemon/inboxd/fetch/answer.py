@@ -15,6 +15,7 @@ import requests
 import urllib3
 
 from inboxd.escape import escape
+from inboxd.fetch.decoding import ENCODINGS, Malformed, decoded
 from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, TooLarge, Unfit
 from inboxd.fetch.origin import absolute
 from inboxd.fetch.patience import hurried
@@ -24,7 +25,6 @@ _BLOCK = 256 * 1024  # bytes read at once
 _LONGEST_PAUSE = 86_400.0  # seconds that we let a server keep us off
 _BUSY = (408, 425, 429)
 _SMALL = 64 * 1024  # bytes; a body that is cheaper to read than a new connection
-_ENCODINGS = ("gzip", "x-gzip", "deflate")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _SHA256 = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")  # RFC 9530
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
@@ -87,7 +87,7 @@ class Answer:
     def _begin(self) -> bytes:
         found = b""
         with contextlib.suppress(RemoteError), hurried(_LISTENING):
-            while len(found) < _MOST_READ and (block := self._read(False, _MOST_READ - len(found))):
+            while len(found) < _MOST_READ and (block := self._read(_MOST_READ - len(found))):
                 found += block
         return found
 
@@ -157,20 +157,26 @@ class Answer:
     # The body
 
     def blocks(self, *, decode: bool = True) -> Iterator[bytes]:
-        """The body, as it comes. Raises Away when it breaks off, Unfit when it can't be decoded."""
-        if decode and self.encoding and self.encoding not in _ENCODINGS:
+        """The body, as it comes. Raises Away when it breaks off, Unfit when it can't be decoded, or not to its end."""
+        if not (decode and self.encoding):
+            yield from self._sent()
+            return
+        if self.encoding not in ENCODINGS:
             raise Unfit(f"{self._host} sent it in the encoding {self.encoding[:20]!r}, which nobody asked for")
-        raw = self._response.raw
-        while block := self._read(decode):
+        try:
+            yield from decoded(self._sent(), self.encoding)
+        except Malformed as error:
+            raise Unfit(f"what {self._host} sent {error}") from None
+
+    def _sent(self) -> Iterator[bytes]:
+        while block := self._read():
             yield block
-        if self.length is not None and raw.tell() < self.length:
+        if self.length is not None and self._response.raw.tell() < self.length:
             raise self._broken()
 
-    def _read(self, decode: bool, most: int = _BLOCK) -> bytes:
+    def _read(self, most: int = _BLOCK) -> bytes:
         try:
-            return self._response.raw.read1(most, decode_content=decode) or b""
-        except urllib3.exceptions.DecodeError:
-            raise Unfit(f"what {self._host} sent is not encoded as it says ({self.encoding})") from None
+            return self._response.raw.read1(most, decode_content=False) or b""
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
             raise Away(f"{self._host} stopped sending, or was too slow (timeout.idle, timeout.total)") from None
         except (urllib3.exceptions.HTTPError, OSError, ValueError):

@@ -1,0 +1,90 @@
+"""Bodies that end before their end, and look whole: to the framing of HTTP all is well, or there is none."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from inboxd.fetch.errors import Away, Unfit
+from support.faults import fault
+from support.http_rig import HttpRig, failure
+from support.partner import Partner, answer, raw
+
+_DATA = b"".join(b"%d,payment,%d\n" % (number, number * 7919 % 100_000) for number in range(20_000))
+_SILENT = {"size": None, "sha256": None}  # the listing gives nothing to compare it with
+
+
+def _chunked(body: bytes, *lines: str) -> Any:
+    """An answer in chunks, which end as they should."""
+    head = "\r\n".join(("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *lines, "", "")).encode()
+    blocks = [body[first : first + 10_000] for first in range(0, len(body), 10_000)]
+    return raw([head, *(b"%x\r\n%s\r\n" % (len(block), block) for block in blocks), b"0\r\n\r\n"])
+
+
+# Encoded
+
+_GZIP, _ZLIB = gzip.compress(_DATA), zlib.compress(_DATA)
+_CUT = {
+    "half of a gzip": ("gzip", _GZIP[: len(_GZIP) // 2], "ends before its gzip does"),
+    "a gzip without its checksum": ("gzip", _GZIP[:-8], "ends before its gzip does"),
+    "nothing": ("gzip", b"", "ends before its gzip does"),
+    "half of a second member": ("gzip", _GZIP + _GZIP[: len(_GZIP) // 2], "ends before its gzip does"),
+    "a broken second member": ("gzip", _GZIP + _GZIP[:5] + b"\xff" * 100, "not encoded as it says"),
+    "an error page after it": ("gzip", _GZIP + b"<h1>502</h1>", "not encoded as it says"),
+    "half of a deflate": ("deflate", _ZLIB[: len(_ZLIB) // 2], "ends before its deflate does"),
+    "half of a raw deflate": ("deflate", _ZLIB[2 : len(_ZLIB) // 2], "ends before its deflate does"),
+    "something after a deflate": ("deflate", _ZLIB + b"<h1>502</h1>", "goes on after its deflate has ended"),
+}
+
+
+@fault("Sources and destinations", "a compressed body is cut off", how="its framing is whole", shows="not accepted")
+@pytest.mark.parametrize("what", _CUT)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_encoded_body_has_an_end_of_its_own(partner: Partner, rig: HttpRig, what: str, chunked: bool) -> None:
+    encoding, body, words = _CUT[what]
+    said = _chunked(body, f"Content-Encoding: {encoding}") if chunked else answer(200, body, Content_Encoding=encoding)
+    partner.add("a.csv", _DATA, listed=_SILENT, serve=said)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    failure(Unfit, lambda: rig.take(source, item), words)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("gzip", _GZIP), ("X-GZip", _GZIP), ("gzip", gzip.compress(_DATA[:999]) + gzip.compress(_DATA[999:]) + bytes(512)),
+     ("deflate", _ZLIB), ("deflate", _ZLIB[2:-4])],
+)  # fmt: skip
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_whole_one_is_taken(partner: Partner, rig: HttpRig, encoding: str, body: bytes, chunked: bool) -> None:
+    said = _chunked(body, f"Content-Encoding: {encoding}") if chunked else answer(200, body, Content_Encoding=encoding)
+    partner.add("a.csv", _DATA, listed=_SILENT, serve=said)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == _DATA
+
+
+def test_a_connection_that_breaks_off_is_told_of_as_such(partner: Partner, rig: HttpRig) -> None:
+    said = answer(200, _GZIP[: len(_GZIP) // 2], Content_Encoding="gzip", Content_Length=str(len(_GZIP)),
+                  Connection="close")  # fmt: skip
+    partner.add("a.csv", _DATA, listed=_SILENT, serve=said)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    failure(Away, lambda: rig.take(source, item), f"broke off after {len(_GZIP) // 2} of {len(_GZIP)} bytes")
+
+
+@pytest.mark.parametrize("form", ["json", "index"])
+def test_a_listing_is_no_different(partner: Partner, rig: HttpRig, form: str) -> None:
+    ids = [f"{number}.csv" for number in range(1000)]
+    page = "".join(f'<a href="{one}">{one}</a>\n' for one in ids).encode()
+    listing = json.dumps([{"id": one, "url": f"/files/{one}"} for one in ids]).encode() if form == "json" else page
+    kind = "text/html" if form == "index" else "application/json"
+    source = rig.partner(partner.url, form=form, items=None, next=None)
+    body = gzip.compress(listing)
+    partner.listing = answer(200, body, Content_Encoding="gzip", Content_Type=kind)
+    assert [item.name for item in source.list()] == ids
+    partner.listing = answer(200, body[:-8], Content_Encoding="gzip", Content_Type=kind)
+    failure(Unfit, lambda: list(source.list()), "ends before its gzip does")
