@@ -12,7 +12,7 @@ import pytest
 from inboxd.fetch.errors import Away, Unfit
 from support.faults import fault
 from support.http_rig import HttpRig, failure
-from support.partner import Partner, answer, raw
+from support.partner import Handler, Offer, Partner, answer, raw, serve_file
 
 _DATA = b"".join(b"%d,payment,%d\n" % (number, number * 7919 % 100_000) for number in range(20_000))
 _SILENT = {"size": None, "sha256": None}  # the listing gives nothing to compare it with
@@ -88,3 +88,83 @@ def test_a_listing_is_no_different(partner: Partner, rig: HttpRig, form: str) ->
     assert [item.name for item in source.list()] == ids
     partner.listing = answer(200, body[:-8], Content_Encoding="gzip", Content_Type=kind)
     failure(Unfit, lambda: list(source.list()), "ends before its gzip does")
+
+
+# Ranges
+
+_BEGUN = 50_000  # bytes that an earlier try has left
+
+
+def _ranged(rig: HttpRig, partner: Partner, body: bytes, *lines: str, last: int = len(_DATA) - 1) -> tuple[Any, Any]:
+    """A source and its item, half of which is here; the rest of it is answered for by `body`."""
+    span = f"Content-Range: bytes {_BEGUN}-{last}/{len(_DATA)}"
+
+    def serve(handler: Handler, offer: Offer) -> None:
+        if handler.headers.get("Range"):
+            head = "\r\n".join(("HTTP/1.1 206 Partial Content", f"ETag: {offer.etag}", span, *lines, "", ""))
+            raw([head.encode(), body])(handler)
+        else:
+            serve_file(handler, offer)
+
+    offer = partner.add("a.csv", _DATA, listed=_SILENT, serve=serve)
+    part = rig.part()
+    part.restart(offer.etag)
+    part.write(_DATA[:_BEGUN])
+    part.close()
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    return source, item
+
+
+def _chunk(data: bytes) -> bytes:
+    return (b"%x\r\n%s\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n"
+
+
+_FRAMINGS = {"chunked": (_chunk, "Transfer-Encoding: chunked"), "by its connection": (bytes, "Connection: close")}
+
+
+@fault(
+    "Sources and destinations", "the rest of a file is cut off", how="a range without a length", shows="gone on from"
+)
+@pytest.mark.parametrize("framing", _FRAMINGS)
+def test_a_range_ends_where_it_says(partner: Partner, rig: HttpRig, framing: str) -> None:
+    framed, line = _FRAMINGS[framing]
+    source, item = _ranged(rig, partner, framed(_DATA[_BEGUN:70_000]), line)
+    failure(Away, lambda: rig.take(source, item), f"ended it after 70000 of {len(_DATA)} bytes")
+    partner.offers["a.csv"].serve = None
+    assert rig.take(source, item) == _DATA
+    assert partner.log("/files")[-1].headers["Range"] == "bytes=70000-", "what came was good"
+
+
+@pytest.mark.parametrize("framing", _FRAMINGS)
+def test_a_range_that_is_all_of_the_rest_is_taken(partner: Partner, rig: HttpRig, framing: str) -> None:
+    framed, line = _FRAMINGS[framing]
+    source, item = _ranged(rig, partner, framed(_DATA[_BEGUN:]), line)
+    assert rig.take(source, item) == _DATA
+    assert len(partner.log("/files")) == 1
+
+
+@pytest.mark.parametrize("framing", _FRAMINGS)
+def test_a_range_that_brings_nothing_is_charged(partner: Partner, rig: HttpRig, framing: str) -> None:
+    framed, line = _FRAMINGS[framing]
+    source, item = _ranged(rig, partner, framed(b""), line)
+    failure(Unfit, lambda: rig.take(source, item), f"gives no more than {_BEGUN}")
+
+
+@pytest.mark.parametrize("framing", _FRAMINGS)
+def test_a_range_goes_no_further_than_it_says(partner: Partner, rig: HttpRig, framing: str) -> None:
+    framed, line = _FRAMINGS[framing]
+    source, item = _ranged(rig, partner, framed(_DATA[_BEGUN - 1 :]), line)
+    failure(Unfit, lambda: rig.take(source, item), f"more came than the {len(_DATA)} bytes that it has")
+    assert rig.part().size == 0, "nobody knows which of them are right"
+    assert rig.take(source, item) == _DATA
+
+
+@pytest.mark.parametrize("framing", [*_FRAMINGS, "with a length"])
+def test_a_server_that_gives_less_than_asked_for_is_asked_for_all_of_it(
+    partner: Partner, rig: HttpRig, framing: str
+) -> None:
+    framed, line = {**_FRAMINGS, "with a length": (bytes, "Content-Length: 20000")}[framing]
+    source, item = _ranged(rig, partner, framed(_DATA[_BEGUN:70_000]), line, last=69_999)
+    assert rig.take(source, item) == _DATA
+    assert len(partner.log("/files")) == 2

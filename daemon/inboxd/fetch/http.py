@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from functools import cached_property
 
+from inboxd.fetch import places
 from inboxd.fetch.answer import Answer
 from inboxd.fetch.errors import Refused, Unfit
 from inboxd.fetch.filling import fill_body, fill_url
 from inboxd.fetch.index import Index
 from inboxd.fetch.listing import Listing, last_part
+from inboxd.fetch.origin import host_of
 from inboxd.fetch.part import Part
 from inboxd.fetch.web import Call, Web
 from inboxd.wire import Listed, OrderedItem, SourceSpec
@@ -147,15 +149,17 @@ class HttpSource:
         if answer.is_html and item.size is None and not item.digest and not item.name.lower().endswith(_PAGES):
             raise Unfit("an HTML page came in its place, perhaps one that tells of an error")
         decode = not item.name.lower().endswith(_COMPRESSED)  # some servers call the kind of such a file its encoding
-        if answer.status == 200:
-            part.restart(answer.validator())
-        elif not answer.range() or not part.size:
-            raise Unfit("the server sent a range that nobody asked for")
+        whole = _begin(answer, part)
         answer.check_size(part.size, self._spec.max_size)
         for digest in answer.digests():
             part.announce(digest)
         for block in answer.blocks(decode=decode):
+            if whole is not None and part.size + len(block) > whole:
+                part.restart("")
+                raise Unfit(f"more came than the {whole} bytes that it has")
             part.write(block)
+        if whole is not None:
+            places.check_whole(part, whole, host_of(answer.url))
 
     def _has_versions(self, item: OrderedItem) -> bool:
         """Its version is one of HTTP, and not just any word of a listing."""
@@ -197,6 +201,17 @@ def _is_elsewhere(answer: Answer, part: Part) -> bool:
         return False
     found = answer.range()
     return not found or found[0] != part.size or answer.validator() not in ("", part.validator)
+
+
+def _begin(answer: Answer, part: Part) -> int | None:
+    """How many bytes the whole has, where a range says so: its body may have no length of its own. Raises Unfit."""
+    if answer.status == 200:
+        part.restart(answer.validator())
+        return None
+    found = answer.range()
+    if not found or not part.size:
+        raise Unfit("the server sent a range that nobody asked for")
+    return found[1]
 
 
 def _one_file(answer: Answer, url: str) -> Listed:
