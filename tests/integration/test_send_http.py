@@ -6,7 +6,9 @@ import base64
 import errno
 import hashlib
 import os
+import socket
 import ssl
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -107,6 +109,24 @@ def test_connections_are_used_again(rig: Rig) -> None:
     for _ in range(4):
         rig.send(destination, rig.result())
     assert len({sent.port for sent in rig.receiver.log()}) == 1
+
+
+def test_a_connection_that_ended_meanwhile_is_made_again(rig: Rig) -> None:
+    has_ended = threading.Event()
+
+    def take(taking: Taking) -> None:
+        accept()(taking)  # which says nothing of an end
+        taking.close_connection = True
+        taking.connection.shutdown(socket.SHUT_RDWR)
+        has_ended.set()
+
+    rig.receiver.take = take
+    destination = rig.destination()
+    for _ in range(4):
+        has_ended.clear()
+        rig.send(destination, rig.result())
+        assert has_ended.wait(10)
+    assert len(rig.receiver.log()) == 4
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import urllib3
 
 from inboxd.escape import escape
 from inboxd.fetch.decoding import ENCODINGS, Malformed, decoded
-from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, TooLarge, Unfit
+from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, TooLarge, Unclosed, Unfit
 from inboxd.fetch.origin import absolute
-from inboxd.fetch.patience import hurried
+from inboxd.fetch.patience import Unannounced, hurried
 from inboxd.fetch.secrets import Secrets
 
 _BLOCK = 256 * 1024  # bytes read at once
@@ -51,6 +51,7 @@ class Answer:
         self.length = (
             int(length) if length.isascii() and length.isdigit() and not chunked else None
         )  # bytes on the wire
+        self._ends_with_connection = self.length is None and not chunked
 
     @property
     def is_html(self) -> bool:
@@ -157,7 +158,11 @@ class Answer:
     # The body
 
     def blocks(self, *, decode: bool = True) -> Iterator[bytes]:
-        """The body, as it comes. Raises Away when it breaks off, Unfit when it can't be decoded, or not to its end."""
+        """The body, as it comes.
+
+        Raises Away when it breaks off, Unclosed where that can't be told from its end, and Unfit when it can't be
+        decoded, or not to its end.
+        """
         if not (decode and self.encoding):
             yield from self._sent()
             return
@@ -179,8 +184,14 @@ class Answer:
             return self._response.raw.read1(most, decode_content=False) or b""
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
             raise Away(f"{self._host} stopped sending, or was too slow (timeout.idle, timeout.total)") from None
-        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            if self._ends_with_connection and isinstance(error.__cause__, Unannounced):
+                raise self._unclosed() from None
             raise self._broken() from None
+
+    def _unclosed(self) -> Unclosed:
+        count = self._response.raw.tell()
+        return Unclosed(f"{self._host} hung up after {count} bytes without TLS's closing alert, perhaps in the middle")
 
     def _broken(self) -> Away:
         of = "" if self.length is None else f" of {self.length}"

@@ -23,6 +23,10 @@ class Away(RemoteError):
     ending = Ending.UNAVAILABLE
 
 
+class Unclosed(Away):
+    """A body ended that nothing but its connection could end, and TLS did not say that this was meant."""
+
+
 class Refused(RemoteError):
     """It does not let us in, or is not who it should be: nothing will work before somebody mends that."""
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from inboxd.fetch import places
 from inboxd.fetch.answer import Answer
-from inboxd.fetch.errors import Refused, Unfit
+from inboxd.fetch.errors import Refused, RemoteError, Unclosed, Unfit
 from inboxd.fetch.filling import fill_body, fill_url
 from inboxd.fetch.index import Index
 from inboxd.fetch.listing import Listing, last_part
@@ -153,11 +153,12 @@ class HttpSource:
         answer.check_size(part.size, self._spec.max_size)
         for digest in answer.digests():
             part.announce(digest)
-        for block in answer.blocks(decode=decode):
-            if whole is not None and part.size + len(block) > whole:
-                part.restart("")
-                raise Unfit(f"more came than the {whole} bytes that it has")
-            part.write(block)
+        try:
+            _write(answer.blocks(decode=decode), part, whole)
+        except Unclosed as error:
+            is_compared = whole is not None or item.digest or any(answer.digests())
+            if not is_compared and part.size != item.size:
+                raise _charged(error, item) from None
         if whole is not None:
             places.check_whole(part, whole, host_of(answer.url))
 
@@ -212,6 +213,20 @@ def _begin(answer: Answer, part: Part) -> int | None:
     if not found or not part.size:
         raise Unfit("the server sent a range that nobody asked for")
     return found[1]
+
+
+def _write(blocks: Iterator[bytes], part: Part, whole: int | None) -> None:
+    for block in blocks:
+        if whole is not None and part.size + len(block) > whole:
+            part.restart("")
+            raise Unfit(f"more came than the {whole} bytes that it has")
+        part.write(block)
+
+
+def _charged(error: Unclosed, item: OrderedItem) -> RemoteError:
+    """The next try may get more. From then on it is the item's fault: a server that never says where a body ends would
+    rest for ever, with all its other items."""
+    return Unfit(str(error)) if item.attempt > 1 else error
 
 
 def _one_file(answer: Answer, url: str) -> Listed:

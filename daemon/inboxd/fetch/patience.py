@@ -68,7 +68,17 @@ def _left() -> float:
 _NO = re.compile(rb"HTTP/1\.[01] [345]")  # of an answer that comes before we are done; a yes can wait until we are
 _EARLY = 64 * 1024  # bytes read of one
 _BROKEN = (ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_LENIENT = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # of OpenSSL 3; Python 3.11.2 sets it
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Unannounced(ConnectionResetError):
+    """A connection ended without TLS's closing alert: anybody on its way may have ended it (RFC 9112, 9.8)."""
+
+
+def is_unannounced(error: ssl.SSLError) -> bool:
+    """That is what it says; in Python 3.11.2 by its reason alone."""
+    return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
 
 
 class _PlainSocket(socket.socket):
@@ -95,13 +105,23 @@ class _PlainSocket(socket.socket):
 class _SecureSocket(ssl.SSLSocket):
     _early = b""  # what was read while we were still sending
 
+    def do_handshake(self, block: bool = False) -> None:
+        """Called once, before anything is read."""
+        self.suppress_ragged_eofs = False  # it would give an end without the closing alert as a good one
+        super().do_handshake(block)
+
     def recv_into(self, buffer: Any = None, nbytes: int | None = None, flags: int = 0) -> int:
         if self._early:
             count = min(len(self._early), nbytes or len(buffer))
             buffer[:count], self._early = self._early[:count], self._early[count:]
             return count
         _limit(self)
-        return super().recv_into(buffer, nbytes, flags)
+        try:
+            return super().recv_into(buffer, nbytes, flags)
+        except ssl.SSLError as error:
+            if not is_unannounced(error):
+                raise
+        raise Unannounced("it hung up")  # not from within: as an error of TLS itself it would be told of
 
     def send(self, data: Any, flags: int = 0) -> int:
         with _at_once(self):
@@ -116,6 +136,10 @@ class _SecureSocket(ssl.SSLSocket):
             found = b"" if self._early else self.read(_EARLY)
         except _NOT_NOW:
             return False
+        except ssl.SSLError as error:
+            if not is_unannounced(error):
+                raise
+            found = b""
         self._early += found
         return not self._early or _NO.match(self._early) is not None
 
@@ -175,6 +199,7 @@ class PatientAdapter(HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext) -> None:
         context.sslsocket_class = _SecureSocket
+        context.options &= ~_LENIENT
         self._context = context
         super().__init__()
 

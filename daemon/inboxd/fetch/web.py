@@ -20,7 +20,7 @@ import inboxd
 from inboxd.fetch.answer import Answer
 from inboxd.fetch.errors import Away, Refused, RemoteError
 from inboxd.fetch.origin import Origins, absolute, host_of, is_same
-from inboxd.fetch.patience import PatientAdapter, patient
+from inboxd.fetch.patience import PatientAdapter, is_unannounced, patient
 from inboxd.fetch.secrets import Secrets, of_http
 from inboxd.wire import SourceSpec
 
@@ -199,7 +199,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _insecure(error: ssl.SSLError, host: str) -> RemoteError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refused(f"{host} is not who it should be: {error.verify_message}; check the host and `authority`")
-    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+    if is_unannounced(error) or isinstance(error, ssl.SSLZeroReturnError | ssl.SSLSyscallError):
         return _Dropped(f"no connection to {host}: it hung up while TLS was agreed on")
     return Refused(f"no TLS with {host}: {error.reason or type(error).__name__}")
 
