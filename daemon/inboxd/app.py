@@ -58,14 +58,19 @@ _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 def run(config_path: Path, log: logs.LogOptions, adapt: Callable[[Config], Config] = lambda config: config) -> int:
     """The whole life of the daemon. Returns its exit code; what it refuses is told on standard error."""
     logs.setup(log)
+    app = None
     try:
-        return App(adapt(load(config_path)), SystemClock()).run()
+        app = App(adapt(load(config_path)), SystemClock())
+        code = app.run()
     except InboxdError as error:
         for line in getattr(error, "problems", [str(error)]):
             logs.refuse(line)
-        return error.exit_code
+        code = error.exit_code
     finally:
         logs.close()
+    if app is not None and app.is_held_up():
+        os._exit(code)  # the interpreter would wait for its threads
+    return code
 
 
 def repair(config_path: Path) -> dict[str, int]:
@@ -230,9 +235,16 @@ class App:
                 lane.close()
             self.ledger.close()
             os.ftruncate(self._lock_fd, 0)  # nobody holds it any more, and its number may become another's
+        if self.is_held_up():
+            reasons = self.pipeline.outages.reasons() or ["the last turn has not come to its end"]
+            emit(events.DAEMON_UNRECORDED, reason="; ".join(reasons))
         if self.state != "STARTING":  # one that was refused says why, and has not begun
             emit(events.DAEMON_STOPPED)
             self.state = "STOPPED"
+
+    def is_held_up(self) -> bool:
+        """The pipeline goes on: since what it needs is away, it can't record what it has."""
+        return self._pipeline_thread.is_alive()
 
     # The two loops
 

@@ -30,6 +30,11 @@ DAEMON_DRAINING = Event(
     "inboxd is about to stop. Files in progress may finish within stop_grace; the others wait, uncharged.",
 )  # fmt: skip
 DAEMON_STOPPED = Event("daemon.stopped", "INFO", "stopped", "The daemon has ended in good order.")
+DAEMON_UNRECORDED = Event(
+    "daemon.unrecorded", "WARNING", "stopping all the same: what has come to an end could not be recorded: {reason}",
+    "The ledger, or a folder, was away when it had to end. Nothing accepted is lost: the next start records it.",
+    "See that what is away comes back; then start inboxd.",
+)  # fmt: skip
 DAEMON_FAILED = Event(
     "daemon.failed", "CRITICAL", "{thread} ended by {error_class}: {message}; inboxd stops at once",
     "A part of the daemon that must never end has ended. Nothing accepted is lost; recovery runs at the next start.",

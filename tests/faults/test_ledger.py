@@ -102,6 +102,21 @@ def test_killed_behind_a_lock(site: Site) -> None:
     _assert_each_run_counted(site)
 
 
+@fault("Ledger", "the daemon is stopped while the ledger is away", how="SIGTERM, a lock of SQLite's", shows=ONCE)
+def test_stopped_behind_a_lock(site: Site) -> None:
+    """It ends within its grace, whenever the ledger comes back, and says what was not recorded."""
+    _begin_a_batch(site)
+    with run_daemon(site.config, ready=False) as daemon:
+        _await_the_first_run(site)
+        with locked(site):
+            wait_until(lambda: _kept(site) == _RUNS, "the reports in the log")
+            assert daemon.stop() == 0
+        assert daemon.events("daemon.unrecorded")
+        assert daemon.events("daemon.stopped")
+    assert_sound(site, calm=True)
+    _assert_each_run_counted(site)
+
+
 @fault("Ledger", "the daemon is killed while the ledger is away", how="SIGKILL at a failpoint", shows=ONCE)
 def test_killed_in_the_middle_of_it(on_postgres: Site, postgres: Postgres) -> None:
     """What is in the log by then is not repeated; the others are."""
