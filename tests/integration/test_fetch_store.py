@@ -23,6 +23,7 @@ from typing import Any
 import boto3
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 from moto.server import ThreadedMotoServer
 
 from inboxd.fetch.errors import Away, Gone, Refused, TooLarge, Unfit
@@ -83,6 +84,11 @@ def rig(port: int, tmp_path: Path) -> Iterator[Rig]:
 
 def only(source: StoreSource) -> OrderedItem:
     (found,) = source.list()
+    return named(source, found.item)
+
+
+def named(source: StoreSource, item: str) -> OrderedItem:
+    (found,) = (one for one in source.list() if one.item == item)
     return OrderedItem("0" * 24 + "1f0c97b2", item=found.item, size=found.size, version=found.version)
 
 
@@ -180,6 +186,49 @@ def test_move_overwrites_nothing(rig: Rig, folder: str, prefix: str) -> None:
         source.ack(only(source))
     assert rig.keys() == {f"{prefix}/a.csv": b"1", f"{prefix}/a.1.csv": b"22", f"{prefix}/a.2.csv": b"333"}
     assert list(source.list()) == []
+
+
+_BESIDE = {"a.csv": b"1", "report1.csv": b"1", "deep/a.csv": b"1"}
+
+
+@pytest.mark.parametrize("after", ["delete", {"move": "done"}], ids=["delete", "move"])
+@pytest.mark.parametrize("name", ["*.csv", "report[1].csv", "?.csv", "**", "[!a].csv"])
+def test_a_name_that_is_a_pattern_too_stands_for_itself_alone(rig: Rig, name: str, after: Any) -> None:
+    """What else the pattern fits, and may not be fetched yet, stays; what is there once it has been moved does, too."""
+    source, moved = rig.source(after=after), dict[str, bytes]()
+    stem, dot, ending = name.rpartition(".")
+    for content, target in ((b"22", name), (b"333", f"{stem}.1.{ending}" if dot else f"{name}.1")):
+        for beside, one in {**_BESIDE, name: content}.items():
+            rig.put(f"out/{beside}", one)
+        item = named(source, name)
+        with closing(rig.part()) as part:
+            source.fetch(item, part)
+            assert part.finish(item.size, "")["sha256"] == hashlib.sha256(content).hexdigest()
+        source.ack(item)
+        moved |= {} if after == "delete" else {f"done/{target}": content}
+        assert rig.keys() == {f"out/{one}": there for one, there in {**_BESIDE, **moved}.items()}
+
+
+def test_a_driver_without_renaming_moves_one_alone(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalFileSystem, "mv", AbstractFileSystem.mv)
+    out = tmp_path / "out"
+    out.mkdir()
+    for one in ("*.csv", "a.csv"):
+        (out / one).write_bytes(one.encode())
+    source = rig.source(url=f"file://{out}", options={}, after={"move": "done"})
+    source.ack(named(source, "*.csv"))
+    assert {str(one.relative_to(out)) for one in out.rglob("*.csv")} == {"a.csv", "done/*.csv"}
+
+
+def test_a_name_that_means_another_object_to_the_driver_is_not_taken(rig: Rig) -> None:
+    for key in ("out/a.csv", "out/a.csv?versionId=1"):
+        rig.put(key, b"the same")
+    source = rig.source(after="delete")
+    item = named(source, "a.csv?versionId=1")
+    for attempt in (source.ack, lambda one: source.fetch(one, rig.part())):
+        with pytest.raises(Unfit, match="takes its name for another"):
+            attempt(item)
+    assert len(rig.keys()) == 2
 
 
 @pytest.mark.parametrize("item", ["../secret", "/x", "", "a//b"])

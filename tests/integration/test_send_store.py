@@ -17,6 +17,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 from moto.server import ThreadedMotoServer
 from s3fs.core import S3FileSystem
 from s3fs.errors import translate_boto_error
@@ -130,7 +131,7 @@ def test_a_result_appears_whole_on_disk(disk: Sender, there: Path, data: bytes) 
     assert _files(there) == {"sub/a.csv": data}
 
 
-@pytest.mark.parametrize("name", [".hidden", "a b;'\"$(x)+%20.csv", "ü.csv", "a?b=c&d", "#~"])
+@pytest.mark.parametrize("name", [".hidden", "a b;'\"$(x)+%20.csv", "ü.csv", "a?b=c&d", "#~", "*.csv", "b[1].csv", "?"])
 def test_names_go_as_they_are(rig: Rig, disk: Sender, there: Path, name: str) -> None:
     rig.send(rig.destination(), rig.result(name))
     assert set(rig.keys()) == {f"in/{name}"}
@@ -138,9 +139,24 @@ def test_names_go_as_they_are(rig: Rig, disk: Sender, there: Path, name: str) ->
     assert set(_files(there)) == {name}
 
 
+@pytest.mark.parametrize("name", ["*.csv", "b[1].csv", "?.csv", "[!a].csv", "**"])
+def test_a_pattern_goes_as_it_is_where_the_driver_has_no_renaming(
+    disk: Sender, there: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalFileSystem, "mv", AbstractFileSystem.mv)
+    beside = {"a.csv": b"other", "b.csv": b"other", "b1.csv": b"other"}
+    for one, content in beside.items():
+        (there / one).write_bytes(content)
+    assert disk.send(disk.destination(), disk.result(name)).known is False
+    assert disk.send(disk.destination(), disk.result(name)).known is True
+    assert _files(there) == {**beside, name: b"a,b\n1,2\n"}
+
+
 def test_a_name_that_the_place_does_not_take(rig: Rig, disk: Sender, there: Path) -> None:
     refusal(Unfit, lambda: rig.send(rig.destination(), rig.result("\udce9.csv")), "does not take it", CANARY)
-    refusal(Unfit, lambda: rig.send(rig.destination(), rig.result("a?versionId=1")), "can't be written", CANARY)
+    refusal(
+        Unfit, lambda: rig.send(rig.destination(), rig.result("a?versionId=1")), "takes its name for another", CANARY
+    )
     assert rig.keys() == {}
     disk.send(disk.destination(), disk.result("\udce9.csv"))
     assert set(_files(there)) == {"\udce9.csv"}

@@ -82,10 +82,9 @@ class StoreSource:
 
     def _expected(self, item: OrderedItem) -> tuple[str, dict[str, Any]]:
         """Where it is and what is said of it, if it is what was listed."""
-        files = self._store.files
-        path = places.join(self._store.prefix, item.item)
+        path = self._store.path_of(item.item)
         with self._store.asking():
-            info: dict[str, Any] = files.info(path)
+            info: dict[str, Any] = self._store.files.info(path)
         if info.get("type") != "file":
             raise Gone("there is no such object")
         places.check_version(_version(info), item)
@@ -109,14 +108,15 @@ class StoreSource:
             raise places.named(error, item.item) from None
 
     def _move_away(self, path: str, item: OrderedItem) -> None:
-        files, folder = self._store.files, self._move_target()
-        with self._store.asking():
-            files.makedirs(folder, exist_ok=True)
-            for name in places.free_names(item):
-                target = posixpath.join(folder, name)
-                if not files.exists(target):
-                    files.mv(path, target)
-                    return
+        store, folder = self._store, self._move_target()
+        with store.asking():
+            store.files.makedirs(folder, exist_ok=True)
+        for name in places.free_names(item):
+            target = posixpath.join(folder, name)
+            with store.asking():
+                is_free = not store.files.exists(target)
+            if is_free:
+                return store.move(path, target, store.asking)
         raise Unfit(f"it can't be moved to {folder}: too many of that name are there; clear that folder")
 
     def close(self) -> None:

@@ -6,9 +6,10 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from inboxd.fetch import places
 from inboxd.fetch.errors import Away, Denied, Gone, Refused, RemoteError, Unfit
 from inboxd.fetch.secrets import Secrets, of_options
 from inboxd.wire import SourceSpec
@@ -16,6 +17,7 @@ from inboxd.wire import SourceSpec
 _INSTALL = "pip install 'inboxd[store]'"
 _OWN_SECTION = ("sftp", "ssh", "ftp", "ftps", "http", "https")  # fsspec's drivers verify less than ours
 S3 = ("s3", "s3a")
+_VERSION = "?versionId="  # s3fs leaves out what follows
 _NOT_SO = (
     errno.EINVAL,
     errno.EMSGSIZE,
@@ -24,6 +26,8 @@ _NOT_SO = (
     errno.EISDIR,
     errno.EEXIST,
 )  # fmt: skip - what a store does not take, not even later
+
+Asking = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class StoreFiles:
@@ -65,6 +69,31 @@ class StoreFiles:
     def is_rooted(self) -> bool:
         """It has folders, and no buckets."""
         return self.prefix.startswith("/")
+
+    def path_of(self, name: str) -> str:
+        """Where the item or result of that name is. Raises Unfit for one that the driver would take for another."""
+        path = places.join(self.prefix, name)
+        with self.asking():
+            understood = self.files._strip_protocol(path)
+        if understood != path or (self.protocol in S3 and _VERSION in name):
+            raise Unfit("the driver of this store takes its name for another one's")
+        return path
+
+    def move(self, path: str, target: str, asking: Asking) -> None:
+        """Rename it; copy and delete it where the driver has no renaming. Each question is asked in an `asking()`.
+
+        fsspec's own mv() reads names as patterns: *.csv would take with it all that lies beside it.
+        """
+        from fsspec import AbstractFileSystem
+
+        if type(self.files).mv is not AbstractFileSystem.mv:
+            with asking():
+                self.files.mv(path, target)
+            return
+        with asking():
+            self.files.cp_file(path, target)
+        with asking():
+            self.files.rm_file(path)
 
     def found(self, total: float) -> Iterator[tuple[str, dict[str, Any]]]:
         """All that lies below the folder, with what is said of it. `total`: seconds. Raises Away, Refused."""

@@ -19,7 +19,7 @@ from inboxd.fetch import places
 from inboxd.fetch.deadline import cut_after, cut_when_still
 from inboxd.fetch.errors import Away, Denied, Gone, Refused, Unfit
 from inboxd.fetch.outgoing import Outgoing
-from inboxd.fetch.store_files import S3, StoreFiles
+from inboxd.fetch.store_files import Asking, StoreFiles
 from inboxd.wire import OrderedItem, SourceSpec
 
 _PART = 5 << 20  # bytes of one request: the least that S3 takes
@@ -27,9 +27,6 @@ _TIDY = 3.0  # seconds
 _MOST_PARTS = 9_000  # of one object; S3 takes 10,000
 _WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci")  # nothing appears before the end
 _ON_DISK = ("file", "local")
-_VERSION = "?versionId="  # s3fs leaves out what follows
-
-Asking = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class StoreDestination:
@@ -48,7 +45,7 @@ class StoreDestination:
         """Raises Away, Refused, Unfit, Unreadable."""
         url = self._store.url
         try:
-            path = self._path(item.name)
+            path = self._store.path_of(item.name)
             with self._within(result.left) as asking:
                 return self._bring(path, item, result, asking)
         except Denied as error:
@@ -57,13 +54,6 @@ class StoreDestination:
             raise Refused(f"{url} is not there; make it, or correct `url`") from None
         except Unfit as error:
             raise places.named(error, item.name) from None
-
-    def _path(self, name: str) -> str:
-        """Raises Unfit for a name that the driver would take for another."""
-        path = places.join(self._store.prefix, name)
-        if self._store.files._strip_protocol(path) != path or (self._store.protocol in S3 and _VERSION in name):
-            raise Unfit("its name can't be written by the driver of this store")
-        return path
 
     @contextlib.contextmanager
     def _within(self, seconds: float) -> Iterator[Asking]:
@@ -192,8 +182,7 @@ class StoreDestination:
             known = self._is_same(path, there, result, asking)
             self._sweep(temporary)
             return known
-        with asking():
-            self._store.files.mv(temporary, path)
+        self._store.move(temporary, path, asking)
         if self._store.protocol in _ON_DISK:
             with asking():
                 _sync(posixpath.dirname(path))
