@@ -19,9 +19,11 @@ import pytest
 from inboxd.fetch.errors import Away, Gone, Refused, TooLarge, Unfit
 from inboxd.fetch.ftp import FtpSource
 from inboxd.fetch.part import Bounds, Part
+from inboxd.model import Ending, Report
 from inboxd.wire import OrderedItem, SourceSpec
 from support.faults import fault
 from support.ftpd import Authority, Ftpd
+from support.sending import Fetcher, fetcher
 from support.tunnel import Tunnel
 from support.words import chain
 
@@ -64,14 +66,16 @@ class Rig:
         self.port = made.port
         return made
 
-    def source(self, **changes: Any) -> FtpSource:
+    def spec(self, **changes: Any) -> SourceSpec:
         spans = {name: changes.pop(name) for name in ("connect", "idle", "total") if name in changes}
         place = {
             "host": "127.0.0.1", "port": self.port, "user": Ftpd.user, "password": CANARY, "tls": "none",
             "authority": str(self.authority.file), "cleartext": False, "path": "/out", "after": "leave", "when": "held",
         }  # fmt: skip
-        spec = SourceSpec("ftp", {**place, **changes}, **{"connect": 10.0, "idle": 20.0, "total": 60.0, **spans})
-        return self._stack.enter_context(closing(FtpSource(spec)))
+        return SourceSpec("ftp", {**place, **changes}, **{"connect": 10.0, "idle": 20.0, "total": 60.0, **spans})
+
+    def source(self, **changes: Any) -> FtpSource:
+        return self._stack.enter_context(closing(FtpSource(self.spec(**changes))))
 
     def part(self, **bounds: Any) -> Part:
         made = Part(str(self.tmp_path / "one.part"), Bounds(**{"max_size": 1 << 30, "total": 60.0, **bounds}))
@@ -299,6 +303,83 @@ def test_a_server_that_lies_about_a_size_does_so_at_the_items_cost(rig: Rig, cha
     with pytest.raises(Unfit, match=words), closing(rig.part()) as part:
         source.fetch(item, part)
     assert only(source) == item
+
+
+@pytest.fixture
+def fetch(rig: Rig) -> Iterator[Callable[[OrderedItem], Report]]:
+    """By a fetcher process, once the server is there; each call is the next try."""
+    with ExitStack() as stack:
+        made: list[Fetcher] = []
+
+        def fetch(item: OrderedItem) -> Report:
+            if not made:
+                made.append(stack.enter_context(fetcher(rig.spec())))
+            (report,), _ = made[0].ask("fetch", item._replace(path=str(rig.tmp_path / "one.part")))
+            return report
+
+        yield fetch
+
+
+def _sha256_of(report: Report) -> Any:
+    assert report.ending is Ending.DONE, report
+    assert report.result is not None
+    return report.result["sha256"]
+
+
+@fault(
+    "Sources and destinations",
+    "an FTP server that can't begin in the middle",
+    how="a yes to REST, and all of the file",
+    shows="what came is thrown away; the next try brings it whole",
+)
+@pytest.mark.parametrize("here", [500, 500_000])
+def test_a_server_that_says_yes_to_rest_and_sends_all_of_it(rig: Rig, fetch: Any, here: int) -> None:
+    content = os.urandom(2 * here)
+    (rig.out / "a.bin").write_bytes(content)
+    rig.serve().handler.ftp_REST = lambda self, _line: self.respond("350 Restarting")  # type: ignore[attr-defined]
+    item = only(rig.source())
+    with closing(rig.part()) as part:
+        part.restart(item.version)
+        part.write(content[:here])
+    report = fetch(item)
+    assert (report.ending, "more came than" in report.message) == (Ending.FAILED, True)
+    assert _sha256_of(fetch(item)) == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("change", [-(5 << 16), 100_000], ids=["longer", "shorter"])
+def test_a_file_of_another_length_than_its_server_says_is_never_taken(rig: Rig, fetch: Any, change: int) -> None:
+    (rig.out / "a.bin").write_bytes(os.urandom(10 << 16))
+    rig.serve().list_as(_other_size(change))
+    item = only(rig.source())
+    endings = [fetch(item).ending for _ in range(4)]
+    assert Ending.FAILED in endings[:2]
+    assert Ending.DONE not in endings
+
+
+def test_what_came_of_a_file_that_was_changed_and_changed_back_is_thrown_away(rig: Rig, fetch: Any) -> None:
+    """The version that the bytes were asked for is there again, though it is not the one that they are of."""
+    path, times = rig.out / "a.bin", (1_700_000_000, 1_700_000_000)
+    server = rig.serve()
+
+    def write(content: bytes) -> None:
+        path.write_bytes(content)
+        os.utime(path, times)
+
+    write(b"first" * 100_000)
+    item = only(rig.source())
+    write(b"other" * 100_000)
+    true = server.handler.ftp_RETR
+
+    def retr(self: Any, file: str) -> Any:
+        os.utime(path, (1, 1))
+        return true(self, file)
+
+    server.handler.ftp_RETR = retr
+    report = fetch(item)
+    assert (report.ending, "it has changed" in report.message) == (Ending.FAILED, True)
+    server.handler.ftp_RETR = true
+    write(b"first" * 100_000)
+    assert _sha256_of(fetch(item)) == hashlib.sha256(b"first" * 100_000).hexdigest()
 
 
 def _lines_without_end(kind: bytes) -> Callable[[Iterator[bytes]], Iterator[bytes]]:

@@ -34,7 +34,10 @@ class Refused(RemoteError):
 
 
 class Unfit(RemoteError):
-    """This item is not what was announced: wrong length or digest, changed, an error page. Charged to the item."""
+    """This item is not what was announced: wrong length or digest, changed, an error page. Charged to the item.
+
+    What has come of it is thrown away.
+    """
 
     ending = Ending.FAILED
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from inboxd.fetch.errors import RemoteError
+from inboxd.fetch.errors import RemoteError, Unfit
 from inboxd.fetch.names import harmless_name
 from inboxd.fetch.opening import open_destination, open_remote
 from inboxd.fetch.outgoing import Outgoing
@@ -121,7 +121,11 @@ class Fetcher:
 
     def _fetch(self, remote: Remote, item: OrderedItem) -> Result:
         with contextlib.closing(Part(item.path, _bounds(self._spec), partial(self._tell, "fetching", item))) as part:
-            remote.fetch(item, part)
+            try:
+                remote.fetch(item, part)
+            except Unfit:
+                part.restart("")  # else the next try goes on from them, or takes them for all there is
+                raise
             return part.finish(item.size, item.digest)
 
     def _tell(self, event: str, item: OrderedItem, size: int) -> None:
