@@ -137,6 +137,74 @@ def test_leave_delete_and_move(rig: Rig, tls: bool, without: tuple[str, ...]) ->
         mover.ack(item)
 
 
+def _says(server: Ftpd, command: str, answer: str) -> Callable[[], None]:
+    """Have it answer a command so, until what is returned is called."""
+    name = f"ftp_{command}"
+    true = getattr(server.handler, name)
+    setattr(server.handler, name, lambda self, *_: self.respond(answer))
+    return lambda: setattr(server.handler, name, true)
+
+
+@fault(
+    "Sources and destinations",
+    "an FTP server that lets a file be neither deleted nor moved",
+    how="550 in words for any failure",
+    shows="not taken for gone: told again until it is done",
+)
+@pytest.mark.parametrize("without", [(), OLD], ids=["facts", "old"])
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("DELE", "550 Delete operation failed."), ("DELE", "550 Read-only file system."),
+        ("RNFR", "550 RNFR command failed."), ("RNTO", "550 Rename failed."),
+    ],
+)  # fmt: skip
+def test_what_is_still_there_is_not_gone(rig: Rig, command: str, answer: str, without: tuple[str, ...]) -> None:
+    server = rig.serve(without=without)
+    (rig.out / "a.csv").write_bytes(b"1")
+    source = rig.source(after="delete" if command == "DELE" else {"move": "done"})
+    item = only(source)
+    give_way = _says(server, command, answer)
+    for _ in range(2):
+        with pytest.raises(Unfit, match=rf"a\.csv: it is still there .*{answer}"):
+            source.ack(item)
+    assert (rig.out / "a.csv").exists()
+    give_way()
+    source.close()
+    source.ack(item)
+    assert not (rig.out / "a.csv").exists()
+
+
+def test_what_goes_at_the_last_moment_is_gone(rig: Rig) -> None:
+    server = rig.serve()
+    (rig.out / "a.csv").write_bytes(b"1")
+    source = rig.source(after="delete")
+    item = only(source)
+
+    def dele(self: Any, path: str) -> None:
+        os.unlink(path)
+        self.respond("550 Delete operation failed.")
+
+    server.handler.ftp_DELE = dele  # type: ignore[attr-defined]
+    with pytest.raises(Gone, match=r"a\.csv"):
+        source.ack(item)
+
+
+def test_a_file_that_can_t_be_read_now_is_not_gone(rig: Rig) -> None:
+    server = rig.serve()
+    (rig.out / "a.csv").write_bytes(b"1")
+    source = rig.source()
+    item = only(source)
+    give_way = _says(server, "RETR", "550 The process cannot access the file: another one uses it.")
+    with pytest.raises(Unfit, match=r"a\.csv: it is still there .*another one uses it"):
+        source.fetch(item, rig.part())
+    give_way()
+    source.close()
+    part = rig.part()
+    source.fetch(item, part)
+    assert part.size == 1
+
+
 @KINDS
 def test_an_item_that_changed_is_not_taken(rig: Rig, tls: bool, without: tuple[str, ...]) -> None:
     rig.serve(tls, without=without)

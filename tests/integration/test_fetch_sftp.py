@@ -410,6 +410,19 @@ def test_move_makes_the_folder_and_overwrites_nothing(rig: Rig, out: Path, tmp_p
     assert [path for path in out.iterdir() if path.is_file()] == []
 
 
+def test_a_folder_that_leads_nowhere_is_no_item_that_is_gone(rig: Rig, out: Path, tmp_path: Path) -> None:
+    """OpenSSH's server says the same of both."""
+    (out / "done").symlink_to(tmp_path / "not mounted")
+    (out / "a.csv").write_bytes(b"1")
+    source = rig.source(after={"move": "done"})
+    item = only(source)
+    with pytest.raises(Unfit, match=r"a\.csv: it is still there"):
+        source.ack(item)
+    (tmp_path / "not mounted").mkdir()
+    source.ack(item)
+    assert (tmp_path / "not mounted" / "a.csv").read_bytes() == b"1"
+
+
 def test_an_error_is_one_of_ours(rig: Rig) -> None:
     with pytest.raises(RemoteError):
         list(rig.source(host="host.invalid").list())

@@ -53,7 +53,8 @@ class FtpSource:
             with self._within(part.deadline - time.monotonic()) as session:
                 path = _path(session, item)
                 size = places.expected(session, path, item).size
-                self._copy(session, path, item, part, size)
+                with places.gone_for_sure(session, path):
+                    self._copy(session, path, item, part, size)
                 places.expected(session, path, item)
             places.check_whole(part, size, self._where)
         except (Gone, Unfit) as error:
@@ -81,12 +82,16 @@ class FtpSource:
             with self._within(self._spec.total) as session:
                 path = _path(session, item)
                 places.expected(session, path, item)
-                if self._spec.place["after"] == "delete":
-                    session.erase(path)
-                else:
-                    self._move_away(session, path, item)
+                with places.gone_for_sure(session, path):
+                    self._put_away(session, path, item)
         except (Gone, Unfit) as error:
             raise places.named(error, item.item) from error
+
+    def _put_away(self, session: Session, path: str, item: OrderedItem) -> None:
+        if self._spec.place["after"] == "delete":
+            session.erase(path)
+        else:
+            self._move_away(session, path, item)
 
     def _move_away(self, session: Session, path: str, item: OrderedItem) -> None:
         folder = places.move_target({**self._spec.place, "path": session.path})

@@ -284,13 +284,11 @@ class Unresumable(Away):
 
 
 def _not_done(reply: str) -> RemoteError:
-    """550 is all there is for "not there" and "not allowed"."""
+    """550 is all there is for "not there", "not allowed" and "not now": who wants to be sure looks again."""
     said = reply.lower()
-    if reply.startswith("550") and not any(
-        word in said for word in ("permission", "denied", "not allowed", "privilege")
-    ):
-        return Gone(f"there is no such file or folder ({_text(reply)})")
-    return Unfit(f"the server says: {_text(reply)}")
+    is_forbidden = any(word in said for word in ("permission", "denied", "not allowed", "privilege"))
+    kind = Gone if reply.startswith("550") and not is_forbidden else Unfit
+    return kind(f"the server says: {_text(reply)}")
 
 
 def _seen(line: str) -> Seen:

@@ -103,6 +103,17 @@ def is_there(session: Looking, path: str) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def gone_for_sure(session: Looking, path: str) -> Iterator[None]:
+    """Servers say of much that it is not there. Raises Unfit for Gone when a second look finds the file there."""
+    try:
+        yield
+    except Gone as error:
+        if is_there(session, path):
+            raise Unfit(f"it is still there ({error})") from error
+        raise
+
+
 def move_target(place: dict[str, Any]) -> str:
     """The folder that items are moved to when we have them, "" for none. A relative one is below the source's."""
     after = place["after"]

@@ -89,7 +89,8 @@ class SftpSource:
             with self._connection.within(self._total) as session:
                 places.expected(session, path, item)
                 if self._move:
-                    self._move_away(session, path, item)
+                    with places.gone_for_sure(session, path):
+                        self._move_away(session, path, item)
                 else:
                     session.erase(path)
         except (Gone, Unfit) as error:
