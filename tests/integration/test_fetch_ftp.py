@@ -18,6 +18,7 @@ import pytest
 
 from inboxd.fetch.errors import Away, Gone, Refused, TooLarge, Unfit
 from inboxd.fetch.ftp import FtpSource
+from inboxd.fetch.ftp_session import Session
 from inboxd.fetch.part import Bounds, Part
 from inboxd.model import Ending, Report
 from inboxd.wire import OrderedItem, SourceSpec
@@ -67,7 +68,7 @@ class Rig:
         return made
 
     def spec(self, **changes: Any) -> SourceSpec:
-        spans = {name: changes.pop(name) for name in ("connect", "idle", "total") if name in changes}
+        spans = {name: changes.pop(name) for name in ("connect", "idle", "total", "max_items") if name in changes}
         place = {
             "host": "127.0.0.1", "port": self.port, "user": Ftpd.user, "password": CANARY, "tls": "none",
             "authority": str(self.authority.file), "cleartext": False, "path": "/out", "after": "leave", "when": "held",
@@ -466,6 +467,43 @@ def test_a_listing_without_end_is_read_as_far_as_it_is_wanted(rig: Rig) -> None:
     assert [one.item for one in itertools.islice(found, 5000)] == [f"{number}.csv" for number in range(5000)]
     found.close()  # type: ignore[attr-defined]
     assert next(source.list()).item == "0.csv"
+
+
+@pytest.mark.parametrize("without", [(), OLD], ids=["facts", "old"])
+@pytest.mark.parametrize("most", [7, 8, 9])
+def test_more_names_than_are_wanted_are_cut_off(rig: Rig, without: tuple[str, ...], most: int) -> None:
+    """And the connection is as good as before, or made anew."""
+    for number in range(8):
+        (rig.out / f"{number}.csv").touch()
+    rig.serve(without=without)
+    poll = OrderedItem("0" * 32, path=str(rig.tmp_path / "one.listing"))
+    with fetcher(rig.spec(max_items=most)) as one:
+        for _ in range(2):
+            (report,), _ = one.ask("poll", poll)
+            assert (report.ending, report.result) == (
+                Ending.DONE, {"items": min(most, 8), "skipped": 0, "cut": most < 8},
+            )  # fmt: skip
+
+
+def test_names_without_end_meet_the_total(rig: Rig) -> None:
+    rig.serve(without=OLD).name_as(b"%d.csv\r\n" % number for number in itertools.count())
+    began = time.monotonic()
+    with pytest.raises(Away, match=r"timeout\.total"):
+        list(rig.source(total=1.0, max_items=100).list())
+    assert time.monotonic() - began < 6
+
+
+def test_a_session_that_is_closed_is_away(rig: Rig) -> None:
+    rig.serve()
+    session = Session(rig.spec())
+    session.close()
+    for attempt in (
+        lambda: session.look("/out/a"), lambda: list(session.entries()), lambda: list(session.blocks("/out/a", 0)),
+        lambda: session.erase("/out/a"), lambda: session.shift("/out/a", "/out/b"), lambda: session.is_folder("/out"),
+    ):  # fmt: skip
+        with pytest.raises(Away, match="was hung up on"):
+            attempt()
+    assert not session.answers()
 
 
 @pytest.mark.parametrize("kind", [b"dir", b"file"])

@@ -119,6 +119,15 @@ class Ftpd:
 
         self.handler.abstracted_fs = Liar
 
+    def name_as(self, blocks: Iterator[bytes]) -> None:
+        """Have NLST send these, which may be without end."""
+
+        class Names:
+            def more(self) -> bytes:
+                return next(blocks, b"")
+
+        self.handler.ftp_NLST = lambda handler, _path: handler.push_dtp_data(Names(), isproducer=True, cmd="NLST")
+
     def close(self) -> None:
         """Stop, with all connections."""
         self._over.set()

@@ -12,6 +12,7 @@ import itertools
 import posixpath
 import socket
 import ssl
+from collections import deque
 from collections.abc import Generator, Iterator
 
 from inboxd.fetch.deadline import cut_after
@@ -45,6 +46,7 @@ class Session:
         self._spec = spec
         self.where = f"{place['host']}:{place['port']}"
         self._data: socket.socket | None = None
+        self._is_closed = False
         self._idle = spec.connect
         self._ftp = self._made()
         slow = f"{self.where} did not answer within {spec.connect:g} s (timeout.connect)"
@@ -133,6 +135,8 @@ class Session:
 
     @contextlib.contextmanager
     def _asking(self, idle: float, setting: str = "timeout.idle") -> Iterator[None]:
+        if self._is_closed:
+            raise Away(f"{self.where} was hung up on")
         try:
             yield
         except ftplib.error_perm as error:
@@ -177,7 +181,9 @@ class Session:
     def _names(self) -> list[str]:
         try:
             with contextlib.closing(self._lines("NLST")) as lines:
-                return [posixpath.basename(line) for line in itertools.islice(lines, self._spec.max_items + 1)]
+                names = [posixpath.basename(line) for line in itertools.islice(lines, self._spec.max_items + 1)]
+                deque(lines, maxlen=0)  # to the end: who leaves before hangs up, and each name is still to be asked for
+                return names
         except (Gone, Unfit):
             return []  # so say some servers of a folder that is empty
 
@@ -255,8 +261,6 @@ class Session:
 
     def answers(self) -> bool:
         """Whether the server is still there: most hang up after some minutes of silence."""
-        if self._ftp.sock is None:
-            return False
         try:
             self.begin(self._spec.connect)
             with cut_after(self._spec.connect, self._cut, ""), self._asking(self._idle):
@@ -267,6 +271,7 @@ class Session:
 
     def close(self) -> None:
         """Hang up. Never raises."""
+        self._is_closed = True
         with contextlib.suppress(Exception):
             self._cut()
         with contextlib.suppress(Exception):
