@@ -227,6 +227,38 @@ def test_an_empty_folder_is_no_failure_and_a_missing_one_is_refused(rig: Rig, wi
         list(rig.source(path="/missing").list())
 
 
+def test_who_calls_an_empty_folder_missing_is_believed(rig: Rig) -> None:
+    _says(rig.serve(without=OLD), "NLST", "550 No files found.")
+    assert list(rig.source().list()) == []
+
+
+@pytest.mark.parametrize("answer", ["550 Permission denied.", "553 Not allowed.", "502 Command not implemented."])
+def test_a_folder_that_may_not_be_listed_is_not_called_empty(rig: Rig, answer: str) -> None:
+    server = rig.serve(without=OLD)
+    (rig.out / "a.csv").touch()
+    give_way = _says(server, "NLST", answer)
+    source = rig.source()
+    with pytest.raises(Refused, match=rf"/out .* can't be listed: .*{answer}.* check `path`"):
+        list(source.list())
+    give_way()
+    source.close()
+    assert only(source).item == "a.csv"
+
+
+def test_names_that_end_with_a_failure_are_not_taken_for_all(rig: Rig) -> None:
+    """And not for none."""
+    server = rig.serve(without=OLD)
+    (rig.out / "a.csv").touch()
+    true = server.handler.respond
+
+    def respond(self: Any, answer: str, *more: Any, **about: Any) -> None:
+        true(self, "550 Input/output error." if answer.startswith("226") else answer, *more, **about)
+
+    server.handler.respond = respond
+    with pytest.raises(Refused, match=r"can't be listed: .*Input/output error"):
+        list(rig.source().list())
+
+
 def test_a_name_that_is_not_utf8(rig: Rig) -> None:
     rig.serve().handler.encoding = "latin-1"
     (rig.out / "é.csv").write_bytes(b"four")

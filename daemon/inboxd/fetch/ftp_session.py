@@ -179,13 +179,16 @@ class Session:
                 yield self.look(posixpath.join(self.path, name))
 
     def _names(self) -> list[str]:
+        names: list[str] = []
         try:
             with contextlib.closing(self._lines("NLST")) as lines:
-                names = [posixpath.basename(line) for line in itertools.islice(lines, self._spec.max_items + 1)]
+                for line in itertools.islice(lines, self._spec.max_items + 1):
+                    names.append(posixpath.basename(line))
                 deque(lines, maxlen=0)  # to the end: who leaves before hangs up, and each name is still to be asked for
-                return names
-        except (Gone, Unfit):
-            return []  # so say some servers of a folder that is empty
+        except Gone:
+            if names:
+                raise  # else the folder is empty: some servers say so of one that we have just gone to
+        return names
 
     def _lines(self, command: str) -> Generator[str, None, None]:
         rest = b""
