@@ -26,6 +26,7 @@ from inboxd.sourcestory import SourceStory
 from inboxd.wire import Errand, OrderedItem
 
 _ANSWERED = frozenset({Ending.DONE, Ending.FAILED, Ending.REJECTED})  # the source did, for better or worse
+_LISTED_OR_UNKNOWN = frozenset({Ending.DONE, Ending.RELEASED})
 _QUOTA_LOOK = 60.0  # seconds
 _MANY = 1 << 62
 
@@ -174,7 +175,7 @@ class Errands:
         if not running.left:
             del self._running[batch]
         source = running.source
-        if report.ending in SOURCE_FAULTS:
+        if _is_fault(running.verb, report):
             self._story.fault(source, report, source.agenda.failed(report))
         elif report.begun and report.ending in _ANSWERED:
             self._story.works(source, source.agenda.worked())
@@ -191,8 +192,6 @@ class Errands:
             return
         source.poll_failed()
         source.agenda.poll_failed()
-        if report.begun and report.ending not in (*SOURCE_FAULTS, Ending.RELEASED):
-            self._story.poll_failed(source, report)
 
     def _follow(self, source: Source, report: Report, judged: Judged) -> None:
         """One item's new state, in memory."""
@@ -378,6 +377,12 @@ class Errands:
         if not (source.polling or source.has_found):
             moments.append(source.agenda.next_poll())
         return max(source.agenda.rests_until(), min(moments))
+
+
+def _is_fault(verb: str, report: Report) -> bool:
+    """Of the source. That a poll brings no listing is, whatever its fetcher died of: no item can be charged for it."""
+    no_listing = verb == "poll" and report.begun and report.ending not in _LISTED_OR_UNKNOWN
+    return no_listing or report.ending in SOURCE_FAULTS
 
 
 def _told(items: list[Item]) -> list[Item]:

@@ -234,7 +234,8 @@ SOURCE_POLLED = Event(
 )  # fmt: skip
 SOURCE_AWAY = Event(
     "source.away", "ERROR", "source {source} of inbox {inbox} is away: {message}; the next try is in {delay:.0f} s",
-    "It can't be reached, is overloaded, or does not answer in time. It rests, and no item is blamed. Said once.",
+    "It can't be reached, is overloaded, does not answer in time, or a poll of it ends without a listing. It rests, "
+    "and no item is blamed. Said once.",
     "See whether the host can be reached from here; the source goes on by itself.",
 )  # fmt: skip
 SOURCE_BACK = Event(

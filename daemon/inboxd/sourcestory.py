@@ -32,10 +32,6 @@ class SourceStory:
         if result.get("cut"):
             emit(events.SOURCE_LISTING_CUT, **_of(source), items=result.get("items", 0))
 
-    def poll_failed(self, source: Source, report: Report) -> None:
-        """Its listing is not what it should be, or its fetcher died of it."""
-        emit(events.SOURCE_REFUSED, **_of(source), message=report.message, delay=source.agenda.poll_in())
-
     def listing_lost(self, source: Source, error: Exception) -> None:
         """It came, and can't be read here."""
         emit(events.SOURCE_LISTING_LOST, **_of(source), message=str(error), delay=source.agenda.poll_in())
