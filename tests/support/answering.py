@@ -227,7 +227,8 @@ class Answering:
     def prune(self, dry_run: bool = False) -> dict[str, Any]:
         self._note("prune", dry_run=dry_run)
         removed = {"orders": {"processed": 12, "errors": 0}}
-        return {"removed": removed, "refused": {"0" * 31 + "7": f"/srv/{HOSTILE}: Operation not permitted"}}
+        kept = {"0" * 31 + "7": f"/srv/{HOSTILE}: Operation not permitted"}
+        return {"removed": removed, "refused": {} if dry_run else kept}
 
     def doctor(self, source: str | None = None) -> dict[str, Any]:
         self._note("doctor", source=source)
