@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,110 @@ def test_what_only_the_database_refuses_is_rejected_too(table):
 def test_a_long_value(table):
     table.accepts("a\n" + "x" * 500_000 + "\n")
     assert table.rows() == [("x" * 500_000,)]
+
+
+# Numbers keep their digits
+
+_LONG = "1234567890.123456789"  # no double
+_EACH_FORM = pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+
+
+def _column(name, *texts):
+    """A file with a column of these numbers."""
+    lines = ["a", *texts] if name == "x.csv" else [f'{{"a": {text}}}' for text in texts]
+    return "\n".join(lines)
+
+
+@_EACH_FORM
+@pytest.mark.parametrize("text", [_LONG, "123456789012345.123456789012345", "-0.3000000000000000444"])
+def test_digits_that_no_double_has_are_text(table, text, name):
+    table.accepts(_column(name, text, "2.50"), name)
+    assert table.rows() == [(text,), ("2.50",)]
+
+
+@_EACH_FORM
+@pytest.mark.parametrize("text", ["0.1", "2.50", "123456789012345.5"])
+def test_digits_that_a_double_has_are_one(table, text, name):
+    table.accepts(_column(name, text), name)
+    assert table.rows() == [(float(text),)]
+
+
+def test_what_was_written_from_a_double_is_one_again(table):
+    table.accepts(_column("x.jsonl", *map(json.dumps, [0.1 + 0.2, 1e22, 5e-324])), "x.jsonl")
+    assert table.rows() == [(0.1 + 0.2,), (1e22,), (5e-324,)]
+
+
+@_EACH_FORM
+def test_an_integer_beside_a_fraction_keeps_its_digits(table, name):
+    table.accepts(_column(name, "9007199254740992", "1.5"), name)
+    assert table.rows() == [(2.0**53,), (1.5,)]
+    table.execute("DROP TABLE t")
+    table.accepts(_column(name, "-9007199254740993", "1.5"), name)
+    assert table.rows() == [("-9007199254740993",), ("1.5",)]
+
+
+def test_a_column_of_integers_of_any_size_stays_one(table):
+    table.accepts(f"a\n{2**53 + 1}\n1\n")
+    assert table.rows() == [(2**53 + 1,), (1,)]
+
+
+def test_digits_of_json_go_into_columns_that_are_there_as_they_are(table):
+    table.execute("CREATE TABLE t (s TEXT, i BIGINT, d DOUBLE PRECISION)")
+    table.accepts(f'{{"s": {_LONG}, "i": 9007199254740993.0, "d": 2.50}}\n', "x.jsonl")
+    table.accepts('{"s": 2.50, "i": 1e2, "d": 1}\n', "x.jsonl")
+    assert table.rows() == [(_LONG, 2**53 + 1, 2.5), ("2.50", 100, 1.0)]
+    assert "the column takes BIGINT" in table.rejects('{"i": 1234567890123456789.5}\n', "x.jsonl")
+
+
+@_EACH_FORM
+def test_digits_go_into_an_exact_column(handlers, postgres, name):
+    """SQLite has none."""
+    with postgres.lend() as database:
+        table = Table(handlers, postgres.url(database))
+        table.execute("CREATE TABLE t (a NUMERIC(38,18))")
+        table.accepts(_column(name, _LONG), name)
+        assert table.rows() == [(Decimal(_LONG),)]
+
+
+def test_a_column_without_a_type_takes_what_no_double_has(lite):
+    lite.execute("CREATE TABLE t (a)")
+    lite.accepts(f'{{"a": {_LONG}}}\n{{"a": {{"b": {_LONG}}}}}\n', "x.jsonl")
+    assert lite.rows() == [(_LONG,), (f'{{"b": {_LONG}}}',)]
+
+
+def test_digits_within_lists_and_objects(table):
+    inner = f'{{"b\\"": [1, {_LONG}, null, true, "x", 2.5]}}'
+    table.accepts(f'{{"a": {inner}}}\n', "x.jsonl")
+    assert table.rows() == [(inner,)]
+
+
+@pytest.mark.parametrize("kind", ["JSON", "JSONB"])
+def test_digits_within_a_column_of_json(handlers, postgres, kind):
+    with postgres.lend() as database:
+        table = Table(handlers, postgres.url(database))
+        table.execute(f"CREATE TABLE t (a {kind})")
+        table.accepts(f'{{"a": {{"b": [{_LONG}]}}}}\n{{"a": "x"}}\n{{"a": null}}\n', "x.jsonl")
+        table.accepts("a\ny\n")
+        with table.engine.connect() as connection:
+            found = connection.exec_driver_sql("SELECT a::text FROM t").scalars().all()
+        assert found == [f'{{"b": [{_LONG}]}}', '"x"', None, '"y"']
+
+
+def test_a_column_of_json_in_sqlite(lite):
+    lite.execute("CREATE TABLE t (a JSON)")
+    lite.accepts('{"a": {"b": [2.5]}}\n{"a": "x"}\n{"a": null}\n', "x.jsonl")
+    assert lite.rows() == [({"b": [2.5]},), ("x",), (None,)]
+
+
+def test_digits_too_far_within_are_rejected(lite):
+    assert lite.accepts('{"a": ' + "[" * 400 + _LONG + "]" * 400 + "}\n", "x.jsonl") == 1
+    assert "line 2" in lite.rejects('\n{"a": ' + "[" * 900 + _LONG + "]" * 900 + "}\n", "x.jsonl")
+
+
+def test_a_number_too_small_for_a_double(lite):
+    assert "no number that can be kept" in lite.rejects('{"a": 1e-99999999999999999999}\n', "x.jsonl")
+    lite.accepts('{"a": 1e-400}\n', "x.jsonl")
+    assert lite.rows() == [("1E-400",)]
 
 
 # What is no table
@@ -360,6 +465,19 @@ _QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(He
 @given(_TEXTS)
 def test_any_text_is_a_table_or_is_rejected(any_table, text):
     fate(any_table, text, "x.csv")
+
+
+_DIGITS = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?", fullmatch=True)
+
+
+@_QUICK
+@given(st.lists(_DIGITS, min_size=1, max_size=3), st.sampled_from(["x.csv", "x.jsonl"]))
+def test_any_numbers_are_unchanged(any_table, texts, name):
+    report = any_table.load(_column(name, *texts), name)
+    assert report.ending is Ending.PROCESSED, report
+    found = [Decimal(str(value)) for (value,) in any_table.rows("x")]
+    any_table.execute("DROP TABLE x")
+    assert found == list(map(Decimal, texts))
 
 
 @_QUICK

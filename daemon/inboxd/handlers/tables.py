@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
-from decimal import Decimal
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -24,12 +21,12 @@ from typing import IO, Any, NamedTuple
 import sqlalchemy as sa
 
 from inboxd import File, Reject
+from inboxd.handlers.columns import Kind, WrittenJson, converter, kind_of, number, type_for
 
 _CHUNK = 1000  # rows per INSERT
 _LONGEST_LINE = 1024 * 1024  # characters
 _LONGEST_ROW = 4 * _LONGEST_LINE  # characters, of a CSV row with line breaks in its values
 _MOST_COLUMNS = 1000
-_LARGEST_INTEGER = (1 << 63) - 1
 _JSON_LINES = (".jsonl", ".ndjson")
 
 
@@ -104,7 +101,7 @@ class Source:
 
     def _object(self, line: str) -> dict[str, Any]:
         try:
-            found = json.loads(line, parse_constant=_finite, parse_float=_finite)
+            found = json.loads(line, parse_constant=number, parse_float=number)
         except (ValueError, RecursionError) as error:
             raise Reject(f"line {self._line} is no JSON: {error}") from None
         if not isinstance(found, dict):
@@ -121,13 +118,6 @@ class Source:
         if len(set(columns)) < len(columns):
             raise Reject(f"line {self._line}: two columns are named {max(columns, key=columns.count)!r}")
         return columns
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is no number that can be kept")
-    return value
 
 
 def _plain(name: str) -> str:
@@ -178,48 +168,30 @@ def _table(connection: sa.Connection, name: str, source: Source) -> sa.Table | N
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(f"inboxd:{name}"))))
         if not sa.inspect(connection).has_table(name):
             return _made(connection, name, source)
-    return sa.Table(name, sa.MetaData(), autoload_with=connection)
+    table = sa.Table(name, sa.MetaData(), autoload_with=connection)
+    for column in table.columns:
+        if isinstance(column.type, sa.JSON):
+            column.type = WrittenJson(column.type)
+    return table
 
 
 def _made(connection: sa.Connection, name: str, source: Source) -> sa.Table | None:
-    kinds: dict[str, set[type]] = {}
+    kinds: dict[str, set[Kind]] = {}
     for row in source.rows():
         for column, value in row.values.items():
-            kinds.setdefault(column, set()).add(_kind(value))
+            kinds.setdefault(column, set()).add(kind_of(value))
         if len(kinds) > _MOST_COLUMNS:
             raise Reject(f"its rows have more than {_MOST_COLUMNS} different columns")
     if not kinds:
         return None
-    table = sa.Table(name, sa.MetaData(), *(sa.Column(column, _type(found)) for column, found in kinds.items()))
+    table = sa.Table(name, sa.MetaData(), *(sa.Column(column, type_for(found)) for column, found in kinds.items()))
     table.create(connection)
     return table
 
 
-def _kind(value: Any) -> type:
-    """int and float for what they can hold without changing it: 007 and 1e400 are text."""
-    if value is None or isinstance(value, bool | float):
-        return type(value)
-    if isinstance(value, int):
-        return int if abs(value) <= _LARGEST_INTEGER else str
-    if not isinstance(value, str):
-        return str
-    if re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", value):
-        return int
-    return float if re.fullmatch(r"-?(0|[1-9][0-9]{0,14})\.[0-9]{1,15}", value) else str
-
-
-def _type(kinds: set[type]) -> sa.types.TypeEngine[Any]:
-    found = kinds - {type(None)}
-    if found == {bool}:
-        return sa.Boolean()
-    if found == {int}:
-        return sa.BigInteger()
-    return sa.Double() if found and found <= {int, float} else sa.Text()
-
-
 def _insert(connection: sa.Connection, table: sa.Table, source: Source) -> int:
     columns = {_plain(column.name): column for column in table.columns}
-    takes = {name: _converter(column) for name, column in columns.items()}
+    takes = {name: converter(column) for name, column in columns.items()}
     count, rows = 0, source.rows()
     while chunk := list(islice(rows, _CHUNK)):
         connection.execute(table.insert(), _alike([_fitted(row, table, takes, columns) for row in chunk]))
@@ -239,6 +211,8 @@ def _fitted(
         except (ValueError, ArithmeticError, TypeError):
             kind = str(columns[name].type)
             raise Reject(f"line {row.line}: {name} is {str(value)[:60]!r}, and the column takes {kind}") from None
+        except RecursionError:
+            raise Reject(f"line {row.line}: {name} is nested too deeply") from None
     return fitted
 
 
@@ -246,53 +220,3 @@ def _alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of one INSERT name the same columns; those of JSON Lines may differ."""
     names = dict.fromkeys(name for row in rows for name in row)
     return [dict.fromkeys(names) | row for row in rows]
-
-
-def _converter(column: sa.Column[Any]) -> Callable[[Any], Any]:
-    """What brings a value of the file into the form that the column takes. Raises ValueError where it can't."""
-    if isinstance(column.type, sa.JSON):
-        return lambda value: value
-    for kind, converter in _CONVERTERS:
-        if isinstance(column.type, kind):
-            return converter
-    return lambda value: json.dumps(value) if isinstance(value, dict | list) else value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError(value)
-    return int(_digits(value))
-
-
-def _real(value: Any) -> float:
-    return float(_digits(value))
-
-
-def _digits(value: Any) -> Any:
-    """Python reads 1_000 as a number; nobody else does."""
-    if isinstance(value, str) and "_" in value:
-        raise ValueError(value)
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    word = str(value).strip().lower()
-    if word not in _BOOLEANS:
-        raise ValueError(value)
-    return _BOOLEANS[word]
-
-
-_BOOLEANS = {"true": True, "t": True, "yes": True, "1": True, "false": False, "f": False, "no": False, "0": False}
-_CONVERTERS: tuple[tuple[type[sa.types.TypeEngine[Any]], Callable[[Any], Any]], ...] = (
-    (sa.Boolean, _boolean),
-    (sa.Integer, _integer),
-    (sa.Float, _real),
-    (sa.Numeric, lambda value: Decimal(str(value))),
-    (sa.DateTime, datetime.fromisoformat),
-    (sa.Date, date.fromisoformat),
-    (sa.String, _text),
-)
