@@ -140,7 +140,7 @@ def test_values_go_into_the_types_of_a_table_that_is_there(table):
 @pytest.mark.parametrize(
     ("column", "value"),
     [("i INTEGER", "x"), ("i INTEGER", "1_0"), ("i INTEGER", "1.5"), ("i DATE", "2026-02-30"), ("i BOOLEAN", "maybe"),
-     ("i NUMERIC(3,1)", "x")],
+     ("i NUMERIC(3,1)", "x"), ("i NUMERIC(3,1)", "1_0")],
 )  # fmt: skip
 def test_a_value_that_does_not_fit_its_column_is_named_with_its_line(table, column, value):
     table.execute(f"CREATE TABLE t ({column})")
