@@ -123,7 +123,7 @@ class Reload:
         for lane in app.pipeline.lanes.values():
             lane.space.require(new.min_free_space, new.min_free_inodes)
         app.pauses.recall()
-        app.pool.renew(setup_for(new), new.workers)
+        app.pool.renew(setup_for(new), new.workers, new.secret_variables)
         for lane in app.pipeline.lanes.values():
             if lane.broken:  # workers that are started from now on may run it
                 lane.resume()

@@ -182,6 +182,16 @@ def test_reload_recycles_and_changes_options(tmp_path):
         assert "child.died" not in pool.names()
 
 
+def test_a_reload_changes_what_workers_see_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAMED", "1")
+    monkeypatch.setenv("ALSO", "1")
+    with rig(tmp_path) as pool:
+        for secrets, seen in [({"ALSO", "NAMED"}, set()), ({"ALSO"}, {"NAMED"}), (None, {"NAMED"})]:
+            pool.pool.renew(pool.setup(), secrets=None if secrets is None else frozenset(secrets))
+            (report,) = pool.run("tell", "a")
+            assert set(report.result["environment"]) & {"ALSO", "NAMED"} == seen
+
+
 def test_what_is_dispatched_after_a_reload_no_old_worker_runs(tmp_path):
     """Though the set-up is the same, and whether the workers are idle, starting or busy."""
     with rig(tmp_path, processes=3) as pool:

@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 
+import pytest
+
 from support.daemon import inboxd, inboxd_json, run_daemon
 from support.faults import fault
 from support.load import files
@@ -246,6 +248,31 @@ def test_files_in_progress_at_a_reload_finish_with_the_old_code(site: Site) -> N
         (waited,) = [row for row in inboxd_json(site.config, "files")["files"] if row["name"] == "wait"]
         assert waited["attempts"] == 1
     assert_sound(site, calm=True, finished=True)
+
+
+_TELLS_LAKE = """
+import os
+
+AT_IMPORT = os.environ.get("LAKE")
+
+def handle(file):
+    return {"lake": AT_IMPORT or os.environ.get("LAKE")}
+"""
+
+
+def test_a_secret_that_a_reload_brings_is_kept_from_workers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is from those of a daemon that has started with it."""
+    monkeypatch.setenv("LAKE", "sqlite:///lake.db")
+    (site.base / "told.py").write_text(_TELLS_LAKE)
+    site.inbox("main", handler={"python": "told:handle"})
+    with run_daemon(site.config) as daemon:
+        assert _last_result(site) == {"lake": "sqlite:///lake.db"}
+        site.write(databases={"lake": {"url": {"env": "LAKE"}}})
+        assert inboxd(site.config, "reload").returncode == 0
+        assert _last_result(site) == {"lake": None}
+        assert daemon.stop() == 0
+    with run_daemon(site.config):
+        assert _last_result(site) == {"lake": None}
 
 
 def test_a_reload_without_changes(site: Site) -> None:

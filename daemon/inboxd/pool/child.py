@@ -27,13 +27,13 @@ _BOOT = "boot"  # beside the marks: the boot in which they are made
 LOCK_FD = "INBOXD_LOCK_FD"  # work.command hands the generation lock on to commands
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Launch:
     """What all children are started with."""
 
     marks: Path  # folder of the mark files
     lock_fd: int  # the generation lock, inherited
-    secrets: frozenset[str]  # environment variables that hold secrets
+    secrets: frozenset[str]  # environment variables that hold secrets; any thread may replace them
 
 
 class Child:

@@ -109,13 +109,14 @@ class Pool:
         if self._supervisor is not None:
             self._supervisor.drain(grace)
 
-    def renew(self, setup: Setup, workers: Workers | None = None) -> None:
+    def renew(self, setup: Setup, workers: Workers | None = None, secrets: frozenset[str] | None = None) -> None:
         """After a reload: each worker is recycled when it has finished its order. Whatever is dispatched after this
         waits for a new one, which has loaded its handlers after this.
         """
         self._setup, self._workers = setup, workers or self._workers
+        self._secrets = self._secrets if secrets is None else secrets
         if self._supervisor is not None:
-            self._supervisor.renew(self._setup, self._workers)
+            self._supervisor.renew(self._setup, self._workers, self._secrets)
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Per worker: slot, state, pid, batch, inbox, file_id, file (its name), since (monotonic seconds), files_done,

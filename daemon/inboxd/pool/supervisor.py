@@ -58,8 +58,9 @@ class Supervisor:
         self._selector.register(crew.exchange.event_fd, selectors.EVENT_READ, lambda _mask: crew.exchange.woken())
         self.crews[name] = crew
 
-    def renew(self, setup: Setup, workers: Terms) -> None:
+    def renew(self, setup: Setup, workers: Terms, secrets: frozenset[str]) -> None:
         """Any thread: start workers with `setup` from now on; those that run are recycled."""
+        self._launch.secrets = secrets  # first, so that no worker with the new set-up has seen them
         self.crews[""].renew(setup, workers)
         self.wakeup()
 
