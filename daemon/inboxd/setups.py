@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from inboxd import wire
 from inboxd.config.load import database_specs, destination_specs, handler_specs, source_specs
 from inboxd.config.models import Config
 from inboxd.errors import ConfigError
+from inboxd.pool.environment import worker_environment
 from inboxd.pool.terms import FetchTerms
 
 _PROBE_TIMEOUT = 120.0  # seconds to load all handlers
@@ -40,7 +42,9 @@ def senders_of(config: Config) -> dict[str, tuple[wire.SourceSetup, FetchTerms]]
 
 
 def probe(config: Config) -> None:
-    """Load every handler in a process of its own. Raises ConfigError naming those that can't be."""
+    """Load every handler in a process of its own, which sees what a worker does. Raises ConfigError naming those that
+    can't be.
+    """
     command = [sys.executable, "-P", "-B", "-m", "inboxd.work.probe"]
     try:
         answer = subprocess.run(
@@ -49,6 +53,7 @@ def probe(config: Config) -> None:
             capture_output=True,
             timeout=_PROBE_TIMEOUT,
             check=True,
+            env=worker_environment(os.environ, config.secret_variables),
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         tail = (error.stderr or b"").decode(errors="backslashreplace").strip().splitlines()[-1:]

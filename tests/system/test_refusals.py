@@ -89,6 +89,20 @@ def test_a_handler_that_breaks_when_imported(site: Site) -> None:
     assert "main" in answer.stderr
 
 
+def test_a_handler_that_looks_for_a_secret_in_the_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told beforehand is what a start would say: workers see no secrets."""
+    monkeypatch.setenv("LAKE", "sqlite:///lake.db")
+    monkeypatch.setenv("LAKE_PASSWORD", "x")
+    for name, databases in [("LAKE", {"lake": {"url": {"env": "LAKE"}}}), ("LAKE_PASSWORD", {})]:
+        (site.base / "needy.py").write_text(f"import os\n\n{name} = os.environ['{name}']\nhandle = print\n")
+        site.write(databases=databases)
+        site.inbox("main", handler={"python": "needy:handle"})
+        for verb in ("check", "run"):
+            answer = inboxd(site.config, verb)
+            assert answer.returncode == 78, verb
+            assert f"KeyError: '{name}'" in answer.stderr
+
+
 def test_a_command_that_does_not_exist(site: Site) -> None:
     site.inbox("main", handler={"command": ["no-such-program-anywhere", "{path}"]})
     site.drop("waits.dat", b"x")

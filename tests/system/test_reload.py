@@ -258,6 +258,7 @@ AT_IMPORT = os.environ.get("LAKE")
 def handle(file):
     return {"lake": AT_IMPORT or os.environ.get("LAKE")}
 """
+_NEEDS_LAKE = "import os\n\nLAKE = os.environ['LAKE']\n\ndef handle(file):\n    return None\n"
 
 
 def test_a_secret_that_a_reload_brings_is_kept_from_workers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +274,19 @@ def test_a_secret_that_a_reload_brings_is_kept_from_workers(site: Site, monkeypa
         assert daemon.stop() == 0
     with run_daemon(site.config):
         assert _last_result(site) == {"lake": None}
+
+
+def test_a_handler_that_needs_what_becomes_a_secret_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKE", "sqlite:///lake.db")
+    (site.base / "needy.py").write_text(_NEEDS_LAKE)
+    site.inbox("main", handler={"python": "needy:handle"})
+    with run_daemon(site.config):
+        site.write(databases={"lake": {"url": {"env": "LAKE"}}})
+        refused = inboxd(site.config, "reload")
+        assert refused.returncode == 78
+        assert "inboxes.main.handler" in refused.stderr and "KeyError: 'LAKE'" in refused.stderr
+        site.drop("a.dat", b"x")
+        wait_finished(site, 1)
 
 
 def test_a_reload_without_changes(site: Site) -> None:
