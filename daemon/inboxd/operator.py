@@ -1,6 +1,7 @@
 """What operators may ask of a running daemon; behind every verb of the command line.
 
-Each method is called in a control thread. What touches files or the ledger is asked of the pipeline's thread.
+Each method is called in a control thread. What touches files or the ledger is asked of the pipeline's thread, which
+looks the inbox up, too: a reload may have put another in its place.
 """
 
 from __future__ import annotations
@@ -268,17 +269,18 @@ class Operator(Records):
 
     def pause(self, inbox: str) -> Row:
         """Take and run nothing of this inbox until `resume`."""
-        lane = self._lane(inbox)
-        self._ask(lambda: lane.pause("an operator said so"))
-        self._daemon.remember_pauses()
-        return {"inbox": inbox, "paused": lane.paused}
+        return self._ask(partial(self._change, inbox, lambda lane: lane.pause("an operator said so")))
 
     def resume(self, inbox: str) -> Row:
         """Go on."""
+        return self._ask(partial(self._change, inbox, lambda lane: lane.resume()))
+
+    def _change(self, inbox: str, change: Callable[[Lane], None]) -> Row:
+        """In the pipeline's thread; so is the note, since a reload goes by what is noted."""
         lane = self._lane(inbox)
-        self._ask(lane.resume)
+        change(lane)
         self._daemon.remember_pauses()
-        return {"inbox": inbox, "paused": None}
+        return {"inbox": inbox, "paused": lane.paused}
 
     def poll(self, source: str, again: bool = False, items: Sequence[str] | None = None) -> Row:
         """Ask a source now."""
