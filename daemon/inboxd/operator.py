@@ -18,7 +18,7 @@ from inboxd.clock import Clock
 from inboxd.config.models import FOLDERS, Config
 from inboxd.custody.disk import why
 from inboxd.custody.history import History
-from inboxd.custody.retention import Old, prune
+from inboxd.custody.retention import Old, Pruned, prune
 from inboxd.custody.takeback import let_go
 from inboxd.errors import InboxdError, LedgerUnavailable, UsageError
 from inboxd.events import emit
@@ -104,11 +104,11 @@ class Operator(Records):
                 self._tell(file),
                 *(self._desk.tell(item, file) if item else ()),
                 *(tell_send(send, self._clock.time()) for send in sends),
-                *(self._ask(lambda: self._holds(lane)) if file.state in _HELD else ()),
+                *(self._ask(lambda: self._holds(self._lane(lane.name))) if file.state in _HELD else ()),
                 *(self._queue(lane, file) if file.state is State.RUNNING else ()),
             ]
         elif where == "inbound":
-            why = self._ask(lambda: self._reasons(lane, folder, name))
+            why = self._ask(lambda: self._reasons(self._lane(lane.name), folder, name))
         else:
             why = _unknown(path, where)
         return {
@@ -303,13 +303,11 @@ class Operator(Records):
 
     def prune(self, dry_run: bool = False) -> Row:
         """Remove what is older than the retention of its inbox."""
-        removed: Row = {}
-        refused: dict[str, str] = {}
+        removed, refused = Row(), dict[str, str]()
         for lane in list(self._pipeline.lanes.values()):
-            kept = lane.rules.retention
             removed[lane.name] = {
-                "processed": self._prune(lane, Outcome.PROCESSED, kept.processed, dry_run, refused),
-                "errors": self._prune(lane, Outcome.ERROR, kept.errors, dry_run, refused),
+                "processed": self._prune(lane, Outcome.PROCESSED, lane.rules.retention.processed, dry_run, refused),
+                "errors": self._prune(lane, Outcome.ERROR, lane.rules.retention.errors, dry_run, refused),
             }
         return {"removed": removed, "refused": refused}
 
@@ -317,15 +315,19 @@ class Operator(Records):
         """How many went, or would go; and, by id or by inbox, why others did not."""
         if age is None:
             return 0
-        ledger, folder = self._pipeline.ledger, lane.rules.folder(OUTCOME_FOLDERS[outcome])
-        old = Old(lane.name, outcome, folder, self._clock.time() - age)
+        old = Old(lane.name, outcome, lane.rules.folder(OUTCOME_FOLDERS[outcome]), self._clock.time() - age)
         if dry_run:
-            return len(self._ask(lambda: ledger.prune(lane.name, outcome, old.before, 1_000_000)))
-        total, kept = remove(old, lambda after: self._ask(partial(prune, ledger, old, _SLICE, after)))
+            return len(self._ask(lambda: self._pipeline.ledger.prune(lane.name, outcome, old.before, 1_000_000)))
+        total, kept = remove(old, lambda after: self._ask(partial(self._prune_slice, lane, old, after)))
         refused |= kept
         if total:
-            emit(events.FILES_PRUNED, inbox=lane.name, count=total, age=f"{age:.0f}s", folder=str(folder))
+            emit(events.FILES_PRUNED, inbox=lane.name, count=total, age=f"{age:.0f}s", folder=str(old.folder))
         return total
+
+    def _prune_slice(self, lane: Lane, old: Old, after_id: str) -> Pruned:
+        """In the pipeline's thread. Nothing by rules that hold no more: files may be kept for longer now."""
+        in_force = self._pipeline.lanes.get(lane.name) is lane
+        return prune(self._pipeline.ledger, old, _SLICE, after_id) if in_force else Pruned(0, {}, "")
 
     def doctor(self, source: str | None = None) -> Row:
         """Look for what should not be; or whether a source can be reached, and what would be fetched from it."""

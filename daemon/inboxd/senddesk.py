@@ -86,8 +86,6 @@ class SendDesk:
             known = ", ".join(self._pipeline.outbox.destinations)
             hint = f"there are: {known}" if known else "the configuration has none"
             raise UsageError(f"there is no destination {name!r}", hint=hint)
-        if not drop and name not in self._pipeline.outbox.destinations:
-            raise UsageError(f"destination {name} {UNKNOWN}, and nothing can be sent to it", hint=remedy(name))
         return self._ask(partial(self._send, name, "drop" if drop else "renew" if again else "", list(words)))
 
     def _send(self, name: str, verb: str, words: list[str]) -> Row:
@@ -96,6 +94,8 @@ class SendDesk:
         if self._pipeline.draining:
             raise UsageError("the daemon is stopping, and sends nothing any more")
         one = outbox.destinations.get(name)
+        if one is None and verb != "drop":
+            raise UsageError(f"destination {name} {UNKNOWN}, and nothing can be sent to it", hint=remedy(name))
         chosen = self._chosen(name, one, verb, words) if verb else []
         with self._pipeline.ledger.transaction():
             hurried = outbox.sends.hurry(name, now) if verb != "drop" else 0

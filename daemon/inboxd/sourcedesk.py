@@ -1,6 +1,7 @@
 """What operators may ask of sources: why nothing comes, and to ask now. Called in control threads.
 
-What touches a running source or the ledger is asked of the pipeline's thread.
+What touches a running source or the ledger is asked of the pipeline's thread, which looks the source up, too: a
+reload may have put another in its place.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class SourceDesk:
         return self._explain_items([item]) if item else None
 
     def _explain_source(self, source: Source) -> Row:
-        why = self._ask(lambda: list(self._state_of(source)))
+        why = self._ask(lambda: list(self._state_of(self._source(source.name))))
         counts = self._history.item_counts().get(source.name, {})
         told = ", ".join(f"{count} {_WORDS[state]}" for state, count in sorted(counts.items()) if state in _WORDS)
         states = (ItemState.DISCOVERED, ItemState.ACK_DUE, ItemState.ABANDONED)
@@ -129,11 +130,11 @@ class SourceDesk:
         """Poll it now; what waits for another try is due. `again`: so is what was given up, or what is named of it."""
         if items and not again:
             raise UsageError("to name items is for --again", hint="it fetches what was given up")
-        one = self._source(source)
-        return self._ask(partial(self._poll, one, again, list(items or ())))
+        return self._ask(partial(self._poll, source, again, list(items or ())))
 
-    def _poll(self, source: Source, again: bool, words: list[str]) -> Row:
+    def _poll(self, name: str, again: bool, words: list[str]) -> Row:
         """In the pipeline's thread."""
+        source = self._source(name)
         if self._pipeline.draining:
             raise UsageError("the daemon is stopping, and fetches nothing any more")
         book, now = self._pipeline.errands.items, self._clock.time()
