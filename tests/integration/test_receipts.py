@@ -149,6 +149,24 @@ def test_a_block_that_fails_leaves_neither_work_nor_receipt(handlers, lake, fail
     assert lake("SELECT file_id FROM work") == ["x"]
 
 
+def test_a_process_that_is_forked_in_the_block_does_not_roll_it_back(handlers, lake):
+    """It shares the connection: what it says there is said for its parent."""
+    source = """
+        import os, sys
+        import sqlalchemy as sa
+        def handle(file):
+            with file.transaction("lake") as connection:
+                connection.execute(sa.text("INSERT INTO work (file_id) VALUES (:id)"), {"id": file.id})
+                if os.fork() == 0:
+                    sys.exit()
+                assert os.wait()[1] == 0
+        """
+    file = handlers.file()
+    child = start_child(handlers, lake, handlers.module(source), file)
+    assert json.loads(child.communicate(timeout=60)[0]) == [Ending.PROCESSED, ""]
+    assert lake("SELECT file_id FROM work") == lake("SELECT file_id FROM inboxd_receipts") == [file.id]
+
+
 def test_what_follows_the_block_is_not_run_again_either(handlers, lake):
     opened = handlers.python("""
         def handle(file):

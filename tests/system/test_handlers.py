@@ -178,6 +178,37 @@ def test_what_a_handler_prints_is_logged_harmlessly(site: Site) -> None:
         assert daemon.stop() == 0
 
 
+_FORK = """
+import os, sys
+
+def handle(file):
+    child = os.fork()
+    if not child:
+        sys.exit(file.name)
+    os.waitpid(child, 0)
+"""
+
+
+@fault(
+    "Workers and handlers",
+    "a process that a handler has forked comes back out of it",
+    how="sys.exit()",
+    shows="it ends there; its file is run once, and all inboxes go on",
+)
+def test_a_process_that_a_handler_forks_is_no_second_worker(site: Site) -> None:
+    (site.base / "forking.py").write_text(_FORK)
+    site.inbox("forks", handler={"python": "forking:handle"})
+    with run_daemon(site.config) as daemon:
+        site.drop_all(files(20), inbox="forks")
+        wait_finished(site, 20, inbox="forks")
+        site.drop_all(files(20))
+        wait_finished(site, 20)
+        assert daemon.stop() == 0
+        assert not daemon.events("file.waiting")
+    assert (site.count("processed", "forks"), site.count("processed")) == (20, 20)
+    assert violations(site.config, Evidence(manifest=site.manifest, finished=True)) == []
+
+
 TRANSACTION = """\
 import os, signal
 from inboxd import File

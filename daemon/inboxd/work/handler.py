@@ -15,6 +15,7 @@ from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile, Setup
 from inboxd.work.database import DatabaseAway, Databases, DatabaseUnusable
 from inboxd.work.file import File
+from inboxd.work.forks import ParentOnly
 from inboxd.work.loading import CannotLoad, load_function
 from inboxd.work.receipts import Receipts
 from inboxd.work.results import ResultsFolders
@@ -99,7 +100,8 @@ class Handlers:
             command = self._commands.get(inbox)
             if command is not None:
                 return command.run(file)
-            returned = self._functions[inbox](self._file(inbox, file))
+            with ParentOnly():
+                returned = self._functions[inbox](self._file(inbox, file))
         except BaseException as error:  # noqa: BLE001 - the user's code ends here, whatever it raised
             return judge(file.id, error)
         return succeeded(file.id, returned)
@@ -127,7 +129,8 @@ class Handlers:
             command = self._commands.get(inbox)
             if command is not None:
                 return command.run_batch(files)
-            returned = self._functions[inbox]([self._file(inbox, file) for file in files])
+            with ParentOnly():
+                returned = self._functions[inbox]([self._file(inbox, file) for file in files])
         except BaseException as error:  # noqa: BLE001 - as in _run_one
             return batch_failed(files, error)
         return batch_succeeded(files, returned)

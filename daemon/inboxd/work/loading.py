@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from inboxd.work.forks import ParentOnly
+
 
 class CannotLoad(Exception):
     """A handler that can't be run at all; the text says why."""
@@ -29,7 +31,8 @@ def load_function(name: str) -> Callable[..., Any]:
 
 def _imported(name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        with ParentOnly():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise CannotLoad(f"there is no module {error.name!r}; is it beside the configuration file?") from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from inboxd.work.database import Databases, DatabaseUnusable, sqlalchemy
 from inboxd.work.file import Reject, Retry
+from inboxd.work.forks import ParentOnly
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, RootTransaction
@@ -52,7 +53,7 @@ class Receipts:
         with self._databases.connect(name) as connection:
             transaction = self._open(name, connection, file_id, inbox)
             try:
-                with transaction:
+                with transaction, ParentOnly():  # one that is forked in here must not roll back for us
                     yield connection
             except (Reject, Retry):
                 raise
