@@ -7,6 +7,8 @@ import os
 import pytest
 
 from inboxd.model import Ending
+from inboxd.wire import LARGEST, Reports, encode
+from support.pool_rig import rig
 
 
 @pytest.fixture
@@ -102,3 +104,15 @@ def test_results_per_file(handlers):
     assert [report.results for report in handlers.run_batch(opened, files)] == [True, True, False, False]
     opened.tidy()
     assert [os.path.exists(file.results) for file in files] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "told"),
+    [("raise", 320, {(Ending.RELEASED, False, True)}), ("return", 1100, {(Ending.PROCESSED, True, False)})],
+)
+def test_more_is_reported_of_one_call_than_a_message_holds(tmp_path, name, count, told):
+    with rig(tmp_path) as pool:
+        reports = pool.run("batch_wordy", *(name for _ in range(count)))
+        assert {(report.ending, report.begun, report.bisect) for report in reports} == told
+        assert "child.killed" not in pool.names()
+        assert len(encode(Reports("batch", tuple(reports), last=True))) > LARGEST

@@ -89,6 +89,17 @@ def test_a_death_in_a_batch_handler_is_bisected(tmp_path):
         assert [r.ending for r in pool.run("batch_by_name", "a", "c")] == [Ending.PROCESSED] * 2
 
 
+def test_a_death_between_two_messages_of_one_batch(tmp_path):
+    """What has been told counts; of the rest it is known that the call was over."""
+    with rig(tmp_path) as pool:
+        reports = pool.run("batch_torn", *("x" for _ in range(400)))
+        told = [r for r in reports if r.ending is Ending.PROCESSED]
+        assert 0 < len(told) < 400
+        assert reports[: len(told)] == told
+        assert {(r.ending, r.begun, r.bisect) for r in reports[len(told) :]} == {(Ending.RELEASED, True, False)}
+        assert {r.ending for r in pool.run("batch_by_name", "a", "b")} == {Ending.PROCESSED}
+
+
 def test_a_hung_batch_handler_is_bisected(tmp_path):
     with rig(tmp_path, timeout=0.2) as pool:
         assert {r.bisect for r in pool.run("batch_by_name", "a", "sleep")} == {True}

@@ -175,6 +175,29 @@ def batch_by_name(files):
         by_name(file)
 
 
+def batch_wordy(files):
+    """As much to tell of each file as there may be."""
+    if files[0].name == "raise":
+        raise ValueError("\N{GRINNING FACE}" * 20_000)
+    return [{"text": "x" * 65_000} for _ in files]
+
+
+def batch_torn(files):
+    """The first of its reports are told; it dies in the middle of the next message."""
+    whole, told = os.write, []
+
+    def torn(fd, data):
+        if fd != _daemon_socket():
+            return whole(fd, data)
+        if told:
+            whole(fd, data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        told.append(fd)
+        return whole(fd, data)
+
+    os.write = torn
+
+
 def options(file):
     return dict(file.options)
 

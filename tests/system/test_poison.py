@@ -198,6 +198,31 @@ def test_a_death_in_a_batch_handler_is_bisected(site: Site) -> None:
 
 @fault(
     "Workers and handlers",
+    "a batch that fails has more to tell than a message may hold",
+    how="a long traceback, for each of 400 files",
+    shows="told in several; found by halving, the others succeed",
+)
+def test_a_long_traceback_for_each_of_a_batch(site: Site) -> None:
+    (site.base / "wordy.py").write_text(
+        "def handle(files):\n"
+        "    bad = [file.name for file in files if file.name == 'bad.dat']\n"
+        "    assert not bad, '\\N{GRINNING FACE}' * 20_000\n"
+    )
+    site.inbox(
+        "main",
+        handler={"python": "wordy:handle", "batch": True},
+        retry={"first": "1ms", "max_failures": 2, "max_attempts": 3},
+    )
+    site.workers(processes=1, batch_size=400)
+    site.put([*files(399), (b"bad.dat", b"x")])
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 400, timeout=60)
+        assert not daemon.events("child.killed")
+    assert (site.listed("errors"), site.count("processed")) == (["bad.dat"], 399)
+
+
+@fault(
+    "Workers and handlers",
     "a program fails for one file of its batch",
     how="exit 1 and 65",
     shows="found by halving; the others succeed",

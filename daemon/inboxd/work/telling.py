@@ -11,6 +11,7 @@ from inboxd.model import Report
 from inboxd.wire import Reports
 
 _PATIENCE = 0.050  # seconds
+_MOST_TOGETHER = 128  # reports: at their longest, 64 KiB of control characters each, 48 of the 64 MiB of wire.LARGEST
 
 
 class Telling:
@@ -43,13 +44,21 @@ class Telling:
             self._some.set()
 
     def tell(self, *, last: bool) -> None:
-        """Now. `last`: the order is done."""
+        """Now, in as many messages as it takes; the daemon may have the first ones alone, if we die. `last`: the order
+        is done.
+        """
         with self._lock:
             self._some.clear()  # first: what is added from here on sets it again
             reports = tuple(self._reports)
             del self._reports[: len(reports)]
+            while len(reports) > _MOST_TOGETHER:
+                self._tell(reports[:_MOST_TOGETHER], last=False)
+                reports = reports[_MOST_TOGETHER:]
             if reports or last:
-                self._say(Reports(self._batch, reports, last, self.rss, self.leaving))
+                self._tell(reports, last=last)
+
+    def _tell(self, reports: tuple[Report, ...], *, last: bool) -> None:
+        self._say(Reports(self._batch, reports, last, self.rss, self.leaving))
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the thread that waits for them
