@@ -1,15 +1,17 @@
-"""What a handler forks stays in the handler: a worker is one process."""
+"""Processes that a handler makes: none comes back out of it, and none outlives its run."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from inboxd.model import Ending
 from inboxd.wire import HandlerSpec, Setup, encode
-from support.pool_rig import rig
+from support.faults import fault
+from support.pool_rig import Rig, rig
 from support.wait import wait_until
 
 #: How the child ends: its exit status, and what is told of it.
@@ -41,3 +43,26 @@ def test_a_process_that_a_module_forks_does_not_load_it_too(handlers, end):
     setup = Setup({"main": HandlerSpec(handlers.module(source) + ":handle")}, {}, (str(handlers.folder),))
     probe = [sys.executable, "-P", "-m", "inboxd.work.probe"]
     assert subprocess.run(probe, input=encode(setup), stdout=subprocess.PIPE, check=True).stdout == b"{}"
+
+
+@fault(
+    "Workers and handlers",
+    "a handler leaves processes behind",
+    how="a daemon of its own, in a worker that runs programs, too",
+    shows="it is killed and reaped; the worker keeps no zombie",
+)
+def test_what_a_python_handler_leaves_ends_in_a_worker_that_runs_programs_too(tmp_path, monkeypatch):
+    """The worker ends what its programs leave, and adopts nothing between them."""
+    both = Rig.setup
+
+    def setup(self):
+        found = both(self)
+        return found._replace(handlers={**found.handlers, "program": HandlerSpec(command=("true",))})
+
+    monkeypatch.setattr(Rig, "setup", setup)
+    monkeypatch.setattr("inboxd.pool.slot._SWEEP", 0.1)
+    with rig(tmp_path) as pool:
+        for inbox in ("program", "leave"):
+            assert [r.ending for r in pool.run(inbox, "a")] == [Ending.PROCESSED]
+        left = int((tmp_path / "pid").read_text())
+        wait_until(lambda: not Path(f"/proc/{left}").exists(), "what it left to be killed and reaped")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -27,7 +26,6 @@ _SET_UP_WRONG = (
 _LONGEST_LOGGED = 2000  # characters of a line
 _PLACES = ("path", "name", "id", "results", "attempt")
 _FILES = "{files}"
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 class Command:
@@ -48,7 +46,6 @@ class Command:
         self._around = {name: value for name, value in os.environ.items() if not name.startswith("INBOXD_")}
         lock = os.environ.get("INBOXD_LOCK_FD", "")
         self._inherited = (int(lock),) if lock else ()  # a new daemon waits for our commands, too
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def run(self, file: OrderedFile) -> Report:
         """Run it on one file; the supervisor holds the deadline, and kills our whole process group."""

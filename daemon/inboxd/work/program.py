@@ -19,8 +19,11 @@ SHOWN = 20  # last lines of it that are logged
 _LOOK = 0.1  # seconds between two looks whether it has ended, where nothing tells
 _DRAIN = 1.0  # seconds for output after the program's end, if somebody keeps the pipe open
 _CLOSE_RANGE, _CLOEXEC, _LAST = 436, 4, 0xFFFFFFFF  # close_range(2), the same number on every architecture
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # programs expect to end of them
-_syscall = ctypes.CDLL(None).syscall
+_library = ctypes.CDLL(None)
+_syscall, _prctl = _library.syscall, _library.prctl
+_prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)  # an int, as ctypes would pass, is half of it
 
 
 class CannotStart(Exception):
@@ -38,11 +41,10 @@ def run_program(
     """Its exit status, as subprocess has it, and the last of its output. Raises CannotStart.
 
     `inherited`: descriptors that it gets beside the usual three; `stdin` is empty without one. Background processes
-    that it leaves become our children, where we are a subreaper (prctl(2)), and are ended with it.
+    that it leaves are ended with it.
     """
-    older = _children()
     tail = _Tail()
-    try:
+    with _without_leftovers():
         process, pipe = _start(arguments, environment, inherited, stdin)
         try:
             with _told_when_asked(tail):
@@ -50,8 +52,6 @@ def run_program(
                 _, status = os.waitpid(process, 0)
         finally:
             os.close(pipe)
-    finally:
-        _end_leftovers(older)
     return os.waitstatus_to_exitcode(status), tail.text()
 
 
@@ -179,8 +179,24 @@ def _take(pipe: int, tail: _Tail) -> bool:
     return bool(data)
 
 
+@contextlib.contextmanager
+def _without_leftovers() -> Iterator[None]:
+    """Who loses its parent in here becomes our child, and is ended. Before and after it becomes the daemon's, which
+    looks for what handlers in Python leave; ours it would stay for good.
+    """
+    older = _children()
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        try:
+            _end_leftovers(older)
+        finally:
+            _prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
 def _end_leftovers(older: Collection[int]) -> None:
-    """Kill and reap what the command left running, setsid(2) or not: we are its subreaper. Spares `older` children."""
+    """Kill and reap what the command left running, setsid(2) or not. Spares `older` children."""
     spared = set(older)
     while left := _children() - spared:
         for pid in left:
