@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -115,11 +116,21 @@ def test_processes_that_outlive_their_worker_are_killed(tmp_path, inbox):
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the leftover process to be killed and reaped")
 
 
-def test_leftovers_end_with_the_pool(tmp_path):
+def test_leftovers_end_with_the_pool(tmp_path, monkeypatch):
+    """Told of, however quickly they die."""
+    send = signal.pidfd_send_signal
+
+    def kill(pidfd, number):
+        send(pidfd, number)
+        if number == signal.SIGKILL:
+            select.select([pidfd], [], [], 10)
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", kill)
     with rig(tmp_path) as pool:
         assert [r.ending for r in pool.run("leave", "a")] == [Ending.PROCESSED]
         pid = int((tmp_path / "pid").read_text())
         assert alive(pid)
+    assert str(pid) in str(pool.texts("child.orphan"))
     assert not Path(f"/proc/{pid}").exists()
 
 

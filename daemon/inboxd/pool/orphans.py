@@ -44,13 +44,13 @@ class Orphans:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return
+        command = _command(pid)  # before the signal, of which it may be dead at once
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         except PermissionError:  # it has changed its user: nothing we could do
             self._spared.add(pid)
             os.close(pidfd)
             return
-        command = _command(pid)
         if command is not None:
             emit(events.ORPHAN_KILLED, pid=pid, command=command)
         self.dying[pid] = pidfd
