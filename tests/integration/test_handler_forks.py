@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,13 @@ def test_a_forked_process_does_not_come_back_out_of_its_handler(tmp_path, inbox)
         assert all(words in told for _, words in ENDS.values()), told
         assert [r.ending for r in pool.run("noop", "a", "b")] == [Ending.PROCESSED] * 2
         assert pool.pids() == pids
+
+
+def test_a_handler_can_terminate_what_it_has_forked(tmp_path):
+    """At any moment: also before it has left our own answer to that signal."""
+    with rig(tmp_path, timeout=10) as pool:
+        reports = pool.run("terminate", *map(str, range(100)))
+        assert [(r.ending, r.result) for r in reports] == [(Ending.PROCESSED, {"exit": -signal.SIGTERM})] * 100
 
 
 @pytest.mark.parametrize("end", ["pass", "sys.exit()", "raise ValueError('in the child')"])

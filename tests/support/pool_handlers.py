@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import ctypes
 import gc
+import multiprocessing
 import os
 import resource
 import signal
@@ -164,6 +165,15 @@ def fork(file):
         sys.exit({"none": None, "number": 7, "text": "what the child had to say"}[file.name])
     print("printed by the child", end="")
     return None
+
+
+def terminate(file):
+    """Ends a process of its own."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
+    child.start()
+    child.terminate()
+    child.join()
+    return {"exit": child.exitcode}
 
 
 def batch_fork(files):

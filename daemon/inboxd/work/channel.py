@@ -33,7 +33,11 @@ class Channel:
         self._waiting = False  # SIGTERM may cut off what is going on
         self._orders = 0
         self._daemon = os.getppid()
+        self._held = threading.local()  # each thread's signals, while it forks
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        os.register_at_fork(
+            before=self._hold_sigterm, after_in_parent=self._let_sigterm_through, after_in_child=self._leave_sigterm
+        )
 
     def is_over(self) -> bool:
         """Asked to end, or the daemon is gone."""
@@ -94,6 +98,20 @@ class Channel:
         if self._waiting:
             self._waiting = False
             raise Stopped
+
+    # What a handler forks ends of SIGTERM, as processes do: multiprocessing.Pool waits until its own have. It is held
+    # back over the fork, since Python forgets what comes between that and the child's first step.
+
+    def _hold_sigterm(self) -> None:
+        self._held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _let_sigterm_through(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._held.mask)
+
+    def _leave_sigterm(self) -> None:
+        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._let_sigterm_through()
 
 
 def main(serve: Callable[[Channel], None]) -> None:
