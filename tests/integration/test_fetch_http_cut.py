@@ -11,7 +11,7 @@ import pytest
 
 from inboxd.fetch.errors import Away, Unfit
 from support.faults import fault
-from support.http_rig import HttpRig, failure
+from support.http_rig import HttpRig, failure, ordered
 from support.partner import Handler, Offer, Partner, answer, raw, serve_file
 
 _DATA = b"".join(b"%d,payment,%d\n" % (number, number * 7919 % 100_000) for number in range(20_000))
@@ -23,6 +23,64 @@ def _chunked(body: bytes, *lines: str) -> Any:
     head = "\r\n".join(("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *lines, "", "")).encode()
     blocks = [body[first : first + 10_000] for first in range(0, len(body), 10_000)]
     return raw([head, *(b"%x\r\n%s\r\n" % (len(block), block) for block in blocks), b"0\r\n\r\n"])
+
+
+# The head
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n\r\n"
+_HEADS = {
+    "in its status": b"HTTP/1.1 200 O", "after its status": b"HTTP/1.1 200 OK\r\n", "in a name": _HEAD[:-20], "in a value": _HEAD[:-6],
+    "in its last line": _HEAD[:-1], "before its last line": _HEAD[:-2], "after an interim one": b"HTTP/1.1 100 Continue\r\n\r\n",
+}  # fmt: skip
+_IN_THE_MIDDLE = "it hung up in the middle of its answer"
+
+
+@fault("Sources and destinations", "the head of an answer is cut off", how="in any of its lines", shows="not accepted")
+@pytest.mark.parametrize("where", _HEADS)
+def test_a_head_that_is_cut_off_is_no_empty_file(partner: Partner, rig: HttpRig, where: str) -> None:
+    partner.add("a.csv", _DATA, listed=_SILENT, serve=raw([_HEADS[where]]))
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    failure(Away, lambda: rig.take(source, item), _IN_THE_MIDDLE)
+    assert len(partner.log("/files")) == 3, "as one that has not answered at all"
+    partner.offers["a.csv"].serve = raw([_HEAD])
+    assert rig.take(source, item) == b"", "all of it has come"
+
+
+@pytest.mark.parametrize("form", ["json", "index", "file"])
+def test_nor_is_it_a_listing(partner: Partner, rig: HttpRig, form: str) -> None:
+    partner.listing = raw([b'HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nETag: "1"\r\n'])
+    source = rig.partner(partner.url, form=form, items=None, next=None)
+    failure(Away, lambda: list(source.list()), _IN_THE_MIDDLE)
+
+
+def test_wherever_it_is_cut_an_ack_was_not_heard(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", _DATA)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    for length in range(len(_HEAD)):
+        partner.acking = raw([_HEAD[:length]])
+        words = _IN_THE_MIDDLE if length else "it was closed without an answer"
+        failure(Away, lambda: source.ack(ordered(item)), words)
+    assert partner.acked() == ["a.csv"] * len(_HEAD), "none was said twice"
+    partner.acking = raw([_HEAD])
+    source.ack(ordered(item))
+
+
+# Chunks
+
+
+@pytest.mark.parametrize("padding", [b"", b"000"])
+def test_the_length_of_a_chunk_that_is_cut_off_is_not_the_last(partner: Partner, rig: HttpRig, padding: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = [head, b"%s5\r\nhello\r\n" % padding, b"0" + padding]
+    partner.add("a.csv", _DATA, listed=_SILENT, serve=raw(pieces))
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    failure(Away, lambda: rig.take(source, item), "broke off after 5 bytes")
+    for end in (b"\r\n", b"\r\n\r\n", b"\r\nx: y\r\n\r\n"):
+        partner.offers["a.csv"].serve = raw([*pieces, end])
+        assert rig.take(source, item) == b"hello"
 
 
 # Encoded

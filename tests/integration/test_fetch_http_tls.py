@@ -176,6 +176,20 @@ def test_a_listing_that_may_be_cut_off_is_none(partner: Partner, source: HttpSou
     assert list(source.list()) == []
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 O", b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n"])
+@pytest.mark.parametrize("with_alert", [True, False])
+def test_a_head_has_an_end_of_its_own(
+    partner: Partner, rig: HttpRig, source: HttpSource, head: bytes, with_alert: bool
+) -> None:
+    cut = _alerting(raw([head])) if with_alert else raw([head])
+    partner.add("a.csv", _DATA, listed=_SILENT, serve=cut)
+    partner.acking = cut
+    (item,) = source.list()
+    failure(Away, lambda: rig.take(source, item, "2"), "it hung up in the middle of its answer")
+    failure(Away, lambda: source.ack(ordered(item)), "it hung up in the middle of its answer")
+    assert partner.acked() == ["a.csv"]
+
+
 # Between two requests
 
 

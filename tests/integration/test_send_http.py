@@ -235,6 +235,21 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_key(rig: Rig) -> None:
     assert (first.headers["Idempotency-Key"], first.body) == (second.headers["Idempotency-Key"], second.body)
 
 
+@pytest.mark.parametrize(
+    "head", ["HTTP/1.1 201 Cre", "HTTP/1.1 201 Created\r\n", "HTTP/1.1 409 x\r\nContent-Length: 0\r\n"]
+)
+def test_an_answer_whose_head_is_cut_off_is_none(rig: Rig, head: str) -> None:
+    def take(taking: Taking) -> None:
+        taking.note(taking.read())
+        taking.wfile.write(head.encode())
+        taking.close_connection = True
+
+    rig.receiver.take = take
+    destination = rig.destination(known=[409])
+    refusal(Away, lambda: rig.send(destination, rig.result()), "it hung up in the middle of its answer", CANARY)
+    assert len(rig.receiver.log()) == 1, "the daemon tries again, and counts"
+
+
 def test_a_long_answer_is_not_read(plain: Rig) -> None:
     def take(taking: Taking) -> None:
         taking.note(taking.read())

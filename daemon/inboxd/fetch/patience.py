@@ -1,12 +1,15 @@
 """Sockets that keep to a deadline. A library's timeout starts anew with every byte; ours is looked at before each read.
 
 So one byte a second, be it of the headers, of a chunk's length or of the body, holds nobody longer than `total`. The
-same holds for what we send. A server that says no in the middle of it is not sent the rest.
+same holds for what we send. A server that says no in the middle of it is not sent the rest. And to a library the end of
+a connection is the end of whatever it reads; to ours it is none of a line, or of an answer's head.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
+import io
 import math
 import re
 import select
@@ -19,7 +22,7 @@ from typing import Any, NamedTuple
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
 class _Patience(NamedTuple):
@@ -74,6 +77,10 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 class Unannounced(ConnectionResetError):
     """A connection ended without TLS's closing alert: anybody on its way may have ended it (RFC 9112, 9.8)."""
+
+
+class CutOff(ConnectionResetError):
+    """A connection ended in the middle of an answer's head, or of a line."""
 
 
 def is_unannounced(error: ssl.SSLError) -> bool:
@@ -182,7 +189,37 @@ def _tried(send: Callable[[Any], int], data: Any) -> int:
         raise BrokenPipeError("it was reset") from error
 
 
+class _Reader(io.BufferedReader):
+    """What http.client reads an answer from."""
+
+    is_in_head = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Raises CutOff. After chunks the empty line may be missing: it says nothing, and some servers forget it."""
+        line = super().readline(size)
+        if not line.endswith(b"\n") and len(line) != size and (line or self.is_in_head):
+            raise CutOff("it hung up")
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fp = self._reader = _Reader(self.fp.detach())
+
+    def begin(self) -> None:
+        """Called by http.client, to read the head. Raises CutOff."""
+        self._reader.is_in_head = bool(self._reader.peek())  # of no answer at all http.client tells
+        try:
+            super().begin()
+        except Unannounced:
+            raise CutOff("it hung up") from None
+        self._reader.is_in_head = False
+
+
 class _PlainConnection(HTTPConnection):
+    response_class = _Response
+
     def connect(self) -> None:
         super().connect()
         timeout = self.sock.gettimeout()
@@ -192,6 +229,14 @@ class _PlainConnection(HTTPConnection):
 
 class _PlainPool(HTTPConnectionPool):
     ConnectionCls = _PlainConnection
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 class PatientAdapter(HTTPAdapter):
@@ -206,7 +251,7 @@ class PatientAdapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
         """Called by requests."""
         super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": HTTPSConnectionPool}
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         """Called by requests, which would add certificates of its own to those of the context."""

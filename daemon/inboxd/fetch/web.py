@@ -20,7 +20,7 @@ import inboxd
 from inboxd.fetch.answer import Answer
 from inboxd.fetch.errors import Away, Refused, RemoteError
 from inboxd.fetch.origin import Origins, absolute, host_of, is_same
-from inboxd.fetch.patience import PatientAdapter, is_unannounced, patient
+from inboxd.fetch.patience import CutOff, PatientAdapter, is_unannounced, patient
 from inboxd.fetch.secrets import Secrets, of_http
 from inboxd.wire import SourceSpec
 
@@ -205,5 +205,7 @@ def _insecure(error: ssl.SSLError, host: str) -> RemoteError:
 
 
 def _system_words(causes: list[BaseException]) -> str:
+    if any(isinstance(one, CutOff) for one in causes):
+        return "it hung up in the middle of its answer"
     words = [one.strerror for one in causes if isinstance(one, OSError) and isinstance(one.strerror, str)]
     return words[-1].lower() if words else "it was closed without an answer"
