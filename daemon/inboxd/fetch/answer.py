@@ -17,6 +17,7 @@ import urllib3
 from inboxd.escape import escape
 from inboxd.fetch.decoding import ENCODINGS, Malformed, decoded
 from inboxd.fetch.errors import Away, Gone, Refused, RemoteError, TooLarge, Unclosed, Unfit
+from inboxd.fetch.framing import framing
 from inboxd.fetch.origin import absolute
 from inboxd.fetch.patience import Unannounced, hurried
 from inboxd.fetch.secrets import Secrets
@@ -46,12 +47,8 @@ class Answer:
         self.status = response.status_code
         self.headers = response.headers
         self.encoding = self.headers.get("Content-Encoding", "").strip().lower().replace("identity", "")
-        length = self.headers.get("Content-Length", "")
-        chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
-        self.length = (
-            int(length) if length.isascii() and length.isdigit() and not chunked else None
-        )  # bytes on the wire
-        self._ends_with_connection = self.length is None and not chunked
+        self._framing = framing(self.headers)
+        self.length = self._framing.length
 
     @property
     def is_html(self) -> bool:
@@ -160,8 +157,8 @@ class Answer:
     def blocks(self, *, decode: bool = True) -> Iterator[bytes]:
         """The body, as it comes.
 
-        Raises Away when it breaks off, Unclosed where that can't be told from its end, and Unfit when it can't be
-        decoded, or not to its end.
+        Raises Away when it breaks off, Unclosed where that can't be told from its end, and Unfit when nobody knows
+        where it ends, or it can't be decoded, or not to its end.
         """
         if not (decode and self.encoding):
             yield from self._sent()
@@ -180,12 +177,15 @@ class Answer:
             raise self._broken()
 
     def _read(self, most: int = _BLOCK) -> bytes:
+        if self._framing.flaw:
+            raise Unfit(f"{self._host} sent it {self._framing.flaw}")
         try:
             return self._response.raw.read1(most, decode_content=False) or b""
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
             raise Away(f"{self._host} stopped sending, or was too slow (timeout.idle, timeout.total)") from None
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            if self._ends_with_connection and isinstance(error.__cause__, Unannounced):
+            ends_with_connection = self.length is None and not self._framing.is_chunked
+            if ends_with_connection and isinstance(error.__cause__, Unannounced):
                 raise self._unclosed() from None
             raise self._broken() from None
 
