@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from inboxd.fetch.errors import Unfit
+from inboxd.fetch.errors import Away, Gone, Unfit
 from support.faults import fault
 from support.http_rig import HttpRig, failure, ordered
-from support.partner import Partner, raw
+from support.partner import Handler, Offer, Partner, raw
 
 _SILENT = {"size": None, "sha256": None}  # the listing gives nothing to compare it with
 _CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
@@ -55,6 +55,61 @@ def test_nor_of_what_an_error_says(partner: Partner, rig: HttpRig) -> None:
                                    ["Transfer-Encoding:"]])  # fmt: skip
 def test_no_coding_is_none(partner: Partner, rig: HttpRig, lines: list[str]) -> None:
     partner.add("a.csv", b"hello", listed=_SILENT, serve=_sends(b"hello", *lines))
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == b"hello"
+
+
+_LENGTHS = ["5x", "-1", "+5", "0x5", "5.0", "5_0", "5 5", "", "five", "5\xb2", "9" * 5000, "5, 6", "5\r\nContent-Length: 6",
+            "5, 5x", "5x\r\nContent-Length: 5", "3, -3", "5,"]  # fmt: skip
+
+
+@fault("Sources and destinations", "a length that is none", how="Content-Length", shows="not accepted")
+@pytest.mark.parametrize("length", _LENGTHS)
+def test_a_length_that_is_none_does_not_mean_up_to_the_end(partner: Partner, rig: HttpRig, length: str) -> None:
+    sent = _sends(b"hel", f"Content-Length: {length}")
+    partner.add("a.csv", b"hello", listed=_SILENT, serve=sent)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    failure(Unfit, lambda: rig.take(source, item), "sent it with the length .*, which is none")
+    partner.acking = sent
+    source.ack(ordered(item))  # its status says all
+    partner.listing = sent
+    failure(Unfit, lambda: list(source.list()), "sent it with the length")
+
+
+def test_a_no_with_such_a_length_is_still_that_no(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"hello")
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    for status, kind in ((404, Gone), (503, Away)):
+        partner.offers["a.csv"].serve = raw([f"HTTP/1.1 {status} x\r\nContent-Length: 5, 6\r\n\r\nhello".encode()])
+        failure(kind, lambda: rig.take(source, item), str(status))
+
+
+@pytest.mark.parametrize("length", ["{}, {}", "{} ,{}, {}", "{}\r\nContent-Length: {}", " {} ", "00{}"])
+@pytest.mark.parametrize("body", [b"hello", b""])
+def test_a_length_may_be_repeated(partner: Partner, rig: HttpRig, length: str, body: bytes) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {length.format(*[len(body)] * 3)}\r\n\r\n".encode()
+
+    def serve(handler: Handler, _: Offer) -> None:
+        handler.wfile.write(head + body)  # the connection does not end
+
+    partner.add("a.csv", b"hello", listed=_SILENT, serve=serve)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == body
+    partner.offers["a.csv"].serve = raw([head, body + b"more"])
+    assert rig.take(source, item) == body
+    if body:
+        partner.offers["a.csv"].serve = raw([head, body[:3]])
+        failure(Away, lambda: rig.take(source, item), "broke off after 3 of 5 bytes")
+
+
+@pytest.mark.parametrize("length", ["3", "99", *_LENGTHS])
+def test_chunks_win_over_any_length(partner: Partner, rig: HttpRig, length: str) -> None:
+    sent = _sends(_CHUNKS, "Transfer-Encoding: chunked", f"Content-Length: {length}")
+    partner.add("a.csv", b"hello", listed=_SILENT, serve=sent)
     source = rig.partner(partner.url)
     (item,) = source.list()
     assert rig.take(source, item) == b"hello"

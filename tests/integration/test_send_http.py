@@ -250,6 +250,17 @@ def test_an_answer_whose_head_is_cut_off_is_none(rig: Rig, head: str) -> None:
     assert len(rig.receiver.log()) == 1, "the daemon tries again, and counts"
 
 
+@pytest.mark.parametrize(
+    "line", [{"Content_Length": "5x"}, {"Content_Length": "5, 6"}, {"Transfer_Encoding": "gzip, chunked"}]
+)
+def test_a_yes_whose_body_nobody_can_read_is_one(plain: Rig, line: dict[str, str]) -> None:
+    plain.receiver.take = lambda taking: (taking.note(taking.read()), taking.answer(201, b"hello", **line))
+    destination = plain.destination()
+    for _ in range(2):
+        plain.send(destination, plain.result())
+    assert len({sent.port for sent in plain.receiver.log()}) == 2, "nothing of it is taken for the next answer"
+
+
 def test_a_long_answer_is_not_read(plain: Rig) -> None:
     def take(taking: Taking) -> None:
         taking.note(taking.read())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
+
+_LENGTH = re.compile("[0-9]{1,18}")
 
 
 class Framing(NamedTuple):
@@ -15,11 +18,21 @@ class Framing(NamedTuple):
 
 
 def framing(headers: Mapping[str, str]) -> Framing:
-    """Headers that stand there several times are to be one, with commas."""
+    """Headers that stand there several times are to be one, with commas. Chunks win over a length."""
     coding = headers.get("Transfer-Encoding", "")
     if coding.lower() == "chunked":  # in any other spelling http.client takes the chunks for the body
         return Framing(is_chunked=True)
     if coding.strip().lower() not in ("", "identity"):
         return Framing(flaw=f"in the transfer coding {coding[:20]!r}, which nobody asked for")
-    length = headers.get("Content-Length", "")
-    return Framing(int(length) if length.isascii() and length.isdigit() else None)
+    told = headers.get("Content-Length")
+    if told is None:
+        return Framing()
+    length = length_of(told)
+    return Framing(length, flaw="" if length is not None else f"with the length {told[:20]!r}, which is none")
+
+
+def length_of(told: str) -> int | None:
+    """Of a Content-Length, which may say the same several times; None where it says no length."""
+    said = {one.strip() for one in told.split(",")}
+    one = said.pop()
+    return int(one) if not said and _LENGTH.fullmatch(one) else None

@@ -24,6 +24,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from inboxd.fetch.framing import length_of
+
 
 class _Patience(NamedTuple):
     idle: float  # seconds
@@ -215,6 +217,17 @@ class _Response(http.client.HTTPResponse):
         except Unannounced:
             raise CutOff("it hung up") from None
         self._reader.is_in_head = False
+        if not self.chunked:
+            self._see_lengths(", ".join(self.headers.get_all("Content-Length", [])))
+
+    def _see_lengths(self, told: str) -> None:
+        """http.client knows none that is repeated. Of several urllib3 makes an error, which hides the status."""
+        length = length_of(told)
+        if self.length is None:
+            self.length = length
+        if length is None and "," in told:
+            del self.headers["Content-Length"]
+            self.headers["Content-Length"] = told.replace(",", " or")
 
 
 class _PlainConnection(HTTPConnection):

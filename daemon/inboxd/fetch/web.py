@@ -161,8 +161,6 @@ class Web:
             return _Dropped(f"the name {host} can't be resolved")
         if isinstance(error, requests.ConnectionError):
             return _Dropped(f"no connection to {host}: {_system_words(causes)}")
-        if any(isinstance(one, urllib3.exceptions.InvalidHeader) for one in causes):
-            return _Dropped(f"{host} answered something that is no HTTP")
         return call.blame(f"the request to {host} can't be made ({type(error).__name__}); check url, headers and auth")
 
 
