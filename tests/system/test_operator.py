@@ -280,6 +280,17 @@ def test_prune(site: Site) -> None:
         assert daemon.stop() == 0
 
 
+def test_prune_removes_what_handlers_have_changed(site: Site) -> None:
+    """Its row knows another size, since that is what was claimed."""
+    site.inbox("main", retention={"processed": "1ms"})
+    with run_daemon(site.config):
+        site.drop("change-me.dat", b"x")
+        wait_finished(site, 1)
+        assert (site.root() / "processed" / "change-me.dat").stat().st_size > 1
+        assert inboxd(site.config, "prune").returncode == 0
+        assert site.listed("processed") == []
+
+
 @contextlib.contextmanager
 def _not_to_be_removed(path: Path) -> Iterator[None]:
     subprocess.run(["chattr", "+i", path], check=True)
