@@ -113,6 +113,66 @@ def test_a_run_that_is_killed_and_repeated_has_its_effect_once(handlers, lake, w
     assert lake("SELECT file_id FROM inboxd_receipts") == [file.id]
 
 
+#: Goes on after a statement that has failed, in the ways that `options` name.
+GOING_ON = """
+import sqlalchemy as sa
+def handle(file):
+    insert = "INSERT " + file.options.get("or", "") + " INTO work (file_id) VALUES (:value)"
+    with file.transaction("lake") as connection:
+        connection.exec_driver_sql("CREATE UNIQUE INDEX once ON work (file_id)")
+        for value in ("1", "2", "2", *file.options.get("more", ())):
+            try:
+                if file.options.get("nested"):
+                    with connection.begin_nested():
+                        connection.execute(sa.text(insert), {"value": value})
+                else:
+                    connection.execute(sa.text(insert), {"value": value})
+            except Exception:
+                pass
+"""
+
+
+@fault(
+    "Workers and handlers", "a handler goes on after a statement that has failed", how="on SQLite and PostgreSQL",
+    shows="all that the file's transaction has done is kept, or it is a failure",
+)  # fmt: skip
+@pytest.mark.parametrize("options", [{}, {"more": ["3"]}, {"or": "OR ROLLBACK"}, {"or": "OR ROLLBACK", "more": ["3"]}])
+def test_what_the_database_has_undone_is_no_success(handlers, lake, options):
+    if lake.url.startswith("postgresql"):
+        options = {**options, "or": ""}
+    loaded = handlers.loaded(python=f"{handlers.module(GOING_ON)}:handle", options=options)
+    report = handlers.run(loaded, file := handlers.file())
+    if lake.url.startswith("sqlite") and "or" not in options:  # it undoes that one statement alone
+        assert report.ending is Ending.PROCESSED
+        assert lake("SELECT file_id FROM work") == ["1", "2", *options.get("more", ())]
+        assert lake("SELECT file_id FROM inboxd_receipts") == [file.id]
+    else:
+        assert report.ending is Ending.FAILED
+        assert "begin_nested" in report.message
+        assert lake("SELECT file_id FROM work") == []
+
+
+def test_what_may_fail_stands_in_a_savepoint(handlers, lake):
+    options = {"nested": True, "more": ["3"]}
+    loaded = handlers.loaded(python=f"{handlers.module(GOING_ON)}:handle", options=options)
+    assert handlers.run(loaded, file := handlers.file()).ending is Ending.PROCESSED
+    assert lake("SELECT file_id FROM work ORDER BY file_id") == ["1", "2", "3"]
+    assert lake("SELECT file_id FROM inboxd_receipts") == [file.id]
+
+
+@pytest.mark.parametrize(("end", "ending"), [("commit", Ending.PROCESSED), ("rollback", Ending.FAILED)])
+def test_a_handler_that_ends_the_transaction_itself(handlers, lake, end, ending):
+    code = f"""
+def handle(file):
+    with file.transaction("lake") as connection:
+        connection.exec_driver_sql("INSERT INTO work (file_id) VALUES ('1')")
+        connection.{end}()
+"""
+    loaded = handlers.loaded(python=f"{handlers.module(code)}:handle")
+    assert handlers.run(loaded, handlers.file()).ending is ending
+    assert len(lake("SELECT file_id FROM work")) == (1 if end == "commit" else 0)
+
+
 def test_two_runs_of_one_file_at_once_have_one_effect(handlers, lake):
     """An orphan of a killed daemon may still be at it."""
     module, file = handlers.module(WORK), handlers.file()

@@ -31,6 +31,16 @@ class AlreadyDone(BaseException):
         self.file_id = file_id
 
 
+class Undone(Exception):
+    """The database has undone the transaction inside its block, and the handler has gone on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database undid the transaction when a statement failed in it, and the handler went on: nothing is "
+            "kept; let the error pass, or put what may fail into `with connection.begin_nested():`"
+        )
+
+
 class Receipts:
     """Transactions with a receipt, on the databases of this process."""
 
@@ -53,8 +63,14 @@ class Receipts:
         with self._databases.connect(name) as connection:
             transaction = self._open(name, connection, file_id, inbox)
             try:
-                with transaction, ParentOnly():  # one that is forked in here must not roll back for us
+                # A process that is forked in here must not roll back for us
+                with transaction, ParentOnly(), _nothing_outside(connection):
                     yield connection
+                    ended_by_handler = not transaction.is_active
+                    if not ended_by_handler:
+                        _see_receipt(connection, file_id)
+                if ended_by_handler:
+                    _see_receipt(connection, file_id)
             except (Reject, Retry):
                 raise
             except Exception as error:  # what the driver raised, or what the handler made of it
@@ -100,3 +116,35 @@ def _leave_receipt(connection: Connection, file_id: str, inbox: str) -> None:
     )
     if connection.execute(sql, {"id": file_id, "inbox": inbox, "now": time.time()}).rowcount == 0:
         raise AlreadyDone(file_id)
+
+
+def _see_receipt(connection: Connection, file_id: str) -> None:
+    """Raises Undone where it is not there any more: PostgreSQL says nothing when it rolls back in place of a COMMIT."""
+    sql: Any = sqlalchemy().text(f"SELECT 1 FROM {TABLE} WHERE file_id = :id")
+    try:
+        is_there = connection.execute(sql, {"id": file_id}).scalar() is not None
+    except sqlalchemy().exc.DBAPIError as error:
+        if connection.invalidated:
+            raise
+        raise Undone from error
+    if not is_there:
+        raise Undone
+
+
+@contextlib.contextmanager
+def _nothing_outside(connection: Connection) -> Iterator[None]:
+    """Once SQLite has undone the transaction, what follows would be kept, statement by statement. Raises Undone."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+
+    def refuse(_connection: Connection, cursor: Any, *_: object) -> None:
+        if not cursor.connection.in_transaction:
+            raise Undone
+
+    event = sqlalchemy().event
+    event.listen(connection, "before_cursor_execute", refuse)
+    try:
+        yield
+    finally:
+        event.remove(connection, "before_cursor_execute", refuse)
