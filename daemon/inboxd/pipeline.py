@@ -272,7 +272,7 @@ class Pipeline:
                 lane.view.rescan()  # nobody has looked meanwhile
             if done:
                 lane.decided = left
-                lane.with_results -= done
+                lane.with_results -= done.difference(file.id for file in moved.redirected)
                 self._moved.append((lane, moved))
 
     def _finish_sent(self) -> None:

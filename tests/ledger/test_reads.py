@@ -87,6 +87,10 @@ def test_a_twin_is_the_last_processed_within_the_window(ledger: Ledger) -> None:
     assert ledger.twin("main", digest, 0.0, young.id) == old
     assert ledger.twin("main", digest, 200.5, asker) is None
     assert ledger.twin("main", "ef" * 32, 0.0, asker) is None
+    (skipped,) = walk(ledger, State.DONE, new_file(id=new_id(6)), **common, reason="duplicate", finished_at=400.0)
+    assert ledger.twin("main", digest, 150.0, asker) == young
+    assert ledger.twin("main", digest, 200.5, asker) is None
+    assert ledger.twin("main", digest, 0.0, asker) == skipped
 
 
 def test_prune_gives_what_is_old_and_delivered(ledger: Ledger) -> None:

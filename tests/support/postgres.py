@@ -47,11 +47,11 @@ class Postgres:
         """As SQLAlchemy wants it."""
         return f"postgresql+psycopg://inboxd@/{database}?host={quote(str(self.folder), safe='')}"
 
-    def create(self) -> str:
+    def create(self, encoding: str = "UTF8") -> str:
         """A new, empty database; returns its name."""
         name = f"ledger_{uuid.uuid4().hex[:12]}"
         with self.connect() as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
         return name
 
     @contextlib.contextmanager

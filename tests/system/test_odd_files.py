@@ -157,6 +157,17 @@ def test_each_error_has_one_sidecar(site: Site) -> None:
     assert names == errors | {f"{name}.error.json" for name in errors}
 
 
+def test_results_of_a_file_in_whose_way_another_lies(site: Site) -> None:
+    """Its folder can't be made at its destination: it goes elsewhere, and its results where they belong."""
+    site.inbox("main", recursive=True)
+    with run_daemon(site.config):
+        site.drop("ok-1", b"a file that is called as the folder")
+        wait_finished(site, 1)
+        site.drop("results-1.dat", b"x", folder="ok-1")
+        wait_until(lambda: len(site.listed("outbound")) == 2, "its results")
+    assert_sound(site)
+
+
 def test_duplicates_that_are_tried_again(site: Site) -> None:
     """A file that waits is hashed again before its next run; it must be held once."""
     site.inbox("main", duplicates={"policy": "skip"}, retry={"first": "1ms", "longest": "50ms", "max_failures": 10})

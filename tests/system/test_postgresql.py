@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from support.daemon import inboxd_json, run_daemon
+from support.daemon import inboxd, inboxd_json, run_daemon
 from support.faults import fault
 from support.load import files, hostile, mixture
 from support.postgres import Postgres
@@ -126,3 +126,20 @@ def test_another_database_in_its_place_is_refused(on_postgres: Site, postgres: P
         assert daemon.wait() > 0
         assert "ledger.id" in daemon.output()
         assert "restore it from a backup" in daemon.output()
+
+
+def test_a_database_that_does_not_hold_every_text_is_refused(site: Site, postgres: Postgres) -> None:
+    site.write(ledger=postgres.url(postgres.create("LATIN1")))
+    refused = inboxd(site.config, "run")
+    assert refused.returncode == 78, refused.stderr
+    assert "encoding LATIN1" in refused.stderr
+    assert "CREATE DATABASE" in refused.stderr
+
+
+def test_the_environment_does_not_say_how_text_is_sent(on_postgres: Site) -> None:
+    site = on_postgres
+    with run_daemon(site.config, {"PGCLIENTENCODING": "LATIN1"}) as daemon:
+        site.drop("ok-1-\u20ac.dat", b"x")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert site.listed("processed") == ["ok-1-\u20ac.dat"]

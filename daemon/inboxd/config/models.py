@@ -292,8 +292,8 @@ class Config(Section):
     state: Annotated[Place, Field(validate_default=True)] = Path("var/state")
     """Folder of ledger, control socket and locks; private to the daemon. One daemon per state folder."""
     ledger: LedgerUrl = SecretStr("sqlite")
-    """`sqlite` (the file `ledger.sqlite` below `state`) or a URL: `postgresql+psycopg://…`. One with a password belongs
-    in `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`."""
+    """`sqlite` (the file `ledger.sqlite` below `state`) or the URL of a database in UTF8: `postgresql+psycopg://…`. One
+    with a password belongs in `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`."""
     durability: Literal["full", "process"] = "full"
     """`full`: what was accepted survives power loss. `process`: it survives the death of any process, and is faster."""
     workers: Workers = Workers()

@@ -35,7 +35,8 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 #: PostgreSQL answers, or is away: nothing waits for ever. `tcp_user_timeout` and `keepalives_idle` notice a machine
 #: that is gone without a word (libpq, "Parameter Key Words"); the timeouts of the server don't reach us then.
-_PATIENCE = {"connect_timeout": 10, "keepalives_idle": 15, "tcp_user_timeout": 30_000, "application_name": "inboxd"}
+_PATIENCE = {"connect_timeout": 10, "keepalives_idle": 15, "tcp_user_timeout": 30_000}
+_OURS = {"application_name": "inboxd", "client_encoding": "utf8"}  # whatever the environment says
 _LIMITS = "-c statement_timeout=60s -c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
 
 
@@ -72,7 +73,7 @@ def _open_to_read(path: str) -> sqlite3.Connection:
 
 
 def _postgresql(url: URL, options: str) -> Engine:
-    arguments = {**_PATIENCE, "options": options}
+    arguments = {**_PATIENCE, **_OURS, "options": options}
     return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
 
 

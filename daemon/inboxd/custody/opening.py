@@ -49,7 +49,9 @@ class Opening:
 
     def finish(self, connection: Connection) -> None:
         """Check, migrate, and know it again next time. Raises LedgerRefused."""
-        if self._path and _size(self._path) <= _SMALL:
+        if not self._path:
+            self._refuse_encoding(connection)
+        elif _size(self._path) <= _SMALL:
             self._check(connection)
         revision = self._revision(connection)
         if revision is None and self._identity:
@@ -65,6 +67,15 @@ class Opening:
             if self._path:  # the ledger first, whatever its durability: else a power cut leaves its name without it
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(FULL)")
             disk.write_over(self._known, identity + "\n")
+
+    def _refuse_encoding(self, connection: Connection) -> None:
+        """Words of handlers and of partners are any text; what a database can't hold would stop us at any time."""
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            raise LedgerRefused(
+                f"the ledger {self.place} is a database with the encoding {encoding}, which does not hold every text",
+                hint="make another for it: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+            )
 
     def _gone(self, what: str) -> LedgerRefused:
         return LedgerRefused(

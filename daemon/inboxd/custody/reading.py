@@ -90,11 +90,17 @@ class Reads(Session):
             return [failure_of(row) for row in self._connected().execute(query).mappings()]
 
     def twin(self, inbox: str, sha256: str, since: float, not_id: str) -> InboxFile | None:
-        """The last file with this content that was processed since then (wall clock)."""
+        """The last file with this content that was processed since then (wall clock; 0.0: ever).
+
+        One that was skipped for another's sake has not run, and must not keep a window open; but it may be all that is
+        left to know of the other.
+        """
         query = select(files).where(
             files.c.inbox == inbox, files.c.sha256 == sha256, files.c.outcome == str(Outcome.PROCESSED),
             files.c.finished_at >= since, files.c.id != not_id,
         )  # fmt: skip
+        if since:
+            query = query.where(func.coalesce(files.c.reason, "") != "duplicate")
         found = self._files(query.order_by(files.c.id.desc()).limit(1))
         return found[0] if found else None
 
