@@ -113,6 +113,13 @@ def test_files_are_listed_and_come_whole(rig: Rig, tls: bool, without: tuple[str
     assert only(source) == item
 
 
+def test_a_server_that_tells_no_sizes_is_refused_and_not_taken_for_an_empty_one(rig: Rig) -> None:
+    (rig.out / "a.csv").write_bytes(b"0")
+    rig.serve(without=(*OLD, "SIZE"))
+    with pytest.raises(Refused, match="neither MLSD nor SIZE"):
+        list(rig.source().list())
+
+
 @KINDS
 def test_leave_delete_and_move(rig: Rig, tls: bool, without: tuple[str, ...]) -> None:
     rig.serve(tls, without=without)

@@ -22,6 +22,7 @@ from inboxd.wire import SourceSpec
 
 _BLOCK = 64 * 1024  # bytes
 _LONGEST = 8192  # bytes of a line
+_NO_COMMAND = ("500", "502")
 _NOT_KNOWN = ("500", "501", "502", "503", "504")  # RFC 959: the command, or its parameter, is not
 
 
@@ -157,7 +158,12 @@ class Session:
         return _seen(_text(lines[1].strip()))
 
     def _measure(self, path: str) -> Seen:
-        size = self._ftp.sendcmd(f"SIZE {_raw(path)}")[4:].strip()
+        try:
+            size = self._ftp.sendcmd(f"SIZE {_raw(path)}")[4:].strip()
+        except ftplib.error_perm as error:
+            if str(error).startswith(_NO_COMMAND):  # else each of its files is passed over, and the folder looks empty
+                raise Refused(f"{self.where} tells no sizes: it knows neither MLSD nor SIZE") from error
+            raise
         try:
             changed = self._ftp.sendcmd(f"MDTM {_raw(path)}")[4:].strip()
         except ftplib.error_perm:
