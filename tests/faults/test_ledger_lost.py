@@ -5,6 +5,7 @@ empty one in silence; and after `inboxd doctor --rebuild-ledger` all goes on.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -229,6 +230,30 @@ def test_an_older_copy(site: Site) -> None:
         wait_finished(site, 20)
     assert len(site.witnessed("start")) == runs + 1
     assert_sound(site, finished=True, rebuilt=True)
+
+
+def test_an_older_copy_knows_the_places_of_what_came_later(site: Site) -> None:
+    """Consumers take what lies there; the next day's files of those names are none of the copy's."""
+    results, errors = site.root() / "processed" / "ok-pay.dat", site.root() / "errors" / "reject-pay.dat"
+    sidecar, copy = errors.with_name("reject-pay.dat.error.json"), site.base / "copy"
+    ids = []
+    for day in ("first day", "second day"):
+        with run_daemon(site.config) as daemon:
+            site.drop_all((path.name.encode(), day.encode()) for path in (results, errors))
+            wait_until(lambda: results.exists() and errors.exists() and not site.listed("work"), "their ends")
+            assert daemon.stop() == 0
+        ids.append(json.loads(sidecar.read_text())["id"])
+        if not copy.exists():
+            shutil.copytree(site.state, copy)
+            for path in (results, errors, sidecar):
+                path.unlink()
+    shutil.rmtree(site.state)
+    copy.rename(site.state)
+    assert rebuild(site)["found"] == {"processed": 1, "error": 1}
+    with run_daemon(site.config):
+        assert inboxd(site.config, "retry", ids[0]).returncode == 1
+        assert inboxd(site.config, "retry", ids[1]).returncode == 0
+        wait_until(lambda: [line["id"] for line in site.witnessed("start", errors.name)] == [*ids, ids[1]], "its run")
 
 
 @fault("Ledger", "its database was dropped and made anew", how="PostgreSQL", shows=REBUILT)

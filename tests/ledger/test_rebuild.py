@@ -257,3 +257,103 @@ def test_a_file_is_known_again_by_its_likeness_on_a_device_with_another_number(
     again = ledger.get(row.id)
     assert again is not None and (again.state, again.destination) == (State.DONE, "a")
     ledger.close()
+
+
+SECOND = 10**9  # nanoseconds
+
+
+def _delivered(
+    old: Callable[[], Ledger], place: Place, outcome: Outcome = Outcome.PROCESSED, content: bytes = b"first"
+) -> tuple[Path, InboxFile]:
+    """Where a file lies, and the row that the older ledger has of it."""
+    path = place.finals[outcome] / "a.csv"
+    path.write_bytes(content)
+    ledger, found = old(), path.stat()
+    row = one(
+        ledger, State.DONE, ino=found.st_ino, size=found.st_size, mtime_ns=found.st_mtime_ns, outcome=outcome,
+        destination=path.name, finished_at=time.time(),
+    )  # fmt: skip
+    ledger.close()
+    return path, row
+
+
+def _tell(path: Path, file: InboxFile, sidecar: str = "a.csv.error.json") -> None:
+    path.with_name(sidecar).write_text(json.dumps(content(file, [failure_of(file)])))
+
+
+def _next(path: Path, moment: int | None = None) -> None:
+    """Somebody took what lay there, and another file of its name came."""
+    other = path.with_name("other")
+    other.write_bytes(b"other")
+    if moment is not None:
+        os.utime(other, ns=(moment, moment))
+    other.replace(path)
+
+
+def _rows_of(ledger: Ledger, outcome: Outcome) -> dict[str, InboxFile]:
+    rows = {row.id: row for row in ledger.ended_at("main", outcome, "a.csv")}
+    ledger.close()
+    return rows
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PROCESSED, Outcome.QUARANTINE])
+def test_the_next_file_of_a_name_has_a_row_though_an_older_one_knows_its_place(
+    tmp_path: Path, place: Place, old: Callable[[], Ledger], outcome: Outcome
+) -> None:
+    path, row = _delivered(old, place, outcome)
+    _next(path)
+    assert _rebuild(tmp_path, place).found == {str(outcome): 1}
+    rows = _rows_of(old(), outcome)
+    assert len(rows) == 2 and rows.pop(row.id).ino == row.ino
+    assert [one.ino for one in rows.values()] == [path.stat().st_ino]
+    assert _rebuild(tmp_path, place).found == {}
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_the_next_error_of_a_name_has_its_own_id(
+    tmp_path: Path, place: Place, old: Callable[[], Ledger], is_left: bool
+) -> None:
+    """Even though its size and time are those of the one that was taken away, whose sidecar may have been left there."""
+    path, row = _delivered(old, place, Outcome.ERROR)
+    new = one_record()._replace(name="a.csv", finished_at=time.time() + 5)
+    _next(path, row.mtime_ns)
+    if is_left:
+        _tell(path, row)
+    _tell(path, new, f"a.csv.{new.id[-8:]}.error.json" if is_left else "a.csv.error.json")
+    assert _rebuild(tmp_path, place).found == {"error": 1}
+    assert _rows_of(old(), Outcome.ERROR).keys() == {row.id, new.id}
+
+
+def test_an_error_that_was_mended_is_known_by_its_sidecar(
+    tmp_path: Path, place: Place, old: Callable[[], Ledger]
+) -> None:
+    path, row = _delivered(old, place, Outcome.ERROR)
+    _tell(path, row)
+    path.with_name("mended").write_bytes(b"mended")
+    path.with_name("mended").replace(path)
+    assert _rebuild(tmp_path, place).found == {}
+    assert _rows_of(old(), Outcome.ERROR).keys() == {row.id}
+
+
+def test_what_its_handler_has_written_to_is_known(tmp_path: Path, place: Place, old: Callable[[], Ledger]) -> None:
+    """Its row knows how it was claimed."""
+    path, row = _delivered(old, place)
+    with path.open("ab") as stream:
+        stream.write(b", and more")
+    before_its_end = int(((row.finished_at or 0.0) - 0.1) * SECOND)
+    os.utime(path, ns=(before_its_end, before_its_end))
+    assert _rebuild(tmp_path, place).found == {}
+
+
+@pytest.mark.parametrize("unit", [1, SECOND])
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_disk_that_was_restored_has_no_second_rows(
+    tmp_path: Path, place: Place, old: Callable[[], Ledger], outcome: Outcome, unit: int
+) -> None:
+    """Every file has another inode, and perhaps no more than the seconds of its time."""
+    path, row = _delivered(old, place, outcome)
+    if outcome is Outcome.ERROR:
+        _tell(path, row)
+    _next(path, row.mtime_ns // unit * unit)
+    assert path.stat().st_ino != row.ino
+    assert _rebuild(tmp_path, place).found == {}

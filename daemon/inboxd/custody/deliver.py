@@ -32,6 +32,8 @@ from inboxd.events import emit
 from inboxd.model import Failure, InboxFile, Outcome
 from inboxd.sends import Send
 
+_DELIVERY = 60.0  # seconds in which a file is renamed to its destination, if that is not away
+
 
 @dataclass(slots=True)
 class Moved:
@@ -210,6 +212,14 @@ def is_as_delivered(found: os.stat_result, file: InboxFile) -> bool:
     """What lies there is the very file. An inode's number alone is given away again as soon as its file is gone."""
     known = (file.ino, file.size, kept_moment(file.mtime_ns))
     return (found.st_ino, found.st_size, kept_moment(found.st_mtime_ns)) == known
+
+
+def is_what_we_delivered(found: os.stat_result, file: InboxFile) -> bool:
+    """Its handler may have written to it, of which the row does not know. Nobody has later, nor put it there later."""
+    if is_as_delivered(found, file):
+        return True
+    ended = file.finished_at or 0.0
+    return found.st_ino == file.ino and found.st_mtime <= ended and found.st_ctime <= ended + _DELIVERY
 
 
 def _tell_if_changed(file: InboxFile, found: os.stat_result | None) -> None:

@@ -104,10 +104,10 @@ class Reads(Session):
         found = self._files(query.order_by(files.c.id.desc()).limit(1))
         return found[0] if found else None
 
-    def errors_at(self, inbox: str, destination: str, but: str) -> list[InboxFile]:
-        """Errors, but for one id, that were or are to be delivered there. No index knows destinations: all are read."""
+    def ended_at(self, inbox: str, outcome: Outcome, destination: str) -> list[InboxFile]:
+        """Files that were or are to be delivered there. Only a rebuild has an index for it: else all rows are read."""
         query = select(files).where(
-            files.c.outcome == literal(Outcome.ERROR), files.c.inbox == inbox, files.c.id != but,
+            files.c.outcome == literal(outcome), files.c.inbox == inbox,
             files.c.destination == os.fsencode(destination), or_(_is(State.DECIDED), _is(State.DONE)),
         )  # fmt: skip
         return self._files(query)

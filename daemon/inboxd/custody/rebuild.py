@@ -25,12 +25,13 @@ from typing import Any
 from sqlalchemy import BigInteger, cast, func, select
 
 from inboxd.clock import Clock
+from inboxd.custody.deliver import is_as_delivered, is_what_we_delivered
 from inboxd.custody.engine import make_reader, place_of, sqlite_path, translated
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.items import Items
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.relics import Likeness, Place, Relic, ended, likeness, relics
-from inboxd.custody.rows import Rows, failure_values
+from inboxd.custody.rows import Rows, failure_values, kept_moment
 from inboxd.custody.schema import REVISION, failures, files, items, meta, sends, totals
 from inboxd.custody.statements import literal
 from inboxd.custody.wreck import Wreck
@@ -39,6 +40,7 @@ from inboxd.items import ItemState
 from inboxd.model import Failure, InboxFile, Outcome, State, is_beside, new_id
 
 _PAGE = 500
+_SECOND = 10**9  # nanoseconds
 _ALL = 1 << 31
 _COLUMNS = [column.name for column in files.columns if column.name != "open"]
 _KNOWN = (State.DONE, State.DECIDED)
@@ -248,12 +250,26 @@ class Rebuild:
 
 
 def _knows(ledger: Ledger, place: Place, relic: Relic) -> bool:
-    """A row says that this lies here."""
-    query = select(files.c.id).where(
-        files.c.inbox == place.inbox, files.c.destination == os.fsencode(relic.destination),
-        files.c.outcome == str(relic.outcome), files.c.state.in_([literal(state) for state in _KNOWN]),
-    )  # fmt: skip
-    return bool(ledger.rows(query.limit(1)))
+    """A row says that this very file lies here. Those that were taken from here before it have their rows, too."""
+    told = relic.story["id"] if relic.story else None
+    rows = ledger.ended_at(place.inbox, relic.outcome, relic.destination)
+    return any(
+        row.id == told  # perhaps mended since
+        or is_as_delivered(relic.found, row)
+        or (told is None and (is_what_we_delivered(relic.found, row) or _may_be_restored(relic.found, row)))
+        for row in rows
+    )
+
+
+def _may_be_restored(found: os.stat_result, row: InboxFile) -> bool:
+    """Its size and its time are the row's, and only its inode is not: a backup has made it anew.
+
+    When a whole disk has been restored, this holds for every file, and a second row for each would help nobody. What
+    its handler has written to gets one there: two rows of a file do less harm than none.
+    """
+    moment = kept_moment(row.mtime_ns)
+    kept = (moment, moment // _SECOND * _SECOND)  # GNU tar leaves out the fraction
+    return found.st_size == row.size and kept_moment(found.st_mtime_ns) in kept
 
 
 def _insert(ledger: Ledger, record: InboxFile, lines: Iterable[Failure]) -> None:

@@ -67,13 +67,14 @@ def relics(place: Place) -> Iterator[Relic]:
         hashes = place.hashes and outcome is Outcome.PROCESSED
         for folder, folders, names, fd in os.fwalk(root, onerror=_raise, follow_symlinks=False):
             stories = _stories(fd, names) if outcome is Outcome.ERROR else {}
+            tagged = {sidecar: story for sidecar, story in stories.items() if _TAGGED.search(sidecar)}
             for name in (*names, *folders):
                 found = look(fd, name) if name not in stories else None  # whoever reads here may take it at any moment
                 if found is None or stat.S_ISDIR(found.st_mode):
                     continue
                 sha256 = _sha256(fd, name) if hashes and stat.S_ISREG(found.st_mode) else None
                 destination = os.path.relpath(os.path.join(folder, name), root)
-                yield Relic(outcome, destination, found, _story_of(name, stories), sha256)
+                yield Relic(outcome, destination, found, _story_of(name, stories, tagged), sha256)
 
 
 def ended(place: Place, relic: Relic, row: InboxFile | None, file_id: str | None) -> tuple[InboxFile, list[Failure]]:
@@ -119,12 +120,15 @@ def _read(folder_fd: int, name: str) -> Story | None:
     return story if _ID.fullmatch(_text(story["id"])) else None
 
 
-def _story_of(name: str, stories: dict[str, Story]) -> Story | None:
-    """As sidecar.py names them; the id tells whose it is where a name was taken."""
+def _story_of(name: str, stories: dict[str, Story], tagged: dict[str, Story]) -> Story | None:
+    """As sidecar.py names them; the id tells whose it is where a name was taken.
+
+    The sidecar of a file that was taken away may be there still: the last one counts.
+    """
+    found = [story for sidecar, story in tagged.items() if _tagged(name, story) == sidecar]
     if (usual := disk.fit(name, _SIDECAR)) in stories:
-        return stories[usual]
-    tagged = {sidecar: story for sidecar, story in stories.items() if _TAGGED.search(sidecar)}
-    return next((story for sidecar, story in tagged.items() if _tagged(name, story) == sidecar), None)
+        found.append(stories[usual])
+    return max(found, key=lambda story: _moment(story.get("finished_at")), default=None)
 
 
 def _tagged(name: str, story: Story) -> str:

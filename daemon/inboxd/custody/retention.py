@@ -13,12 +13,10 @@ from typing import NamedTuple
 
 from inboxd.beneath import look, opened
 from inboxd.custody import sidecar
-from inboxd.custody.deliver import is_as_delivered
+from inboxd.custody.deliver import is_what_we_delivered
 from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.model import InboxFile, Outcome
-
-_DELIVERY = 60.0  # seconds in which a file is renamed to its destination, if that is not away
 
 
 class Pruned(NamedTuple):
@@ -66,18 +64,10 @@ def _remove(file: InboxFile, root: Path) -> None:
     folder, name = os.path.split(file.destination or "")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened(root, folder) as fd:
         found = look(fd, name)
-        if found is not None and _is_what_we_delivered(found, file):
+        if found is not None and is_what_we_delivered(found, file):
             os.unlink(name, dir_fd=fd)
         sidecar.remove(fd, name, file.id)
     _remove_empty(root, folder)
-
-
-def _is_what_we_delivered(found: os.stat_result, file: InboxFile) -> bool:
-    """Its handler may have written to it, of which the row does not know. Nobody has later, nor put it there later."""
-    if is_as_delivered(found, file):
-        return True
-    ended = file.finished_at or 0.0
-    return found.st_ino == file.ino and found.st_mtime <= ended and found.st_ctime <= ended + _DELIVERY
 
 
 def _remove_empty(root: Path, folder: str) -> None:

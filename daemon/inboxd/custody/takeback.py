@@ -111,7 +111,8 @@ def _whose(file: InboxFile, errors_fd: int, name: str, ledger: Ledger) -> InboxF
     found = os.stat(name, dir_fd=errors_fd, follow_symlinks=False)
     if is_as_delivered(found, file):
         return None
-    others = ledger.errors_at(file.inbox, file.destination or "", file.id)
+    rows = ledger.ended_at(file.inbox, Outcome.ERROR, file.destination or "")
+    others = [one for one in rows if one.id != file.id]
     last = max([file, *others], key=lambda one: (one.finished_at or 0.0, one.id))
     owner = next((one for one in others if is_as_delivered(found, one)), last)
     return owner if owner.id != file.id else None
