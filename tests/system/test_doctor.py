@@ -50,6 +50,18 @@ def test_what_consumers_take_is_no_problem(site: Site) -> None:
         assert inboxd_json(site.config, "doctor", "--thorough")["problems"] == []
 
 
+def test_what_lies_where_another_was_taken_is_no_problem(site: Site) -> None:
+    """The next day's files have the same names, and other sizes and bytes."""
+    with run_daemon(site.config):
+        for content in (b"first day", b"the second day"):
+            for taken in ("processed/ok-pay.dat", "errors/reject-pay.dat", "errors/reject-pay.dat.error.json"):
+                (site.root() / taken).unlink(missing_ok=True)
+            site.drop_all((name, content) for name in (b"ok-pay.dat", b"reject-pay.dat"))
+            wait_finished(site, 2)
+        for how in ((), ("--thorough",)):
+            assert inboxd_json(site.config, "doctor", *how)["problems"] == []
+
+
 def test_it_looks_and_repairs_while_the_daemon_is_stopped(site: Site) -> None:
     with run_daemon(site.config, {"INBOXD_FAILPOINT": "dispatch.recorded:kill"}, ready=False) as daemon:
         site.drop_all(files(3))

@@ -194,6 +194,48 @@ def test_a_file_that_may_be_taken_has_its_size_as_long_as_it_is_there(
     assert world.broken() == broken
 
 
+def _had_its_place(world: World, **values: Any) -> str:
+    """Before the file that is processed there was another of its name, and somebody took it; its id."""
+    world.rows["before"] = {
+        **world.rows["good"], "id": ID + "9", "ino": 1, "size": 99, "sha256": "0" * 64, "finished_at": 8.0, **values,
+    }  # fmt: skip
+    world.totals["main", "processed"] = 2
+    return ID + "9"
+
+
+def test_a_file_is_not_taken_for_the_one_that_had_its_place(world: World) -> None:
+    _had_its_place(world)
+    world.evidence = Evidence(taken=None, lived=True)
+    assert world.broken() == set()
+
+
+@pytest.mark.parametrize(("state", "broken"), [("DECIDED", {"I3", "I11"}), ("DONE", set())])
+def test_what_is_still_in_work_has_taken_no_place(world: World, state: str, broken: set[str]) -> None:
+    """The next of its name: decided, and in work/ still; or delivered, and taken."""
+    world.change("good", size=99, sha256="0" * 64)
+    world.change("busy", state=state, outcome="processed", destination="good", finished_at=10.0, size=4)
+    if state == "DONE":
+        world.work_path("busy").unlink()
+    world.totals["main", "processed"] = 2
+    world.evidence = Evidence(taken=None, lived=True)
+    assert world.broken() == broken
+
+
+def test_what_may_not_be_taken_has_given_way_to_none(world: World) -> None:
+    before = _had_its_place(world)
+    world.evidence = Evidence(taken=frozenset())
+    world.store()
+    found = [fault for fault in violations(world.site.config, world.evidence) if before in fault]
+    assert sorted(fault.split(":")[0] for fault in found) == ["I11", "I3"]
+
+
+@pytest.mark.parametrize("taken", [None, frozenset([ID + "9"])])
+def test_the_last_that_ended_in_a_place_is_looked_at(world: World, taken: frozenset[str] | None) -> None:
+    _had_its_place(world, finished_at=10.0)
+    world.evidence = Evidence(taken=taken, lived=True)
+    assert world.broken() == {"I3", "I11"}
+
+
 def test_items_on_their_way_are_sound(world: World) -> None:
     """In each state, with what may lie in incoming/ then."""
     world.came("good", "ACKED")

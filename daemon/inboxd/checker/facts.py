@@ -133,10 +133,9 @@ class Facts:
             with contextlib.suppress(FileNotFoundError):  # it may have gone on, or be tidied up by a fetcher
                 yield Entry(inbox, kind, relative, path, os.lstat(path))
 
-    def _destinations(self, inbox: str, kind: str) -> Iterator[str]:
-        for row in self.rows:
-            if row["inbox"] == inbox and PLACE_OF.get(row["outcome"] or "") == kind and row["destination"]:
-                yield row["destination"]
+    def _destinations(self, inbox: str, kind: str) -> set[str]:
+        """Each once, though the files of several rows may have lain there, one after the other."""
+        return {row["destination"] for row in self.rows if row["destination"] and _place(row)[:2] == (inbox, kind)}
 
     def of_kind(self, *kinds: str) -> Iterator[Entry]:
         """What lies in the folders of these kinds."""
@@ -149,7 +148,23 @@ class Facts:
 
     def destination(self, row: Row) -> Entry | None:
         """What lies where the row says that the file went."""
-        return self.by_place.get((row["inbox"], PLACE_OF.get(row["outcome"] or "", ""), row["destination"] or ""))
+        return self.by_place.get(_place(row))
+
+    def may_have_given_way(self, row: Row) -> bool:
+        """It may be taken, and another has ended in its place since: what lies there now is not of this row."""
+        return self.evidence.may_be_taken(row["id"]) and self._last[_place(row)] is not row
+
+    @cached_property
+    def _last(self) -> dict[tuple[str, str, str], Row]:
+        """By place, the row that ended there last. What is decided and still in work/ has not."""
+        last: dict[tuple[str, str, str], Row] = {}
+        for row in self.rows:
+            if row["state"] != "DONE" and (row["state"] != "DECIDED" or row["id"] in self.held):
+                continue
+            other = last.setdefault(_place(row), row)
+            if (other["finished_at"] or 0.0, other["id"]) < (row["finished_at"] or 0.0, row["id"]):
+                last[_place(row)] = row
+        return last
 
     def is_known_aside(self, entry: Entry) -> bool:
         """A row says that it ended here, in errors/ or quarantine/, however old that is."""
@@ -206,6 +221,11 @@ class Facts:
         """How often the handler came to a good end, by id."""
         ends = (line for line in self.evidence.witness or () if line["what"] == "end")
         return Counter(line["id"] for line in ends if line["ending"] == "ok")
+
+
+def _place(row: Row) -> tuple[str, str, str]:
+    """As `by_place` has it; of no entry while nothing is decided."""
+    return (row["inbox"], PLACE_OF.get(row["outcome"] or "", ""), row["destination"] or "")
 
 
 def entries_below(top: Path) -> Iterator[str]:
