@@ -151,7 +151,7 @@ class App:
         known = self.config.state / "ledger.id"
         self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock, known)
         self.history = History(self.config.ledger_url)
-        folders.refuse_moved(self.config, self.history.holding())
+        folders.refuse_moved(self.config, self.history)
         folders.remember(self.config)
         lanes = [self.lane(name, inbox) for name, inbox in self.config.inboxes.items()]
         self._work.close()  # the lanes hold them now

@@ -206,6 +206,11 @@ FILE_ADOPTED = Event(
     "The ledger does not know it: perhaps it is older than the file, after a restore. It is run like any other.",
     "If the ledger was restored from a backup, expect files of that span to be run a second time.",
 )  # fmt: skip
+FILE_LEFT = Event(
+    "file.left", "WARNING", "{inbox}/{file} stays in work/, and is not adopted: {reason}",
+    "Another inbox had this work folder, and was not at its end with the file.",
+    "Give the inbox its old name until `inboxd files` shows the end of the file; rename it then.",
+)  # fmt: skip
 FILE_PUT_BACK = Event(
     "file.put-back", "INFO", "{inbox}/{file} changed while it was claimed; put back to wait",
     "Its uploader was not finished. It waits in inbound/ until it stands still again.",

@@ -7,12 +7,13 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from inboxd.beneath import opened
 from inboxd.config.models import FOLDERS, Config, FolderName, Inbox
 from inboxd.custody import disk, workfolder
+from inboxd.custody.history import History
 from inboxd.errors import AlreadyRunning, DiskError, PreconditionError
 from inboxd.intake import mounts
 from inboxd.model import RESULTS, new_id
@@ -81,9 +82,12 @@ def remember(config: Config) -> None:
     disk.write_over(config.state / _WORK_FOLDERS, json.dumps(known, indent=2))
 
 
-def refuse_moved(config: Config, held: Collection[str]) -> None:
-    """`held`: inboxes whose files lie in work/. They would be looked for in the new one, and be called lost there."""
-    known = _known(config.state)
+def refuse_moved(config: Config, history: History) -> None:
+    """Files in work/ go with neither another folder nor another name of their inbox. Raises PreconditionError.
+
+    In another folder they would be looked for, and be called lost; by an inbox of another name, be run once more.
+    """
+    known, held = _known(config.state), history.holding()
     for name, inbox in config.inboxes.items():
         old, new = known.get(name), inbox.folder("work")
         if name in held and old is not None and old != new and any(not found.is_dir() for found in old.rglob("*")):
@@ -91,6 +95,30 @@ def refuse_moved(config: Config, held: Collection[str]) -> None:
                 f"inbox {name}: files are held in {old}, and the configuration says {new}",
                 hint=f"let them be finished under the old setting; or stop inboxd and move what is in {old} there",
             )
+    for name in sorted((held & known.keys()) - config.inboxes.keys()):
+        other = user_of(known[name], config, but=name)
+        if other is not None and (count := len(history.held(name) & _ids_in(known[name]))):
+            files = "a file" if count == 1 else f"{count} files"
+            raise PreconditionError(
+                f"inbox {name}, which the configuration has no longer, holds {files} in {known[name]}, "
+                f"and that is work of inbox {other} now",
+                hint=f"an inbox is renamed when it holds none: call it {name} until they have come to their ends",
+            )
+
+
+def user_of(work: Path, config: Config, *, but: str) -> str | None:
+    """The inbox, `but` for this one, whose work/ is this folder, whatever its path says."""
+    for name, inbox in config.inboxes.items():
+        with contextlib.suppress(OSError):  # one of the two is not there
+            if name != but and os.path.samefile(work, inbox.folder("work")):
+                return name
+    return None
+
+
+def _ids_in(work: Path) -> set[str]:
+    """Of files, and of files whose results lie there."""
+    with opened(work) as work_fd, opened(work, RESULTS) as results_fd:
+        return {name[:32] for name in (*os.listdir(work_fd), *os.listdir(results_fd))}
 
 
 def _known(state: Path) -> dict[str, Path]:

@@ -68,7 +68,7 @@ class Reload:
         try:
             new = load(app.config.file)
             reloading.refuse(app.config, new, app.history.counts())
-            folders.refuse_moved(new, app.history.holding())
+            folders.refuse_moved(new, app.history)
             folders.make(new)
             work.enter_context(folders.hold(new))
             folders.check(new)
@@ -91,7 +91,8 @@ class Reload:
             if new.inboxes.get(name) != inbox or new.rescan != app.config.rescan
         }  # fmt: skip
         for name, lane in app.pipeline.lanes.items():  # an earlier change may have said otherwise
-            lane.must_be_empty = name in new.inboxes and new.inboxes[name].folder("work") != lane.work
+            moved = name in new.inboxes and new.inboxes[name].folder("work") != lane.work
+            lane.must_be_empty = moved or folders.user_of(lane.work, new, but=name) is not None
         app.partners.retire(app.config, changed)
         app.pipeline.retire(changed, lambda: self._swap(new, changes))
 

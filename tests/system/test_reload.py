@@ -319,6 +319,66 @@ def test_a_work_folder_does_not_move_under_its_files(site: Site) -> None:
         assert [(row["name"], row["state"]) for row in held] == [("fail-1-x.dat", "WAITING")]
 
 
+def _rename(site: Site, old: str, new: str) -> None:
+    """The inbox keeps its folders."""
+    inbox = site.settings["inboxes"].pop(old)
+    site.write(inboxes={**site.settings["inboxes"], new: inbox})
+
+
+def test_an_inbox_keeps_its_name_while_it_holds_files(site: Site) -> None:
+    """By another one they would be run once more, under ids that no receipt knows."""
+    (site.base / "told.py").write_text(VERSIONED.format(version=""))
+    site.inbox("main", handler={"python": "told:handle"})
+    with run_daemon(site.config) as daemon:
+        site.drop("wait.dat", b"x")
+        (held,) = wait_until(lambda: inboxd_json(site.config, "files", "--state", "running")["files"], "a run")
+        _rename(site, "main", "other")
+        refused = inboxd(site.config, "reload")
+        assert refused.returncode == 78
+        assert f"which the configuration has no longer, holds a file in {site.root()}/work" in refused.stderr
+        assert "work of inbox other now" in refused.stderr
+        daemon.children()
+        daemon.kill()
+        daemon.end_family()
+    with run_daemon(site.config, ready=False) as daemon:
+        assert daemon.wait() == 78
+        assert "call it main until" in daemon.output()
+    (site.base / "go").touch()
+    _rename(site, "other", "main")
+    with run_daemon(site.config):
+        wait_finished(site, 1)
+        _rename(site, "main", "other")
+        assert inboxd(site.config, "reload").returncode == 0
+        site.drop("after.dat", b"x")
+        wait_finished(site, 2)
+        after, before = inboxd_json(site.config, "files")["files"]
+        assert (before["id"], before["inbox"]) == (held["id"], "main")
+        assert (after["name"], after["inbox"]) == ("after.dat", "other")
+
+
+def test_a_file_that_another_inbox_holds_is_not_adopted(site: Site) -> None:
+    """Where nobody knows any more whose work/ it was, its row still does."""
+    site.inbox("main", retry={"first": "1h", "longest": "1h"})
+    with run_daemon(site.config) as daemon:
+        site.drop("fail-1-x.dat", b"waits")
+        daemon.wait_event("file.waiting")
+        assert daemon.stop() == 0
+    (site.state / "work-folders.json").unlink()
+    held = site.listed("work")
+    _rename(site, "main", "other")
+    with run_daemon(site.config) as daemon:
+        assert "is of inbox main" in daemon.wait_event("file.left", inbox="other", file=held[0])["message"]
+        assert not daemon.events("file.adopted")
+        assert daemon.stop() == 0
+    assert site.listed("work") == held
+    (site.state / "work-folders.json").unlink()
+    _rename(site, "other", "main")
+    with run_daemon(site.config) as daemon:
+        (row,) = inboxd_json(site.config, "files")["files"]
+        assert (row["id"], row["inbox"]) == (held[0][:32], "main")
+        assert daemon.stop() == 0
+
+
 def test_an_idle_inbox_may_move(site: Site) -> None:
     with run_daemon(site.config):
         site.drop_all(files(5))

@@ -123,6 +123,14 @@ class History:
         sending = text("SELECT DISTINCT inbox FROM sends WHERE open = 1")
         return {*self.counts(), *(row["inbox"] for row in self._rows(sending))}
 
+    def held(self, inbox: str) -> set[str]:
+        """The ids of what an inbox has in work/: of its files, and of those whose results are to be sent."""
+        found = [
+            select(files.c.id).where(files.c.inbox == harmless(inbox), text("open = 1")),
+            select(sends.c.file_id.label("id")).where(sends.c.inbox == harmless(inbox), text("open = 1")),
+        ]
+        return {row["id"] for query in found for row in self._rows(query)}
+
     # Results for destinations
 
     def send_counts(self) -> dict[str, dict[SendState, int]]:

@@ -1,7 +1,7 @@
 """The last step of recovery: work/ and the open rows are made the same set.
 
 Unknown files are adopted, missing ones are LOST, unless they lie where they end. Results that are to be sent stay, and
-those that have been go on.
+those that have been go on. What an open row of another inbox knows is left as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from inboxd.custody.relics import Place, ended, likeness, relics
 from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.items import ItemState
+from inboxd.lifecycle import OPEN
 from inboxd.model import BESIDES, RESULTS, InboxFile, Outcome, State, is_beside, new_id, results_name
 from inboxd.sends import OPEN_SENDS, Send
 
@@ -107,7 +108,7 @@ class Reconciliation:
             if sends := known.get(file_id):
                 if not any(send.state in OPEN_SENDS for send in sends):
                     _finish_sent(keeper, file_id, sends)
-            elif file_id in decided:
+            elif file_id in decided or self._is_of_another(keeper, file_id):
                 continue
             elif self._counts(file_id, unknown):
                 with self._ledger.transaction():
@@ -119,13 +120,25 @@ class Reconciliation:
         """These results are of a run that succeeded. Of a file that no row knows, since an older ledger was put back:
         as far as the file has left work/, which it does after its results.
         """
-        file = self._ledger.get(file_id) if _ID.fullmatch(file_id) else None
+        file = self._known(file_id)
         if file is not None:
             return file.state is State.DONE and file.outcome is Outcome.PROCESSED
         return bool(_ID.fullmatch(file_id)) and not any(name.startswith(file_id) for name in unknown)
 
+    def _is_of_another(self, keeper: Keeper, file_id: str) -> bool:
+        """Another inbox is not at its end with this file."""
+        file = self._known(file_id)
+        return file is not None and file.state in OPEN and file.inbox != keeper.inbox
+
+    def _known(self, name: str) -> InboxFile | None:
+        return self._ledger.get(name[:32]) if _ID.match(name) else None
+
     def _adopt(self, keeper: Keeper, names: Sequence[str]) -> None:
-        """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off before its sync."""
+        """Files in work/ that no open row knows: a ledger rolled back, or a retry cut off before its sync.
+
+        One that an open row does know, of an inbox that the configuration has no longer, stays that row's: under a new
+        id its receipts would not be found, and what it has done in a database would be done again.
+        """
         if names:
             disk.sync_all(keeper.claims.work_fd)
         for name in names:
@@ -133,8 +146,11 @@ class Reconciliation:
             found = look(keeper.claims.work_fd, name)
             if found is None:
                 continue
-            known = self._ledger.get(name[:32]) if _ID.match(name) else None
-            if known and known.state is State.DONE and known.outcome is Outcome.ERROR:
+            known = self._known(name)
+            if known and known.state in OPEN:
+                reason = f"its row is open, and says that it is of inbox {known.inbox}"
+                emit(events.FILE_LEFT, inbox=keeper.inbox, file_id=known.id, file=name, reason=reason)
+            elif known and known.state is State.DONE and known.outcome is Outcome.ERROR:
                 self._finish_retry(keeper, as_found(known, found))
             else:
                 self._adopt_one(keeper, name, self._new_row(keeper, name, found, known))
