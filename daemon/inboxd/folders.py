@@ -36,8 +36,17 @@ def make(config: Config) -> None:
         new += disk.make_folder(inbox.folder("work") / RESULTS)
     if config.durability == "full":
         for parent in {folder.parent for folder in new}:
-            with contextlib.suppress(PermissionError), opened(parent) as fd:  # that may be closed to us, at the top
-                os.fsync(fd)
+            with contextlib.suppress(PermissionError):  # it may be closed to us, at the top
+                _sync(parent)
+
+
+def _sync(parent: Path) -> None:
+    """Also one that is reached by a link: what lies above our folders is the operator's."""
+    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def hold_state(state: Path) -> int:

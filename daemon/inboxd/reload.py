@@ -12,7 +12,7 @@ from inboxd.config.models import Config, Inbox
 from inboxd.custody import disk
 from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
-from inboxd.errors import InboxdError, LedgerUnavailable
+from inboxd.errors import DiskError, InboxdError, LedgerUnavailable
 from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.partners import Partners
@@ -54,7 +54,7 @@ class Reload:
             return  # told as RELOAD_REFUSED; the old configuration keeps running
 
     def run(self) -> list[str]:
-        """Read the configuration again: all or nothing. Returns what changes; raises ConfigError."""
+        """Read the configuration again: all or nothing. Returns what changes; raises InboxdError."""
         with self._one_at_a_time, ExitStack() as work:
             new = self._read_anew(work)
             changes = [*describe(self._app.config, new), "workers load their handlers anew"]
@@ -68,11 +68,7 @@ class Reload:
         try:
             new = load(app.config.file)
             reloading.refuse(app.config, new, app.history.counts())
-            folders.refuse_moved(new, app.history)
-            folders.make(new)
-            work.enter_context(folders.hold(new))
-            folders.check(new)
-            probe(new)
+            self._prepare(new, work)
             return new
         except InboxdError as error:
             for problem in getattr(error, "problems", [str(error)]):
@@ -80,6 +76,17 @@ class Reload:
             raise
         finally:
             app.service.ready()
+
+    def _prepare(self, new: Config, work: ExitStack) -> None:
+        """Its folders are there and fit, and its handlers can be loaded. Raises InboxdError."""
+        try:
+            folders.refuse_moved(new, self._app.history)
+            folders.make(new)
+            work.enter_context(folders.hold(new))
+            folders.check(new)
+            probe(new)
+        except OSError as error:
+            raise DiskError.of("it can't be tried", error) from error
 
     def _change_to(self, new: Config, changes: list[str], work: ExitStack) -> None:
         """In the pipeline's thread: changed inboxes drain, then all changes take effect at once."""

@@ -124,6 +124,40 @@ def test_a_removed_inbox_is_left_alone(site: Site) -> None:
         assert daemon.stop() == 0
 
 
+def test_a_new_inbox_where_a_link_leads(site: Site) -> None:
+    """The first time, which makes its folders last."""
+    site.write(durability="full")
+    (site.base / "disk").mkdir()
+    (site.base / "inboxes").mkdir(exist_ok=True)
+    site.root("second").symlink_to(site.base / "disk")
+    with run_daemon(site.config):
+        site.inbox("second")
+        answer = inboxd(site.config, "reload")
+        assert answer.returncode == 0, answer.stderr
+        site.drop("a.dat", b"x", inbox="second")
+        wait_finished(site, 1, "second")
+
+
+def test_a_fault_of_a_disk_refuses_a_reload(site: Site) -> None:
+    """In words, also where nobody waits for an answer; and the next one is heard."""
+    with run_daemon(site.config) as daemon:
+        note, aside = site.state / "work-folders.json", site.state / "aside"
+        note.rename(aside)
+        note.mkdir()
+        daemon.signal(signal.SIGHUP)
+        refused = daemon.wait_event("daemon.reload-refused")
+        assert f"{note}: Is a directory" in refused["message"]
+        answer = inboxd(site.config, "reload")
+        assert answer.returncode == 70
+        assert f"{note}: Is a directory" in answer.stderr
+        assert "Traceback" not in daemon.output()
+        note.rmdir()
+        aside.rename(note)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_event("daemon.reloaded")
+        assert daemon.stop() == 0
+
+
 def test_more_workers(site: Site) -> None:
     site.workers(processes=1)
     with run_daemon(site.config) as daemon:

@@ -47,6 +47,16 @@ def test_a_folder_is_kept_where_it_was_made(tmp_path: Path, monkeypatch: pytest.
     assert len(synced) == 3
 
 
+def test_a_folder_is_kept_where_a_link_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links above our folders are the operator's, as where all data are on a disk of their own."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a").symlink_to("disk")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    _made(tmp_path, "")
+    assert sorted(synced) == [str(tmp_path), str(tmp_path / "disk"), str(tmp_path / "disk" / "work")]
+
+
 def test_items_come_from_the_same_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = _made(tmp_path, _SOURCES)
     _elsewhere(monkeypatch, "incoming")
