@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from inboxd import overlaps
 from inboxd.beneath import opened
 from inboxd.config.models import FOLDERS, Config, FolderName, Inbox
 from inboxd.custody import disk, workfolder
@@ -145,11 +146,10 @@ def _problems(config: Config) -> Iterator[str]:
             f"{config.state}: a SQLite ledger can't live on a network file system (its log needs shared memory); "
             "move `state` to a local disk, or use a PostgreSQL ledger"
         )
-    seen: dict[tuple[int, int], str] = {}
     for name, inbox in config.inboxes.items():
         yield _private(inbox.folder("work"))
         yield from _on_one_mount(name, inbox)
-        yield from _own_folders(name, inbox, seen)
+    yield from overlaps.problems(config)
 
 
 def _private(folder: Path) -> str:
@@ -202,13 +202,3 @@ def _probe(name: str, inbound: Path, work: Path) -> str:
                 with contextlib.suppress(OSError):
                     os.unlink(probe, dir_fd=fd)
     return ""
-
-
-def _own_folders(name: str, inbox: Inbox, seen: dict[tuple[int, int], str]) -> Iterator[str]:
-    """No folder serves two purposes, whatever its paths say: compared by device and inode."""
-    for which in FOLDERS:
-        found = os.stat(inbox.folder(which))
-        place, purpose = (found.st_dev, found.st_ino), f"{which} of inbox {name}"
-        if place in seen:
-            yield f"{inbox.folder(which)} is {purpose} and {seen[place]} at once; give each its own folder"
-        seen[place] = purpose

@@ -142,6 +142,19 @@ def test_folders_that_serve_two_purposes(site: Site) -> None:
     assert "inbound" in answer.stderr
 
 
+def test_an_inbox_that_a_mount_brings_into_another(site: Site) -> None:
+    """Its files would be taken out of its work/ by the other, while they run."""
+    site.inbox("main", recursive=True)
+    site.inbox("second")
+    (site.root() / "inbound" / "deep").mkdir(parents=True)
+    site.root("second").mkdir()
+    mount = f"mount --bind {site.root()}/inbound/deep {site.root('second')}"
+    under = ("unshare", "--mount", "sh", "-ec", f'{mount}; exec "$@"', "sh")
+    with run_daemon(site.config, ready=False, under=under) as daemon:
+        assert daemon.wait() == 78
+        assert f"(inbound of inbox second) lies inside {site.root()}/inbound (inbound of inbox main)" in daemon.output()
+
+
 def test_a_state_folder_open_to_others_is_closed_or_refused(site: Site) -> None:
     site.state.mkdir()
     site.state.chmod(0o777)

@@ -57,6 +57,47 @@ def test_a_folder_is_kept_where_a_link_leads(tmp_path: Path, monkeypatch: pytest
     assert sorted(synced) == [str(tmp_path), str(tmp_path / "disk"), str(tmp_path / "disk" / "work")]
 
 
+_TWO = """\
+state: {state}
+inboxes:
+  a: {{root: a, recursive: {recursive}, handler: {{command: ['true']}}}}
+  b: {{root: {root}, {more}handler: {{command: ['true']}}}}
+"""
+
+
+def _two(tmp_path: Path, root: str, *, recursive: str = "true", state: str = "state", more: str = "") -> Config:
+    """`link` leads into the inbound/ of inbox a."""
+    (tmp_path / "a" / "inbound").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/inbound")
+    config = loaded(tmp_path, _TWO.format(root=root, recursive=recursive, state=state, more=more))
+    folders.make(config)
+    return config
+
+
+@pytest.mark.parametrize("recursive", ["true", "false"])
+def test_a_folder_that_a_link_leads_into_another(tmp_path: Path, recursive: str) -> None:
+    """By their paths the two are apart; told once for each folder that they lie in."""
+    config = _two(tmp_path, "link/b", recursive=recursive)
+    with pytest.raises(PreconditionError) as refused:
+        folders.check(config)
+    (problem,) = str(refused.value).splitlines()
+    first = "inbound" if recursive == "true" else "processed"
+    assert problem.startswith(f"{tmp_path}/link/b/{first} ({first} of inbox b) lies inside {tmp_path}/a/inbound (inb")
+
+
+def test_a_state_that_a_link_leads_into_an_inbox(tmp_path: Path) -> None:
+    config = _two(tmp_path, "b", state="link/state")
+    with pytest.raises(
+        PreconditionError, match=r"link/state \(state\) lies inside .*/a/inbound \(inbound of inbox a\)"
+    ):
+        folders.check(config)
+
+
+def test_an_inbound_that_a_link_leads_into_one_that_is_not_recursive(tmp_path: Path) -> None:
+    """Harmless, as it is where the paths say so."""
+    folders.check(_two(tmp_path, "b", recursive="false", more="inbound: link/b, "))
+
+
 def test_items_come_from_the_same_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = _made(tmp_path, _SOURCES)
     _elsewhere(monkeypatch, "incoming")

@@ -49,6 +49,8 @@ class Mount:
     id: int
     point: str
     kind: str
+    device: str  # of the file system
+    root: str  # what of the file system is here
 
 
 def _unescape(text: str) -> str:
@@ -62,8 +64,8 @@ def mounts() -> list[Mount]:
         for line in lines:
             left, _, right = line.partition(" - ")
             fields = left.split(" ")
-            point = _unescape(fields[4]) if "\\" in fields[4] else fields[4]
-            found.append(Mount(int(fields[0]), point, right.split(" ", 1)[0]))
+            root, point = (_unescape(field) if "\\" in field else field for field in fields[3:5])
+            found.append(Mount(int(fields[0]), point, right.split(" ", 1)[0], fields[2], root))
     return found
 
 
@@ -75,6 +77,14 @@ def mount_of(path: Path) -> Mount | None:
     finally:
         os.close(fd)
     return next((mount for mount in mounts() if mount.id == number), None)
+
+
+def place_of(path: Path) -> tuple[str, Path] | None:
+    """The device, and the path in its file system: the same by whichever mount of it `path` is reached."""
+    real, mount = Path(os.path.realpath(path)), mount_of(path)
+    if mount is None or not real.is_relative_to(mount.point):
+        return None
+    return mount.device, Path(mount.root) / real.relative_to(mount.point)
 
 
 def identify(root: Path) -> Identity:
