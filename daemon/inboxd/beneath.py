@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from inboxd.syncing import sync
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -87,7 +89,7 @@ def _make_last(parent: int, fd: int, *, made: bool) -> None:
     if which in _lasting and not made:
         return
     try:
-        os.fsync(parent)
+        sync(parent)
     except OSError:
         os.close(fd)
         raise

@@ -50,6 +50,7 @@ class Pipeline:
         self.outages = Outages(clock)
         self.draining = False
         self.turns = 0
+        self.thread = 0  # whose turns these are
         self._clock = clock
         self._homes = Homes(self.outages, clock)
         self._set_back = SetBack(ledger, self.errands, self.outbox, clock)
@@ -64,6 +65,7 @@ class Pipeline:
 
     def run(self, stopping: threading.Event) -> None:
         """Turn until `stopping` is set and all that was under way is recorded."""
+        self.thread = threading.get_ident()
         try:
             while True:
                 self._wake.clear()  # before the turn: what wakes us during it must not be forgotten

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
-from inboxd import __version__, events, sendview
+from inboxd import __version__, events, sendview, syncing
 from inboxd.arrivals import Expectations
 from inboxd.clock import Clock
 from inboxd.config.models import Config
@@ -19,6 +19,7 @@ from inboxd.custody import disk
 from inboxd.custody.history import History
 from inboxd.downloads import Download, Downloads
 from inboxd.errors import LedgerUnavailable
+from inboxd.escape import escape
 from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.model import Outcome, State
@@ -31,7 +32,7 @@ from inboxd.source import Source
 from inboxd.sourceview import condition, describe, rests
 
 _PROGRESS = 5.0  # seconds between two looks at the progress
-_HANGS = 3.0  # seconds without an answer of the ledger, before that is told
+_HANGS = 3.0  # seconds without an answer of ledger or disk, before that is told
 _ARRIVALS = 10.0  # seconds between two looks for what is expected
 _NOTHING: dict[Outcome, tuple[int, int]] = {}
 
@@ -86,18 +87,20 @@ class Bulletin:
         return max(0.0, min(*self._due.values(), self._next_ping) - now)
 
     def _ping(self, now: float) -> None:
-        """Tell systemd that we live: only if the pipeline has made a turn since the last time, or waits for the ledger.
+        """Tell systemd that we live: only if the pipeline has made a turn since the last time, or waits for the
+        ledger or a disk.
 
-        That may hang for longer than systemd waits; a new daemon would hang there as well, and kill running work.
+        Either may hang for longer than systemd waits; a new daemon would hang there as well, and kill running work.
         """
         if now < self._next_ping:
             return
         self._next_ping = now + self._ping_every / 3
         turned = self._answer is None or self._answer.done()
-        if turned or self._app.pipeline.ledger.asked_at is not None:
+        pipeline = self._app.pipeline
+        if turned or pipeline.ledger.asked_at is not None or syncing.under_way(pipeline.thread) is not None:
             self._app.service.ping()
         if turned:
-            self._answer = self._app.pipeline.ask(lambda: None) if self._ping_every < math.inf else None
+            self._answer = pipeline.ask(lambda: None) if self._ping_every < math.inf else None
 
     def _tell_progress(self, now: float) -> None:
         """One line per inbox in which something has happened, and the STATUS text."""
@@ -120,7 +123,7 @@ class Bulletin:
         )
 
     def _state(self, now: float) -> str:
-        reasons = self._app.pipeline.outages.reasons()
+        reasons = self._away()
         asked_at = self._app.pipeline.ledger.asked_at
         if not reasons and asked_at is not None and now - asked_at > _HANGS:
             reasons = [f"the ledger has not answered for {now - asked_at:.0f} s"]
@@ -132,7 +135,16 @@ class Bulletin:
         """Why we are degraded: what is away, and which inboxes take nothing for want of it, or of room."""
         lanes = [lane for lane in list(self._app.pipeline.lanes.values()) if not lane.away]  # told as an outage
         troubles = [f"{lane.name}: {trouble}" for lane in lanes if (trouble := lane.trouble())]
-        return self._app.pipeline.outages.reasons() + troubles
+        return self._away() + troubles
+
+    def _away(self) -> list[str]:
+        """The outages; and a disk that does not come to the end of a sync."""
+        pipeline = self._app.pipeline
+        sync = syncing.under_way(pipeline.thread)
+        seconds = self._app.clock.monotonic() - sync.since if sync is not None else 0.0
+        if sync is None or seconds <= _HANGS:
+            return pipeline.outages.reasons()
+        return [*pipeline.outages.reasons(), f"the disk of {escape(sync.place())} has not synced for {seconds:.0f} s"]
 
     def _halted(self, lane: Lane) -> str:
         """What holds up what waits there, nobody knows for how long: in words; "" where nothing does."""

@@ -13,12 +13,12 @@ from itertools import pairwise
 
 import pytest
 
-from support.daemon import Daemon, run_daemon
+from support.daemon import Daemon, Fed, inboxd_json, run_daemon
 from support.faults import fault
 from support.rounds import CALLS, MAKING, Rounds, all_of, spread
 from support.shim import EVER, Shim
 from support.site import Site
-from support.sound import assert_sound
+from support.sound import assert_sound, wait_finished
 from support.wait import wait_until
 
 EXIT_SOFTWARE = 70
@@ -122,3 +122,30 @@ def test_a_sync_that_failed_is_not_tried_again(site: Site, tally: Tally) -> None
             assert call.path == f"{following.path}-wal", f"synced again, and believed: {call}"
             failed.discard(same)
     assert shim.struck
+
+
+@fault(
+    "System calls", "a sync hangs for longer than systemd's watchdog waits",
+    how="preloaded shim, fsync and syncfs wait until it is lifted",
+    shows="the watchdog is fed; `inboxd status` and STATUS name the folder; what runs is finished, and all goes on",
+)  # fmt: skip
+def test_a_sync_hangs(site: Site) -> None:
+    site.write(durability="full")
+    work = f"{site.root('main')}/work"
+    shim = Shim(site.base.parent, "sync", "hang", paths=f"{work}*")
+    with run_daemon(site.config, {**Fed.ENVIRONMENT, **shim.env}) as daemon:
+        site.drop("sleep-2-x.dat", b"it runs while the disk hangs")
+        wait_until(lambda: site.witnessed("start"), "the run")
+        shim.strike(1, EVER)
+        site.drop("ok-1.dat", b"its claim is to be synced")
+        wait_until(lambda: shim.struck, "the sync that hangs")
+        fed = Fed(daemon)
+        wait_until(lambda: f"the disk of {work}" in daemon.status(), "the word that the disk hangs")
+        assert daemon.status().startswith("degraded: ")
+        assert work in str(inboxd_json(site.config, "status")["degraded"])
+        wait_until(lambda: site.witnessed("end"), "the end of the run")
+        fed.assert_fed()
+        shim.lift()
+        wait_finished(site, 2)
+        assert inboxd_json(site.config, "status")["degraded"] == []
+    assert_sound(site, calm=True, finished=True)

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from support.cutter import Cutter
-from support.daemon import Daemon, inboxd_json, run_daemon
+from support.daemon import Daemon, Fed, inboxd_json, run_daemon
 from support.faults import fault, scale
 from support.load import files
 from support.postgres import Postgres
@@ -197,24 +197,6 @@ def _degraded(daemon: Daemon, what: str) -> list[str]:
 
 
 # Locked, slow, cut, away
-
-
-class Fed:
-    """systemd's watchdog, which wants to hear of a daemon at least every second."""
-
-    ENVIRONMENT = {"WATCHDOG_USEC": "1000000"}  # noqa: RUF012
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._lines = daemon.notifications.lines
-        self._began = time.monotonic()
-        self._before = self._count()
-
-    def _count(self) -> int:
-        return self._lines.count("WATCHDOG=1")
-
-    def assert_fed(self) -> None:
-        """In each second since then."""
-        assert self._count() - self._before >= time.monotonic() - self._began - 1.0
 
 
 @fault(

@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from inboxd import beneath, model
+from inboxd import beneath, model, syncing
 from inboxd.custody import (
     claim,
     deliver,
@@ -33,8 +33,8 @@ from simulation.ledger import engine_of, statements
 from simulation.world import World
 
 _MODULES = (
-    beneath, model, claim, deliver, disk, outcomes, reconcile, recovery, relics, results, retention, sidecar, takeback, workfolder,
-    companions, inbox, mounts, scan, shutil,
+    beneath, model, syncing, claim, deliver, disk, outcomes, reconcile, recovery, relics, results, retention, sidecar, takeback,
+    workfolder, companions, inbox, mounts, scan, shutil,
 )  # fmt: skip
 
 

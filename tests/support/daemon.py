@@ -206,6 +206,24 @@ def _environment() -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
+class Fed:
+    """systemd's watchdog, which wants to hear of a daemon at least every second."""
+
+    ENVIRONMENT = {"WATCHDOG_USEC": "1000000"}  # noqa: RUF012
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._lines = daemon.notifications.lines
+        self._began = time.monotonic()
+        self._before = self._count()
+
+    def _count(self) -> int:
+        return self._lines.count("WATCHDOG=1")
+
+    def assert_fed(self) -> None:
+        """In each second since then."""
+        assert self._count() - self._before >= time.monotonic() - self._began - 1.0
+
+
 @contextlib.contextmanager
 def run_daemon(
     config: Path, env: Mapping[str, str] | None = None, *, ready: bool = True, under: Sequence[str] = (),

@@ -5,7 +5,8 @@
  *
  *   INBOXD_SHIM_CONTROL  the mapped file: struct control
  *   INBOXD_SHIM_CALLS    families of calls, as in FAMILIES below, between commas
- *   INBOXD_SHIM_ACTION   a number of errno; "kill" (SIGKILL in place of the call); "torn" (likewise, half of a write done)
+ *   INBOXD_SHIM_ACTION   a number of errno; "kill" (SIGKILL in place of the call); "torn" (likewise, half of a write done);
+ *                        "hang" (it waits until that is lifted)
  *   INBOXD_SHIM_PATHS    fnmatch(3) pattern of the paths that count; calls without a path count always
  *   INBOXD_SHIM_COMMAND  what the command line of a process contains that counts; arguments parted by spaces
  *   INBOXD_SHIM_LOG      a file that each counted call is written to: pid, call, path, what it came to
@@ -41,7 +42,7 @@ static const struct { const char *name; int family; } FAMILIES[] = {
     {"rename", RENAME}, {"sync", SYNC}, {"write", WRITE}, {"open", OPEN}, {"unlink", UNLINK},
     {"mkdir", MKDIR}, {"read", READ}, {"truncate", TRUNCATE}, {"watch", WATCH},
 };
-enum { KILL = -1, TORN = -2 };
+enum { KILL = -1, TORN = -2, HANG = -3 };
 
 static struct control *control;
 static int families, action, log_fd = -1;
@@ -69,7 +70,7 @@ __attribute__((constructor)) static void begin(void)
     for (size_t i = 0; i < sizeof FAMILIES / sizeof *FAMILIES; i++)
         if (strstr(calls, FAMILIES[i].name))
             families |= FAMILIES[i].family;
-    action = !strcmp(what, "kill") ? KILL : !strcmp(what, "torn") ? TORN : atoi(what);
+    action = !strcmp(what, "kill") ? KILL : !strcmp(what, "torn") ? TORN : !strcmp(what, "hang") ? HANG : atoi(what);
     if (getenv("INBOXD_SHIM_PATHS"))
         paths = getenv("INBOXD_SHIM_PATHS");
     if (getenv("INBOXD_SHIM_LOG"))
@@ -119,11 +120,17 @@ static int strikes(int family, const char *call, int fd, const char *name)
     }
     uint64_t number = atomic_fetch_add(&control->counted, 1) + 1, first = atomic_load(&control->first);
     int now = first && first <= number && number <= atomic_load(&control->last);
-    told(call, place, !now ? "ok" : action < 0 ? "kill" : strerrorname_np(action));
+    told(call, place, !now ? "ok" : action == HANG ? "hang" : action < 0 ? "kill" : strerrorname_np(action));
     errno = before;
     if (!now)
         return 0;
     atomic_fetch_add(&control->struck, 1);
+    if (action == HANG) {
+        while (atomic_load(&control->first))
+            usleep(10000);
+        errno = before;
+        return 0;
+    }
     if (action == KILL || (action == TORN && family != WRITE))
         for (;;)
             kill(getpid(), SIGKILL);

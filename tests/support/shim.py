@@ -48,7 +48,7 @@ class Call(NamedTuple):
     pid: int
     call: str
     path: str
-    became: str  # "ok", "kill", or the errno that was put in its place
+    became: str  # "ok", "kill", "hang", or the errno that was put in its place
 
 
 class Shim:
@@ -57,7 +57,7 @@ class Shim:
     def __init__(
         self, folder: Path, calls: str, action: str, *, paths: str = "*", command: str = DAEMON, log: bool = False
     ) -> None:
-        """`calls`: families (shim.c) between commas; `action`: a name of errno, "kill" or "torn"; `paths`: fnmatch(3)."""
+        """`calls`: families (shim.c) between commas; `action`: a name of errno, "kill", "torn" or "hang"; `paths`: fnmatch(3)."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.kills = action in ("kill", "torn")

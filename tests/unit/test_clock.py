@@ -26,6 +26,7 @@ MONOTONIC = {
     "resources.py": "CPU time is compared with it",
     "control.py": "patience with the other end of a socket",
     "custody/session.py": "since when a ledger that hangs has been asked",
+    "syncing.py": "since when a disk that hangs has been asked",
     "custody/opening.py": "a check that takes two seconds at most",
     "pool/generation.py": "before there is a daemon: how long an old one's workers are waited for",
     "pool/trial.py": "an errand of its own, beside the daemon's",

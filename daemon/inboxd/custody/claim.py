@@ -32,6 +32,7 @@ from inboxd.custody.workfolder import hold
 from inboxd.events import emit
 from inboxd.items import Item
 from inboxd.model import Ending, InboxFile, Outcome, Report, Sighting, State, new_id, unsynced_name
+from inboxd.syncing import sync
 from inboxd.wire import OrderedFile
 from inboxd.work.content import copy_file
 
@@ -215,7 +216,7 @@ class Claims:
             return
         for file in files:
             disk.sync_file(self.work_fd, file.work_name)
-        os.fsync(self.work_fd)
+        sync(self.work_fd)
         for place in dict.fromkeys(self.place(file) for file in files):
             disk.sync_folder(*place, self.work_fd)
 

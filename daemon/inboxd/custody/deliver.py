@@ -31,6 +31,7 @@ from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.model import Failure, InboxFile, Outcome
 from inboxd.sends import Send
+from inboxd.syncing import sync
 
 _DELIVERY = 60.0  # seconds in which a file is renamed to its destination, if that is not away
 
@@ -171,7 +172,7 @@ class Deliveries:
             return
         for outcome, folder in dict.fromkeys(_place(file) for file in moved.delivered):
             disk.sync_folder(self.folders[outcome], folder, self._work_fd)
-        os.fsync(self._work_fd)
+        sync(self._work_fd)
 
     def record(self, moved: Moved, now: float) -> None:
         """Write down, in the open transaction, what has become of them. `now`: wall clock, seconds."""

@@ -21,6 +21,7 @@ from inboxd.beneath import open_folder, remove_tree
 from inboxd.config.quantity import show_size
 from inboxd.errors import DiskError, PreconditionError
 from inboxd.events import emit
+from inboxd.syncing import sync, watched
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = _libc.renameat2
@@ -59,7 +60,7 @@ def sync_file(folder_fd: int, name: str) -> None:
         sync_all(folder_fd)
         return
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 
@@ -76,14 +77,18 @@ def sync_folder(root: Path, folder: str, fs_fd: int) -> None:
         sync_all(fs_fd)
         return
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 
 
 def sync_all(folder_fd: int) -> None:
     """Make everything on the file system of `folder_fd` durable: syncfs(2); reports write errors since Linux 5.8."""
-    if _libc.syncfs(folder_fd) != 0:
+    watched(_syncfs, folder_fd)
+
+
+def _syncfs(fd: int) -> None:
+    if _libc.syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
@@ -97,7 +102,7 @@ def write_new(folder_fd: int, name: str, content: bytes) -> None:
     with os.fdopen(fd, "wb") as stream:
         stream.write(content)
         stream.flush()
-        os.fsync(fd)
+        sync(fd)
 
 
 def write_over(path: Path, content: str) -> None:
@@ -108,11 +113,11 @@ def write_over(path: Path, content: str) -> None:
     with open(draft, "w", encoding="utf-8", opener=_private) as stream:
         stream.write(content)
         stream.flush()
-        os.fsync(stream.fileno())
+        sync(stream.fileno())
     draft.replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        sync(folder)
     finally:
         os.close(folder)
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from inboxd.custody.failpoints import failpoint
 from inboxd.model import Ending, InboxFile, Report
+from inboxd.syncing import sync
 
 
 class Run(NamedTuple):
@@ -59,7 +60,7 @@ class Outcomes:
         rest = memoryview(b"\n" + lines)  # what was torn before must not reach into these
         while rest:
             rest = rest[os.write(self._fd, rest) :]
-        os.fsync(self._fd)
+        sync(self._fd)
 
     def clear(self) -> None:
         """The ledger knows: nothing is kept any more, but for others. What can't be removed does no harm."""
@@ -111,6 +112,6 @@ def _read(line: bytes) -> tuple[Run, Report] | None:
 def _sync_folder(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)

@@ -27,6 +27,7 @@ from inboxd.items import ItemState
 from inboxd.lifecycle import OPEN
 from inboxd.model import BESIDES, RESULTS, InboxFile, Outcome, State, is_beside, new_id, results_name
 from inboxd.sends import OPEN_SENDS, Send
+from inboxd.syncing import sync
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -167,7 +168,7 @@ class Reconciliation:
             self._ledger.announce([row])
         if row.work_name != name:
             disk.rename_new(keeper.claims.work_fd, name, keeper.claims.work_fd, row.work_name)
-            os.fsync(keeper.claims.work_fd)
+            sync(keeper.claims.work_fd)
         with self._ledger.transaction():
             self._ledger.claim([row])
         emit(events.FILE_ADOPTED, inbox=keeper.inbox, file_id=row.id, file=row.below)
@@ -205,4 +206,4 @@ def _drop_old_name(keeper: Keeper, file: InboxFile) -> None:
         old = look(errors_fd, name)
         if old is not None and (old.st_dev, old.st_ino) == (file.dev, file.ino):
             os.unlink(name, dir_fd=errors_fd)
-            os.fsync(errors_fd)
+            sync(errors_fd)

@@ -35,6 +35,7 @@ from inboxd.custody.reconcile import Reconciliation
 from inboxd.custody.sends import Sends
 from inboxd.items import ItemState
 from inboxd.model import Concluded, Ending, InboxFile, Report, State, new_id
+from inboxd.syncing import sync
 from inboxd.wire import Mark
 
 _PAGE = 500
@@ -238,7 +239,7 @@ def _finish_fetched(keeper: Keeper, file: InboxFile) -> os.stat_result | None:
         if found is None or (found.st_ino, found.st_size) != (file.ino, file.size):
             return None
         disk.rename_new(incoming_fd, file.part_name, keeper.claims.work_fd, file.work_name)
-        os.fsync(incoming_fd)
+        sync(incoming_fd)
     return look(keeper.claims.work_fd, file.work_name)
 
 

@@ -18,6 +18,7 @@ from inboxd.custody.failpoints import failpoint
 from inboxd.custody.ledger import Ledger
 from inboxd.errors import UsageError
 from inboxd.model import InboxFile, Outcome, State
+from inboxd.syncing import sync
 
 
 def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> InboxFile:
@@ -39,8 +40,8 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
                 )
             disk.rename_new(errors_fd, name, work_fd, file.work_name)
             with _undone(work_fd, file.work_name, errors_fd, name):
-                os.fsync(work_fd)
-                os.fsync(errors_fd)
+                sync(work_fd)
+                sync(errors_fd)
             with contextlib.suppress(OSError):  # what has been put in its place stays there
                 sidecar.remove(errors_fd, name, file.id)
     except FileNotFoundError:
@@ -97,7 +98,7 @@ def let_go(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> None:
                 hint=f"`inboxd retry {file.id}` runs it again; to be rid of it, remove the file first",
             )
         sidecar.remove(errors_fd, name, file.id)
-        os.fsync(errors_fd)
+        sync(errors_fd)
     with ledger.transaction():
         ledger.dismiss([file.id])
 
