@@ -31,7 +31,7 @@ _LOST = _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_UNMOUNT | _IN_IGNORED
 
 _HEAD = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, len
 _READ = 64 * 1024
-_GATHER = 0.002  # seconds; the kernel keeps 16,384 events meanwhile (inotify(7), max_queued_events)
+_GATHER = 2  # milliseconds; the kernel keeps 16,384 events meanwhile (inotify(7), max_queued_events)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -61,6 +61,7 @@ class Emitter(EventEmitter):
         self._watched: dict[str, int] = {}  # the same, the other way round
         self._lock = threading.Lock()  # over the descriptors and both tables: the pipeline adds folders, too
         self._fd = self._wake_fd = -1
+        self._both, self._wakes = select.poll(), select.poll()  # select(2) knows no descriptor above 1023
 
     def on_thread_start(self) -> None:
         """Set the watches, in the caller's thread, so that a failure is the caller's."""
@@ -71,6 +72,9 @@ class Emitter(EventEmitter):
         except OSError:
             self._close()
             raise
+        for fd in (self._fd, self._wake_fd):
+            self._both.register(fd, select.POLLIN)
+        self._wakes.register(self._wake_fd, select.POLLIN)
 
     def on_thread_stop(self) -> None:
         """Any thread: end the wait in `queue_events`."""
@@ -111,10 +115,9 @@ class Emitter(EventEmitter):
         While nobody has taken the hints of the last round there is no hurry: more events are read at once then, and who
         is busy with files is interrupted less often.
         """
-        readable, _, _ = select.select([self._fd, self._wake_fd], [], [])
-        if self._fd not in readable:
+        if self._fd not in dict(self._both.poll()):
             return
-        if self._hints.pending and select.select([self._wake_fd], [], [], _GATHER)[0]:
+        if self._hints.pending and self._wakes.poll(_GATHER):
             return
         heard = False
         for wd, mask, name in _parse(os.read(self._fd, _READ)):
