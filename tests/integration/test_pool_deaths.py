@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from inboxd.clock import SystemClock
 from inboxd.errors import AlreadyRunning, PreconditionError
 from inboxd.model import Ending
 from inboxd.pool.child import read_marks
 from inboxd.pool.generation import GenerationLock
+from inboxd.pool.orphans import Orphans
 from support.faults import fault
 from support.pool_rig import Rig, alive, rig
 from support.wait import wait_until
@@ -132,6 +134,47 @@ def test_leftovers_end_with_the_pool(tmp_path, monkeypatch):
         assert alive(pid)
     assert str(pid) in str(pool.texts("child.orphan"))
     assert not Path(f"/proc/{pid}").exists()
+
+
+def _count_sweeps(monkeypatch):
+    """Those that have come to their end."""
+    sweeps, sweep = [], Orphans.sweep
+    monkeypatch.setattr(Orphans, "sweep", lambda *given: sweeps.append(sweep(*given)) or sweeps[-1])
+    monkeypatch.setattr("inboxd.pool.slot._SWEEP", 0.0)
+    return sweeps
+
+
+def test_a_helper_without_our_token_is_spared_while_its_file_may_be_in_progress(tmp_path, monkeypatch):
+    """The end of another worker's order ends no helper of this one's."""
+    sweeps = _count_sweeps(monkeypatch)
+    with rig(tmp_path, processes=2) as pool:
+        order = pool.dispatch("need_bare", "a")
+        wait_until((tmp_path / "pid").exists, "the helper")
+        before = len(sweeps)
+        pool.run("noop", "b")
+        wait_until(lambda: len(sweeps) > before, "the look for what that has left")
+        pid = int((tmp_path / "pid").read_text())
+        assert alive(pid)
+        (tmp_path / "go").touch()
+        assert [r.ending for r in pool.outcome(order)] == [Ending.PROCESSED]
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the helper to be killed and reaped")
+
+
+def test_a_leftover_without_our_token_is_no_helper_of_a_later_order(tmp_path, monkeypatch):
+    """It is killed while that goes on."""
+    monkeypatch.setattr("inboxd.pool.slot._SWEEP", 3600.0)
+    with rig(tmp_path, processes=2) as pool:
+        assert [r.ending for r in pool.run("leave_bare", "a")] == [Ending.PROCESSED]
+        pid = int((tmp_path / "pid").read_text())
+        later = SystemClock().uptime() + 0.02  # the kernel tells its start to the hundredth
+        wait_until(lambda: SystemClock().uptime() > later, "the next ticks")
+        order = pool.dispatch("wait_for_go", "b")
+        pool.wait_begun(order)
+        monkeypatch.setattr("inboxd.pool.slot._SWEEP", 0.0)
+        pool.run("noop", "c")
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the leftover to be killed and reaped")
+        (tmp_path / "go").touch()
+        assert [r.ending for r in pool.outcome(order)] == [Ending.PROCESSED]
 
 
 def test_processes_of_other_parts_of_the_daemon_are_spared(tmp_path):

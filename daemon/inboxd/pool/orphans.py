@@ -6,10 +6,11 @@ The daemon is their subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so who loses i
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import selectors
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from inboxd.events import emit
 from inboxd.pool.child import TOKEN
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_START_TIME = 19  # among the fields of /proc/PID/stat that follow the name
+_TICKS = os.sysconf("SC_CLK_TCK")  # to the second, in which that is told; since boot, as CLOCK_BOOTTIME
 
 
 class Orphans:
@@ -29,15 +32,26 @@ class Orphans:
         self.dying: dict[int, int] = {}  # pid -> pidfd
         become_subreaper()
 
-    def sweep(self, ours: Collection[int], busy: Collection[str], again: Callable[[], None]) -> None:
-        """Kill every orphan but those of the `busy` workers (their tokens): a file in progress may need them.
+    def sweep(self, ours: Collection[int], busy: Mapping[str, float], again: Callable[[], None]) -> bool:
+        """Kill every orphan but those of the `busy` workers: a file in progress may need them. `busy`: their tokens,
+        and the uptime when what each is at began.
 
-        Processes in the daemon's own group are no worker's: another part of the daemon runs them. `ours` are the
-        pids of children proper. `again` is called when one has ended: its own children are ours then.
+        An orphan with an environment of its own has no token: it is spared while one of them may have started it. False
+        when there is such an orphan: it is to be looked at again. Processes in the daemon's own group are no worker's:
+        another part of the daemon runs them. `ours` are the pids of children proper. `again` is called when one has
+        ended: its own children are ours then.
         """
+        first = min(busy.values(), default=math.inf)
+        told_apart = True
         for pid in children() - self._spared - self.dying.keys() - set(ours):
-            if _token(pid) not in busy and not _in_our_group(pid):
+            token = _token(pid)
+            if token in busy or _in_our_group(pid):
+                continue
+            if not token and _started(pid) >= first:
+                told_apart = False
+            else:
                 self._kill(pid, again)
+        return told_apart
 
     def _kill(self, pid: int, again: Callable[[], None]) -> None:
         try:
@@ -108,9 +122,22 @@ def _token(pid: int) -> str:
 
 def _command(pid: int) -> str | None:
     """Its name; None when it is dead already and only waits to be reaped."""
+    name, fields = _stat(pid)
+    return name if fields else None
+
+
+def _started(pid: int) -> float:
+    """The uptime by which it had started, to a tick of the kernel's; before all time when it is dead."""
+    _, fields = _stat(pid)
+    return (int(fields[_START_TIME]) + 1) / _TICKS if fields else -math.inf
+
+
+def _stat(pid: int) -> tuple[str, list[str]]:
+    """Its name, and what follows that (proc_pid_stat(5)); nothing follows when it is dead."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return None
+        return "", []
     name, _, rest = stat.partition("(")[2].rpartition(")")
-    return None if rest.split()[0] in "ZX" else name
+    fields = rest.split()
+    return name, [] if fields[0] in "ZX" else fields

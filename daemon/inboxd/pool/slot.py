@@ -68,6 +68,7 @@ class Slot:
         self.done = 0  # files of this child
         self.last_words = ""  # of the last child that died
         self.idle_since = 0.0  # monotonic seconds
+        self.began = 0.0  # seconds of uptime before its last order, or before this child
         self.fetched = ("", 0)  # the item in progress, and how many bytes of it are here
         self._ground = ground
         self._transcript: Transcript | None = None
@@ -82,6 +83,7 @@ class Slot:
 
     def spawn(self, setup: Setup | SourceSetup) -> None:
         """Start a child, or wait longer when the machine can't."""
+        self.began = self._ground.clock.uptime()
         try:
             child = Child(self.mark_name, self._ground.module, self._ground.launch)
         except OSError as error:
@@ -112,7 +114,7 @@ class Slot:
         """IDLE: give the child its next order."""
         assert self.child is not None and self.setup is not None
         self._change("hand over")
-        now = self._now()
+        now, self.began = self._now(), self._ground.clock.uptime()
         self.assignment = Assignment(order, self.setup.runs_whole(order), now)
         self.fetched = ("", 0)
         self.due = now + min(_LOOK, self._ground.terms.timeout)

@@ -18,11 +18,11 @@ from inboxd.pool.orphans import Orphans
 from inboxd.pool.slot import Ground, Slot
 from inboxd.pool.states import ChildState
 from inboxd.pool.terms import Terms
-from inboxd.wire import Setup
+from inboxd.wire import Order, Setup
 
 _MOST_EARLY_DEATHS = 3  # at start, before any worker was ready
 _STANDSTILL = 3.0  # seconds by which we are woken too late when it was no mere load
-_SWEEP_AGAIN = 1.0  # seconds until orphans are looked for again, when there was no descriptor to look with
+_SWEEP_AGAIN = 1.0  # seconds until orphans are looked for again, when it could not be seen which are nobody's
 _LAST_SPAN = 2.0  # seconds that killed processes get to disappear at the end
 _WORKER, _FETCHER = "inboxd.work.worker", "inboxd.fetch.fetcher"
 
@@ -170,10 +170,13 @@ class Supervisor:
             return
         self._sweep_at = math.inf
         children = {slot.child: slot for slot in self._slots() if slot.child is not None}
-        at_work = {child.token for child, slot in children.items() if slot.state is not ChildState.IDLE}
+        at_work = {child.token: _began(slot) for child, slot in children.items() if slot.state is not ChildState.IDLE}
+        ours = {child.pid for child in children}
         try:
-            self._orphans.sweep({child.pid for child in children}, at_work, partial(self._sweep_within, 0.0))
+            told_apart = self._orphans.sweep(ours, at_work, partial(self._sweep_within, 0.0))
         except OSError:  # no descriptor is left, for the moment
+            told_apart = False
+        if not told_apart:
             self._sweep_within(_SWEEP_AGAIN)
 
     def _slots(self) -> list[Slot]:
@@ -218,6 +221,14 @@ class Supervisor:
         self._selector.close()
         for crew in self.crews.values():
             crew.exchange.tell()
+
+
+def _began(slot: Slot) -> float:
+    """The uptime from which on the worker may have started processes that it needs; never for one that has to end, nor
+    for a fetcher, which starts none.
+    """
+    has_order = slot.assignment is not None and isinstance(slot.assignment.order, Order)
+    return slot.began if has_order or slot.state is ChildState.STARTING else math.inf
 
 
 def _no_turn() -> None:
