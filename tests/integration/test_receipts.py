@@ -173,6 +173,59 @@ def handle(file):
     assert len(lake("SELECT file_id FROM work")) == (1 if end == "commit" else 0)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raw.executescript('CREATE TABLE IF NOT EXISTS other (n INTEGER)'); connection.exec_driver_sql(insert % 1)",
+        "raw.execute(insert % 1); raw.commit(); connection.exec_driver_sql(insert % 2)",
+        "connection.exec_driver_sql(insert % 1); raw.executescript('SELECT 1')",
+    ],
+)
+def test_what_the_handler_has_committed_itself_is_not_called_undone(handlers, lake, body):
+    """Python's driver for SQLite does so by itself before a script."""
+    if lake.url.startswith("postgresql"):
+        body = body.replace("raw.executescript", "raw.execute")
+    code = f"""
+insert = "INSERT INTO work (file_id) VALUES ('%s')"
+def handle(file):
+    with file.transaction("lake") as connection:
+        raw = connection.connection.driver_connection
+        {body}
+"""
+    loaded = handlers.loaded(python=f"{handlers.module(code)}:handle")
+    report = handlers.run(loaded, file := handlers.file())
+    assert report.ending is Ending.PROCESSED, report.message
+    assert lake("SELECT file_id FROM work ORDER BY file_id") == (["1", "2"] if "% 2" in body else ["1"])
+    assert lake("SELECT file_id FROM inboxd_receipts") == [file.id]
+
+
+@pytest.mark.parametrize("set_up", ["CREATE SCHEMA other", "CREATE ROLE loader_of_receipts"])
+def test_a_handler_that_sees_no_receipts_in_its_block(handlers, lake, set_up):
+    """PostgreSQL: it has taken another path, or another role, for its transaction."""
+    if lake.url.startswith("sqlite"):
+        set_up = what = "SELECT 1"
+    else:
+        what = "SET LOCAL search_path TO other" if "SCHEMA" in set_up else "SET LOCAL ROLE loader_of_receipts"
+    engine = sa.create_engine(lake.url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(set_up)
+    code = f"""
+def handle(file):
+    with file.transaction("lake") as connection:
+        connection.exec_driver_sql("INSERT INTO work (file_id) VALUES ('1')")
+        connection.exec_driver_sql("{what}")
+"""
+    loaded = handlers.loaded(python=f"{handlers.module(code)}:handle")
+    try:
+        report = handlers.run(loaded, file := handlers.file())
+        assert report.ending is Ending.PROCESSED, report.message
+        assert lake("SELECT file_id FROM inboxd_receipts") == [file.id]
+    finally:
+        if "ROLE" in set_up:
+            with engine.begin() as connection:
+                connection.exec_driver_sql("DROP ROLE loader_of_receipts")
+
+
 def test_two_runs_of_one_file_at_once_have_one_effect(handlers, lake):
     """An orphan of a killed daemon may still be at it."""
     module, file = handlers.module(WORK), handlers.file()

@@ -63,14 +63,14 @@ class Receipts:
         with self._databases.connect(name) as connection:
             transaction = self._open(name, connection, file_id, inbox)
             try:
+                mark = _mark(connection)
                 # A process that is forked in here must not roll back for us
-                with transaction, ParentOnly(), _nothing_outside(connection):
+                with transaction, ParentOnly(), _nothing_outside(connection, file_id):
                     yield connection
-                    ended_by_handler = not transaction.is_active
-                    if not ended_by_handler:
-                        _see_receipt(connection, file_id)
-                if ended_by_handler:
-                    _see_receipt(connection, file_id)
+                    is_the_same = transaction.is_active and mark is not None and _mark(connection) == mark
+                if not is_the_same:  # perhaps the handler has committed it
+                    with self._databases.connect(name) as another:
+                        _see_receipt(another, file_id)
             except (Reject, Retry):
                 raise
             except Exception as error:  # what the driver raised, or what the handler made of it
@@ -118,28 +118,49 @@ def _leave_receipt(connection: Connection, file_id: str, inbox: str) -> None:
         raise AlreadyDone(file_id)
 
 
-def _see_receipt(connection: Connection, file_id: str) -> None:
-    """Raises Undone where it is not there any more: PostgreSQL says nothing when it rolls back in place of a COMMIT."""
-    sql: Any = sqlalchemy().text(f"SELECT 1 FROM {TABLE} WHERE file_id = :id")
+def _mark(connection: Connection) -> object:
+    """What is another when the transaction is; None when there is none, or when nobody knows. Raises Undone.
+
+    PostgreSQL says nothing when it rolls back in place of a COMMIT; but until then it refuses to be asked.
+    """
+    if connection.dialect.name == "sqlite":
+        return _raw(connection).in_transaction or None
+    if connection.dialect.name != "postgresql":
+        return None
     try:
-        is_there = connection.execute(sql, {"id": file_id}).scalar() is not None
+        return connection.exec_driver_sql("SELECT pg_catalog.txid_current()").scalar()
     except sqlalchemy().exc.DBAPIError as error:
         if connection.invalidated:
             raise
         raise Undone from error
-    if not is_there:
+
+
+def _see_receipt(connection: Connection, file_id: str) -> None:
+    """Raises Undone where it is not there any more."""
+    sql: Any = sqlalchemy().text(f"SELECT 1 FROM {TABLE} WHERE file_id = :id")
+    if connection.execute(sql, {"id": file_id}).scalar() is None:
         raise Undone
 
 
+def _raw(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
 @contextlib.contextmanager
-def _nothing_outside(connection: Connection) -> Iterator[None]:
-    """Once SQLite has undone the transaction, what follows would be kept, statement by statement. Raises Undone."""
+def _nothing_outside(connection: Connection, file_id: str) -> Iterator[None]:
+    """Once SQLite has undone the transaction, what follows would be kept, statement by statement. Raises Undone.
+
+    What follows a commit of the handler's own is kept as it wants.
+    """
     if connection.dialect.name != "sqlite":
         yield
         return
 
     def refuse(_connection: Connection, cursor: Any, *_: object) -> None:
-        if not cursor.connection.in_transaction:
+        if (
+            not cursor.connection.in_transaction
+            and not cursor.connection.execute(f"SELECT 1 FROM {TABLE} WHERE file_id = ?", (file_id,)).fetchone()
+        ):
             raise Undone
 
     event = sqlalchemy().event
