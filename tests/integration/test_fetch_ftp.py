@@ -454,6 +454,26 @@ def test_a_server_that_says_yes_to_rest_and_sends_all_of_it(rig: Rig, fetch: Any
     assert _sha256_of(fetch(item)) == hashlib.sha256(content).hexdigest()
 
 
+def test_a_passing_no_does_not_cost_what_is_here_already(rig: Rig, fetch: Any) -> None:
+    content, here = os.urandom(1_000_000), 900_000
+    (rig.out / "a.bin").write_bytes(content)
+    handler = rig.serve().handler
+    true, handler.ftp_RETR = (
+        handler.ftp_RETR,
+        lambda self, _file: self.respond("550 It is being used by another process."),
+    )
+    item = only(rig.source())
+    with closing(rig.part()) as part:
+        part.restart(item.version)
+        part.write(content[:here])
+    report = fetch(item)
+    assert (report.ending, "being used" in report.message) == (Ending.FAILED, True)
+    handler.ftp_RETR = true
+    report = fetch(item)
+    assert _sha256_of(report) == hashlib.sha256(content).hexdigest()
+    assert report.result is not None and report.result["resumed"] == here
+
+
 @pytest.mark.parametrize("change", [-(5 << 16), 100_000], ids=["longer", "shorter"])
 def test_a_file_of_another_length_than_its_server_says_is_never_taken(rig: Rig, fetch: Any, change: int) -> None:
     (rig.out / "a.bin").write_bytes(os.urandom(10 << 16))

@@ -43,6 +43,16 @@ def test_the_framing_of_a_coding_is_no_part_of_a_file(
     failure(Unfit, lambda: list(source.list()), "sent it in the transfer coding")
 
 
+@pytest.mark.parametrize("second", ["chunked", "Chunked"])
+def test_chunks_may_be_told_of_twice(partner: Partner, rig: HttpRig, second: str) -> None:
+    """By an application, and by what stands before it."""
+    sent = _sends(_CHUNKS, "Transfer-Encoding: chunked", f"Transfer-Encoding: {second}")
+    partner.add("a.csv", b"hello", listed=_SILENT, serve=sent)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == b"hello"
+
+
 def test_nor_of_what_an_error_says(partner: Partner, rig: HttpRig) -> None:
     head = b"HTTP/1.1 422 x\r\nContent-Type: text/plain\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
     partner.add("a.csv", b"hello", serve=raw([head, b"2\r\nno\r\n0\r\n\r\n"]))

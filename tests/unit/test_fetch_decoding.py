@@ -69,6 +69,14 @@ def test_members_follow_each_other_and_zeros_the_last(contents: list[bytes], cut
     assert _taken(_blocks(sent, cuts), "gzip") == (b"".join(contents), "")
 
 
+@given(content=_contents, form=_forms, cuts=_cuts, end=st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\0\n", b" "]))
+def test_the_line_break_of_a_script_may_follow(
+    content: bytes, form: tuple[str, Callable], cuts: list[float], end: bytes
+) -> None:
+    encoding, encode = form
+    assert _taken(_blocks(encode(content) + end, cuts), encoding) == (content, "")
+
+
 @given(content=_contents, form=_forms, cuts=_cuts, cut=st.floats(0, 1, exclude_max=True))
 def test_none_that_is_cut_off_is_whole(
     content: bytes, form: tuple[str, Callable], cuts: list[float], cut: float

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 ENCODINGS = ("gzip", "x-gzip", "deflate")
 _PIECE = 256 * 1024  # bytes of content at once, from however few they come
+_PADDING = b"\0\r\n\t "  # no member begins so
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # the wbits of zlib
 
 
@@ -26,7 +27,9 @@ def decoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 
 class _Decoder:
-    """A gzip may have several members; after the last come zeros at most, as gzip(1) has it."""
+    """A gzip may have several members; after the last come zeros at most, as gzip(1) has it, or the line break that a
+    script has at its end.
+    """
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
@@ -36,7 +39,7 @@ class _Decoder:
     def content(self, data: bytes) -> Iterator[bytes]:
         """Of the next bytes."""
         while data:
-            if self._has_ended and data[0] == 0:
+            if self._has_ended and data[0] in _PADDING:
                 self._is_padded = True
             if self._is_padded:
                 self._check_padding(data)
@@ -51,7 +54,7 @@ class _Decoder:
         return self._member is not None and self._member.eof
 
     def _check_padding(self, data: bytes) -> None:
-        if data.strip(b"\0"):
+        if data.strip(_PADDING):
             raise self._too_long()
 
     def _too_long(self) -> Malformed:

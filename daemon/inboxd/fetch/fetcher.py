@@ -124,7 +124,8 @@ class Fetcher:
             try:
                 remote.fetch(item, part)
             except Unfit:
-                part.restart("")  # else the next try goes on from them, or takes them for all there is
+                if part.size != part.resumed:  # else the next try goes on from what came, or takes it for all there is
+                    part.restart("")
                 raise
             return part.finish(item.size, item.digest)
 

@@ -68,6 +68,7 @@ class FtpSource:
             with contextlib.closing(session.blocks(path, begin)) as blocks:
                 for block in blocks:
                     if part.size + len(block) > size:
+                        part.restart("")
                         raise Unfit(f"more came than the {size} bytes that it has")
                     part.write(block)
         except Unresumable:

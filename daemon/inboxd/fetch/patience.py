@@ -217,8 +217,16 @@ class _Response(http.client.HTTPResponse):
         except Unannounced:
             raise CutOff("it hung up") from None
         self._reader.is_in_head = False
-        if not self.chunked:
+        if self.chunked:
+            self._see_codings([value.lower() for value in self.headers.get_all("Transfer-Encoding", [])])
+        else:
             self._see_lengths(", ".join(self.headers.get_all("Content-Length", [])))
+
+    def _see_codings(self, told: list[str]) -> None:
+        """Some say it twice, an application and what stands before it. To requests that is a list."""
+        if set(told) == {"chunked"}:
+            del self.headers["Transfer-Encoding"]
+            self.headers["Transfer-Encoding"] = "chunked"
 
     def _see_lengths(self, told: str) -> None:
         """http.client knows none that is repeated. Of several urllib3 makes an error, which hides the status."""

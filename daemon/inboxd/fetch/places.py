@@ -81,8 +81,9 @@ def check_whole(part: Part, size: int, where: str) -> None:
     """
     if part.size < size and part.size > part.resumed:
         raise Away(f"{where} ended it after {part.size} of {size} bytes")
-    if part.size < size:
-        raise Unfit(f"{where} says that it has {size} bytes, and gives no more than {part.size}")
+    if (count := part.size) < size:
+        part.restart("")
+        raise Unfit(f"{where} says that it has {size} bytes, and gives no more than {count}")
 
 
 def expected(session: Looking, path: str, item: OrderedItem) -> Seen:
