@@ -253,6 +253,17 @@ def test_a_column_of_json_in_sqlite(lite):
     assert lite.rows() == [({"b": [2.5]},), ("x",), (None,)]
 
 
+@pytest.mark.parametrize("kind", ["JSON", "JSONB"])
+def test_nothing_in_a_column_of_json_that_must_have_something(handlers, postgres, kind):
+    with postgres.lend() as database:
+        table = Table(handlers, postgres.url(database))
+        table.execute(f"CREATE TABLE t (id BIGINT, a {kind} NOT NULL)")
+        table.accepts('{"id": 1, "a": null}\n{"id": 2, "a": [1.5]}\n{"id": 3}\n', "x.jsonl")
+        with table.engine.connect() as connection:
+            found = connection.exec_driver_sql("SELECT a::text FROM t ORDER BY id").scalars().all()
+        assert found == ["null", "[1.5]", "null"]
+
+
 def test_digits_too_far_within_are_rejected(lite):
     assert lite.accepts('{"a": ' + "[" * 400 + _LONG + "]" * 400 + "}\n", "x.jsonl") == 1
     assert "line 2" in lite.rejects('\n{"a": ' + "[" * 900 + _LONG + "]" * 900 + "}\n", "x.jsonl")

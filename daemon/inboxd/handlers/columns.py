@@ -88,17 +88,23 @@ class WrittenJson(sa.types.TypeDecorator[Any]):
     impl = sa.JSON
     cache_ok = True
 
-    def __init__(self, kind: sa.JSON) -> None:
+    def __init__(self, kind: sa.JSON, *, takes_null: bool) -> None:
         super().__init__()
         self.kind = kind
+        self.takes_null = takes_null
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
         """As it is in that database."""
         return dialect.type_descriptor(self.kind)
 
-    def bind_processor(self, dialect: sa.Dialect) -> None:
-        """As it is."""
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+        """As it is; nothing is JSON's own null where the column takes no other."""
         del dialect
+        return None if self.takes_null else _null_if_nothing
+
+
+def _null_if_nothing(written: str | None) -> str:
+    return "null" if written is None else written
 
 
 def converter(column: sa.Column[Any]) -> Callable[[Any], Any]:

@@ -171,7 +171,7 @@ def _table(connection: sa.Connection, name: str, source: Source) -> sa.Table | N
     table = sa.Table(name, sa.MetaData(), autoload_with=connection)
     for column in table.columns:
         if isinstance(column.type, sa.JSON):
-            column.type = WrittenJson(column.type)
+            column.type = WrittenJson(column.type, takes_null=bool(column.nullable))
     return table
 
 
