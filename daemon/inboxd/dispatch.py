@@ -18,7 +18,7 @@ from inboxd.custody.ledger import Ledger
 from inboxd.custody.outcomes import Outcomes, Run
 from inboxd.events import emit
 from inboxd.lane import Lane
-from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, Sighting, State, new_id
+from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, Sighting, State, called_twin, new_id
 
 _MOST_NAMED = 400  # files in one line of the log, as in story.py
 
@@ -377,5 +377,5 @@ def _unreadable(running: Running, report: Report, now: float) -> Concluded:
 
 def _duplicate(lane: Lane, file: InboxFile, twin: InboxFile, now: float) -> Concluded:
     outcome = Outcome.PROCESSED if lane.rules.duplicates.policy == "skip" else Outcome.ERROR
-    message = f"its content was processed before, as {twin.id} ({twin.name})"
-    return Concluded(ended(file._replace(message=message), outcome, "duplicate", lane.rules.layout, now), "decide")
+    told = file._replace(message=called_twin(twin))
+    return Concluded(ended(told, outcome, "duplicate", lane.rules.layout, now), "decide")

@@ -328,7 +328,7 @@ class Lane:
         So nobody else's file is cut off more than once by the same culprit.
         """
         alone = [[file] for file in batch if file.reason in _DEADLY]
-        parts: dict[str, list[InboxFile]] = {"copy": [], "hash": [], "run": []}
+        parts: dict[str, list[InboxFile]] = {"run": [], "copy": [], "hash": []}  # what is ready goes first
         for file in batch:
             if file.reason not in _DEADLY:
                 parts[self.purpose_of(file)].append(file)

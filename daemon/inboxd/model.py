@@ -7,12 +7,14 @@ the ledger keeps them as bytes.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 _LONGEST_EXTENSION = 16  # characters
+_TWIN = re.compile(r"its content was processed before, as ([0-9a-f]{32}) ")
 
 
 class State(StrEnum):
@@ -173,6 +175,17 @@ BESIDES = ("-copy", "-unsynced", ".error.json")
 #: The folder in work/ that holds what handlers leave. A look for what is not there, among files that are being renamed,
 #: makes each rename wait (measured: 20 -> 50 us), so results have a folder of their own.
 RESULTS = "results"
+
+
+def called_twin(twin: InboxFile) -> str:
+    """The message of a duplicate."""
+    return f"its content was processed before, as {twin.id} ({twin.name})"
+
+
+def twin_of(duplicate: InboxFile) -> str | None:
+    """The id in that message."""
+    found = _TWIN.match(duplicate.message or "")
+    return found[1] if found else None
 
 
 def is_beside(name: str) -> bool:

@@ -98,8 +98,10 @@ class Reload:
             if new.inboxes.get(name) != inbox or new.rescan != app.config.rescan
         }  # fmt: skip
         for name, lane in app.pipeline.lanes.items():  # an earlier change may have said otherwise
-            moved = name in new.inboxes and new.inboxes[name].folder("work") != lane.work
-            lane.must_be_empty = moved or folders.user_of(lane.work, new, but=name) is not None
+            if name in new.inboxes:
+                lane.must_be_empty = new.inboxes[name].folder("work") != lane.work
+            else:
+                lane.must_be_empty = folders.user_of(lane.work, new, but=name) is not None
         app.partners.retire(app.config, changed)
         app.pipeline.retire(changed, lambda: self._swap(new, changes))
 

@@ -12,7 +12,7 @@ from inboxd.custody import reading
 from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
 from inboxd.custody.statements import Together
-from inboxd.model import Outcome, State, new_id
+from inboxd.model import Outcome, State, called_twin, new_id
 
 
 def test_waiting_files_come_longest_due_first(ledger: Ledger) -> None:
@@ -91,6 +91,10 @@ def test_a_twin_is_the_last_processed_within_the_window(ledger: Ledger) -> None:
     assert ledger.twin("main", digest, 150.0, asker) == young
     assert ledger.twin("main", digest, 200.5, asker) is None
     assert ledger.twin("main", digest, 0.0, asker) == skipped
+    again = {**common, "reason": "duplicate", "message": called_twin(young), "finished_at": 500.0}
+    walk(ledger, State.DONE, new_file(id=new_id(7)), **again)
+    assert ledger.twin("main", digest, 150.0, asker) == young
+    assert ledger.twin("main", digest, 200.5, asker) is None
 
 
 def test_prune_gives_what_is_old_and_delivered(ledger: Ledger) -> None:

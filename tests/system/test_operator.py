@@ -280,6 +280,20 @@ def test_prune(site: Site) -> None:
         assert daemon.stop() == 0
 
 
+def test_prune_removes_an_error_that_was_mended_where_it_lay(site: Site) -> None:
+    """And was not run again; but not the next error that has its inode."""
+    site.inbox("main", retention={"errors": "1ms"})
+    errors = site.root() / "errors"
+    with run_daemon(site.config) as daemon:
+        site.drop("reject-1.dat", b"x")
+        _wait_errors(daemon, 1)
+        with (errors / "reject-1.dat").open("ab") as stream:
+            stream.write(b", and more")
+        assert inboxd(site.config, "prune").returncode == 0
+        assert list(errors.iterdir()) == []
+        assert _ids(site) == []
+
+
 def test_prune_removes_what_handlers_have_changed(site: Site) -> None:
     """Its row knows another size, since that is what was claimed."""
     site.inbox("main", retention={"processed": "1ms"})
@@ -481,6 +495,26 @@ def test_an_error_that_was_mended_is_run_again_though_an_older_one_had_its_place
         assert inboxd(site.config, "retry", first).returncode == 1
         assert inboxd(site.config, "retry", second).returncode == 0
         _wait_errors(daemon, 3, second)
+
+
+def test_one_that_was_mended_can_be_put_in_the_place_of_the_next(site: Site) -> None:
+    """As the words of the refusal say: its own sidecar went with the next one."""
+    errors = site.root() / "errors"
+    with run_daemon(site.config) as daemon:
+        site.drop("reject-pay.dat", b"first day")
+        _wait_errors(daemon, 1)
+        (errors / "reject-pay.dat").unlink()
+        (errors / "reject-pay.dat.error.json").unlink()
+        site.drop("reject-pay.dat", b"second day")
+        _wait_errors(daemon, 2)
+        first, second = sorted(_ids(site))
+        assert "with its .error.json" in inboxd(site.config, "retry", first).stdout
+        for name in ("reject-pay.dat", "reject-pay.dat.error.json"):
+            (errors / name).rename(site.base / name)
+        (errors / "reject-pay.dat").write_bytes(b"first day, mended")
+        assert inboxd(site.config, "retry", first).returncode == 0
+        _wait_errors(daemon, 3, first)
+        assert inboxd(site.config, "forget", second).returncode == 0
 
 
 def test_what_is_not_there_is_not_called_ignored(site: Site) -> None:

@@ -13,10 +13,11 @@ from inboxd.custody.rows import failure_of, file_of, harmless, state_of
 from inboxd.custody.schema import failures, files, meta, sends
 from inboxd.custody.session import Session
 from inboxd.custody.statements import literal
-from inboxd.model import Failure, InboxFile, Outcome, State
+from inboxd.model import Failure, InboxFile, Outcome, State, twin_of
 
 _PAGE = 1000
 _OPEN = text("open = 1")
+_UNPROCESSED = text("outcome <> 'processed'")  # as its index says
 
 
 def _is(state: State) -> ColumnElement[bool]:
@@ -99,18 +100,28 @@ class Reads(Session):
             files.c.inbox == inbox, files.c.sha256 == sha256, files.c.outcome == str(Outcome.PROCESSED),
             files.c.finished_at >= since, files.c.id != not_id,
         )  # fmt: skip
-        if since:
-            query = query.where(func.coalesce(files.c.reason, "") != "duplicate")
-        found = self._files(query.order_by(files.c.id.desc()).limit(1))
+        last = self._first(query.order_by(files.c.id.desc()))
+        if last is None or not since or last.reason != "duplicate":
+            return last
+        one = self.get(twin_of(last) or "")  # there may be thousands of duplicates between the two
+        if one is not None and one.reason != "duplicate" and (one.finished_at or 0.0) >= since:
+            return one
+        has_run = func.coalesce(files.c.reason, "") != "duplicate"
+        return self._first(query.where(has_run).order_by(files.c.id.desc()))
+
+    def _first(self, query: Any) -> InboxFile | None:
+        found = self._files(query.limit(1))
         return found[0] if found else None
 
     def ended_at(self, inbox: str, outcome: Outcome, destination: str) -> list[InboxFile]:
-        """Files that were or are to be delivered there. Only a rebuild has an index for it: else all rows are read."""
+        """Files that were or are to be delivered there. Only a rebuild has an index for it: else all rows are read; of
+        what was not processed, all of those.
+        """
         query = select(files).where(
             files.c.outcome == literal(outcome), files.c.inbox == inbox,
             files.c.destination == os.fsencode(destination), or_(_is(State.DECIDED), _is(State.DONE)),
         )  # fmt: skip
-        return self._files(query)
+        return self._files(query if outcome is Outcome.PROCESSED else query.where(_UNPROCESSED))
 
     def prune(self, inbox: str, outcome: Outcome, before: float, limit: int, after_id: str = "") -> list[InboxFile]:
         """Delivered files that ended before `before` (wall clock) and have no results to send, oldest id first."""

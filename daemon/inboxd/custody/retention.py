@@ -48,7 +48,7 @@ def prune(ledger: Ledger, old: Old, limit: int, after_id: str = "") -> Pruned:
             pass
     for file in files:
         try:
-            _remove(file, old.folder)
+            _remove(file, old.folder, ledger)
         except OSError as error:
             kept[file.id] = error
     failpoint("prune.removed")
@@ -59,15 +59,23 @@ def prune(ledger: Ledger, old: Old, limit: int, after_id: str = "") -> Pruned:
     return Pruned(len(gone), kept, files[-1].id if len(files) == limit else "")
 
 
-def _remove(file: InboxFile, root: Path) -> None:
+def _remove(file: InboxFile, root: Path, ledger: Ledger) -> None:
     """Only the very file we delivered; what somebody put in its place, or has changed since, is not ours."""
     folder, name = os.path.split(file.destination or "")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened(root, folder) as fd:
         found = look(fd, name)
-        if found is not None and is_what_we_delivered(found, file):
+        if found is not None and (is_what_we_delivered(found, file) or _was_mended(found, file, ledger)):
             os.unlink(name, dir_fd=fd)
         sidecar.remove(fd, name, file.id)
     _remove_empty(root, folder)
+
+
+def _was_mended(found: os.stat_result, file: InboxFile, ledger: Ledger) -> bool:
+    """An error may be changed where it lies, and not be retried. But its inode may be that of the next error, too."""
+    if file.outcome is not Outcome.ERROR or found.st_ino != file.ino:
+        return False
+    rows = ledger.ended_at(file.inbox, Outcome.ERROR, file.destination or "")
+    return not any(is_what_we_delivered(found, one) for one in rows if one.id != file.id)
 
 
 def _remove_empty(root: Path, folder: str) -> None:

@@ -39,6 +39,11 @@ def place(work_fd: int, target_fd: int, name: str, file_id: str, told: dict[str,
         os.rename(draft, target, src_dir_fd=work_fd, dst_dir_fd=target_fd)
 
 
+def is_beside(folder_fd: int, name: str, file_id: str) -> bool:
+    """It lies there, and tells of this file."""
+    return any(_speaks_of(folder_fd, one, file_id) for one in _names(name, file_id))
+
+
 def remove(folder_fd: int, name: str, file_id: str) -> None:
     """The file has gone from there, or goes elsewhere. Raises OSError."""
     for one in _names(name, file_id):

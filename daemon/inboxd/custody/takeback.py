@@ -36,7 +36,7 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
                 raise UsageError(
                     f"{file.id}: what lies at {errors / (file.destination or '')} is {other.id}, another error",
                     hint=f"if this one's own file is gone for good, let go of it: `inboxd forget {file.id}`; "
-                    f"else move {other.id} away, put this one there, and say it again",
+                    "else move that away with its .error.json, put this one there, and say it again",
                 )
             disk.rename_new(errors_fd, name, work_fd, file.work_name)
             with _undone(work_fd, file.work_name, errors_fd, name):
@@ -107,15 +107,18 @@ def _whose(file: InboxFile, errors_fd: int, name: str, ledger: Ledger) -> InboxF
     """The other error that lies where this one was delivered to; None when it is this one, perhaps mended.
 
     When a file has been taken out of errors/, its name is free for the next one. Of what has been mended no row knows
-    the inode: then it is the error that came last. Raises FileNotFoundError.
+    the inode: then it is the last error whose sidecar lies beside it; where none does, the one that was asked for.
+    Raises FileNotFoundError.
     """
     found = os.stat(name, dir_fd=errors_fd, follow_symlinks=False)
     if is_as_delivered(found, file):
         return None
     rows = ledger.ended_at(file.inbox, Outcome.ERROR, file.destination or "")
     others = [one for one in rows if one.id != file.id]
-    last = max([file, *others], key=lambda one: (one.finished_at or 0.0, one.id))
-    owner = next((one for one in others if is_as_delivered(found, one)), last)
+    as_delivered = [one for one in others if is_as_delivered(found, one)]
+    told = [one for one in (file, *others) if sidecar.is_beside(errors_fd, name, one.id)]
+    last = max(told, key=lambda one: (one.finished_at or 0.0, one.id), default=file)
+    owner = as_delivered[0] if as_delivered else last
     return owner if owner.id != file.id else None
 
 

@@ -80,9 +80,12 @@ def mount_of(path: Path) -> Mount | None:
 
 
 def place_of(path: Path) -> tuple[str, Path] | None:
-    """The device, and the path in its file system: the same by whichever mount of it `path` is reached."""
+    """The device, and the path in its file system: the same by whichever mount of it `path` is reached.
+
+    None where that is not known: NFS calls the root of every mount "/", whatever of its volume is mounted there.
+    """
     real, mount = Path(os.path.realpath(path)), mount_of(path)
-    if mount is None or not real.is_relative_to(mount.point):
+    if mount is None or mount.kind in _NETWORK or not real.is_relative_to(mount.point):
         return None
     return mount.device, Path(mount.root) / real.relative_to(mount.point)
 
