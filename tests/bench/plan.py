@@ -62,7 +62,7 @@ def _backlogs(quick: bool) -> list[Scenario]:
 
 
 def _backlog(count: int, rounds: int, run: Callable[..., Measured] = backlog) -> Scenario:
-    every = (*ALL, CAREFUL)
+    every = (*ALL, CAREFUL, ISOLATED)
     return Scenario(f"backlog {count:,}", partial(run, count=count), (BACKLOG, COURSE), rounds, every, waiting=count)
 
 
@@ -101,7 +101,7 @@ def _ledgers(quick: bool) -> list[Scenario]:
 
 def _bursts(quick: bool) -> list[Scenario]:
     return [
-        Scenario(f"burst {count:,}", partial(burst, count=count), (BURST,), rounds, (*ALL, CAREFUL))
+        Scenario(f"burst {count:,}", partial(burst, count=count), (BURST,), rounds, (*ALL, CAREFUL, ISOLATED))
         for count, rounds in ((1_000, 5), (10_000, 3))
     ]
 

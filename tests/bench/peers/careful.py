@@ -39,7 +39,7 @@ class Careful:
         self.db.execute(str(CreateTable(files).compile(dialect=sqlite.dialect())))
         self.db.execute(next(index for index in INDEXES if "files_open" in index))
 
-    def take(self, rows: Sequence[Row]) -> None:
+    def claim(self, rows: Sequence[Row]) -> None:
         self.db.execute("BEGIN IMMEDIATE")
         self.many(
             "INSERT INTO files (id, inbox, folder, name, dev, ino, size, mtime_ns, state, claimed_at) "
@@ -54,7 +54,8 @@ class Careful:
         self.bring("CLAIMED", rows)
         self.bring("RUNNING", rows)
         self.db.execute("COMMIT")
-        digests = self.digests([one for one, _name, _found in rows])
+
+    def deliver(self, rows: Sequence[Row], digests: Sequence[str]) -> None:
         self.db.execute("BEGIN IMMEDIATE")
         self.many(
             "UPDATE files SET state = 'DECIDED', outcome = 'processed', destination = ?, result = ? WHERE id = ?",
@@ -67,9 +68,6 @@ class Careful:
         self.db.execute("BEGIN IMMEDIATE")
         self.bring("DONE", rows, "open = 0")
         self.db.execute("COMMIT")
-
-    def digests(self, taken: Sequence[str]) -> list[str]:
-        return [digest(self.work, one) for one in taken]
 
     def bring(self, state: str, rows: Sequence[Row], more: str = "open = 1") -> None:
         ids = [one for one, _name, _found in rows]
@@ -91,7 +89,8 @@ class Careful:
 
     def take_all(self, found: Iterator[Row]) -> None:
         while rows := list(itertools.islice(found, BATCH)):
-            self.take(rows)
+            self.claim(rows)
+            self.deliver(rows, [digest(self.work, one) for one, _name, _found in rows])
 
     def run(self) -> None:
         events = watch(os.path.join(self.folder, "inbound"))
