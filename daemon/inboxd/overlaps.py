@@ -36,7 +36,8 @@ def problems(config: Config) -> Iterator[str]:
         other = by_inode.setdefault((found.st_dev, found.st_ino), folder)
         if other is not folder:
             yield f"{folder.path} is {folder.purpose} and {other.purpose} at once; give each its own folder"
-    places = [mounts.place_of(folder.path) for folder in folders]
+    known = mounts.mounts()
+    places = [mounts.place_of(folder.path, known) for folder in folders]
     by_place = dict(zip(places, folders, strict=True))
     told = set()  # a root in the wrong place clashes seven times
     for inner, place in zip(folders, places, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,22 +70,25 @@ def mounts() -> list[Mount]:
     return found
 
 
-def mount_of(path: Path) -> Mount | None:
-    """The mount that `path` is on: the one that the kernel names for a descriptor (proc_pid_fdinfo(5), mnt_id)."""
+def mount_of(path: Path, among: Sequence[Mount] | None = None) -> Mount | None:
+    """The mount that `path` is on: the one that the kernel names for a descriptor (proc_pid_fdinfo(5), mnt_id).
+
+    `among`: those that there are, where many are asked for.
+    """
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         number = mount_id(fd)
     finally:
         os.close(fd)
-    return next((mount for mount in mounts() if mount.id == number), None)
+    return next((mount for mount in (mounts() if among is None else among) if mount.id == number), None)
 
 
-def place_of(path: Path) -> tuple[str, Path] | None:
+def place_of(path: Path, among: Sequence[Mount]) -> tuple[str, Path] | None:
     """The device, and the path in its file system: the same by whichever mount of it `path` is reached.
 
     None where that is not known: NFS calls the root of every mount "/", whatever of its volume is mounted there.
     """
-    real, mount = Path(os.path.realpath(path)), mount_of(path)
+    real, mount = Path(os.path.realpath(path)), mount_of(path, among)
     if mount is None or mount.kind in _NETWORK or not real.is_relative_to(mount.point):
         return None
     return mount.device, Path(mount.root) / real.relative_to(mount.point)
