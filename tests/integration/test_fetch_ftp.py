@@ -428,6 +428,15 @@ def fetch(rig: Rig) -> Iterator[Callable[[OrderedItem], Report]]:
         yield fetch
 
 
+def _begun(rig: Rig, here: bytes) -> OrderedItem:
+    """The only item, of which an earlier try has brought this."""
+    item = only(rig.source())
+    with closing(rig.part()) as part:
+        part.restart(item.version)
+        part.write(here)
+    return item
+
+
 def _sha256_of(report: Report) -> Any:
     assert report.ending is Ending.DONE, report
     assert report.result is not None
@@ -445,10 +454,7 @@ def test_a_server_that_says_yes_to_rest_and_sends_all_of_it(rig: Rig, fetch: Any
     content = os.urandom(2 * here)
     (rig.out / "a.bin").write_bytes(content)
     rig.serve().handler.ftp_REST = lambda self, _line: self.respond("350 Restarting")  # type: ignore[attr-defined]
-    item = only(rig.source())
-    with closing(rig.part()) as part:
-        part.restart(item.version)
-        part.write(content[:here])
+    item = _begun(rig, content[:here])
     report = fetch(item)
     assert (report.ending, "more came than" in report.message) == (Ending.FAILED, True)
     assert _sha256_of(fetch(item)) == hashlib.sha256(content).hexdigest()
@@ -458,14 +464,9 @@ def test_a_passing_no_does_not_cost_what_is_here_already(rig: Rig, fetch: Any) -
     content, here = os.urandom(1_000_000), 900_000
     (rig.out / "a.bin").write_bytes(content)
     handler = rig.serve().handler
-    true, handler.ftp_RETR = (
-        handler.ftp_RETR,
-        lambda self, _file: self.respond("550 It is being used by another process."),
-    )
-    item = only(rig.source())
-    with closing(rig.part()) as part:
-        part.restart(item.version)
-        part.write(content[:here])
+    true = handler.ftp_RETR
+    handler.ftp_RETR = lambda self, _file: self.respond("550 It is being used by another process.")
+    item = _begun(rig, content[:here])
     report = fetch(item)
     assert (report.ending, "being used" in report.message) == (Ending.FAILED, True)
     handler.ftp_RETR = true
