@@ -337,8 +337,10 @@ def test_a_path_longer_than_paths_can_be(site: Site) -> None:
             os.close(fd)
             fd = below
             if depth in (60, 70):
-                with open(os.open(f"ok-{depth}", os.O_WRONLY | os.O_CREAT, dir_fd=fd), "wb") as stream:
+                draft = f".ok-{depth}"  # in place it might be claimed between its making and its bytes, and put back
+                with open(os.open(draft, os.O_WRONLY | os.O_CREAT, dir_fd=fd), "wb") as stream:
                     stream.write(b"deep down")
+                os.rename(draft, f"ok-{depth}", src_dir_fd=fd, dst_dir_fd=fd)
         os.close(fd)
         wait_until(lambda: site.witnessed("end", "ok-60"), "the run of the file that is deep down")
         site.drop("ok-1", b"goes on")
