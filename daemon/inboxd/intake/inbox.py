@@ -29,7 +29,7 @@ from inboxd.intake.strange import Strangers
 from inboxd.intake.stuck import Stuck
 from inboxd.model import InboxFile, Sighting
 
-WINDOW = 2_500  # files kept while they settle
+WINDOW = 1_000  # files kept while they settle
 LATER = 40_000  # files put aside until there is room for them; the rest waits for a later pass
 _AWAY = 1.0  # seconds between two looks for a folder that is away
 
