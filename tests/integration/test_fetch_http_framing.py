@@ -123,3 +123,53 @@ def test_chunks_win_over_any_length(partner: Partner, rig: HttpRig, length: str)
     source = rig.partner(partner.url)
     (item,) = source.list()
     assert rig.take(source, item) == b"hello"
+
+
+_BROKEN = ["no colon", "Content-Length 5", "Content-Length : 5", "X Y: z", "HTTP/1.1 200 OK", "\xfc: x", ": x", "X: y\r",
+           "X: y\rContent-Length: 3", "X: y\rz", "\tX"]  # fmt: skip
+_ANY_LENGTH = ["Content-Length: 5", "Transfer-Encoding: chunked", "Content-Type: multipart/x-zip\r\nContent-Length: 5",
+               "Content-Type: message/rfc822\r\nContent-Length: 5", "X: y"]  # fmt: skip
+
+
+def _broken(line: str, length: str, body: bytes) -> Any:
+    return raw([f"HTTP/1.1 200 OK\r\n{line}\r\n{length}\r\n\r\n".encode("latin-1"), body])
+
+
+@fault(
+    "Sources and destinations", "a broken line in the head of an answer", how="before its length", shows="not accepted"
+)
+@pytest.mark.parametrize("line", _BROKEN)
+@pytest.mark.parametrize("length", _ANY_LENGTH)
+def test_a_length_behind_a_broken_line_is_not_overlooked(
+    partner: Partner, rig: HttpRig, line: str, length: str
+) -> None:
+    sent = _broken(line, length, b"hel")
+    partner.add("a.csv", b"hello", listed=_SILENT, serve=sent)
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    failure(Unfit, lambda: rig.take(source, item), "sent it with a head that is broken at '.*'$")
+    partner.acking = sent
+    source.ack(ordered(item))  # its status says all
+    partner.listing = sent
+    failure(Unfit, lambda: list(source.list()), "with a head that is broken")
+
+
+def test_the_other_lines_of_such_a_head_are_read(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"hello")
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    partner.offers["a.csv"].serve = raw([b"HTTP/1.1 503 x\r\nno colon\r\nRetry-After: 77\r\n\r\n"])
+    assert failure(Away, lambda: rig.take(source, item), "503").after == 77
+    partner.listing = raw([b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Type: text/html\r\n\r\n"])
+    failure(Unfit, lambda: list(rig.partner(partner.url, form="index").list()), "broken at 'no colon'")
+
+
+@pytest.mark.parametrize("line", ["X:", "X:\ty", "X: y\r\n z: 1\r\n\t", "X: \xfc: \x00", "(x): y", "X: y\nZ: 1",
+                                  "Content-Type: multipart/x-zip", "Content-Type: message/rfc822"])  # fmt: skip
+def test_an_odd_line_is_not_broken(partner: Partner, rig: HttpRig, line: str) -> None:
+    partner.add("a.csv", b"hello", listed=_SILENT, serve=_broken(line, "Content-Length: 5", b"hello"))
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    assert rig.take(source, item) == b"hello"
+    partner.offers["a.csv"].serve = _broken(line, "Content-Length: 5", b"hel")
+    failure(Away, lambda: rig.take(source, item), "broke off after 3 of 5 bytes")

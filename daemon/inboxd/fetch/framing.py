@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _LENGTH = re.compile("[0-9]{1,18}")
+_FIELD = re.compile(rb"[!-9;-~]+:[^\r]*\r?\n|\r?\n")  # what email's parser takes for one, or the end of the head
+_MORE = re.compile(rb"[\t ][^\r]*\r?\n")  # of the field before it (RFC 9112, 5.2)
+_BROKEN = "Broken-Line"  # a field of ours
+_MOST_TOLD = 20  # characters
 
 
 class Framing(NamedTuple):
@@ -19,16 +23,26 @@ class Framing(NamedTuple):
 
 def framing(headers: Mapping[str, str]) -> Framing:
     """Headers that stand there several times are to be one, with commas. Chunks win over a length."""
+    if _BROKEN in headers:
+        return Framing(flaw=f"with a head that is broken at {headers[_BROKEN][:_MOST_TOLD]!r}")
     coding = headers.get("Transfer-Encoding", "")
     if coding.lower() == "chunked":  # in any other spelling http.client takes the chunks for the body
         return Framing(is_chunked=True)
     if coding.strip().lower() not in ("", "identity"):
-        return Framing(flaw=f"in the transfer coding {coding[:20]!r}, which nobody asked for")
+        return Framing(flaw=f"in the transfer coding {coding[:_MOST_TOLD]!r}, which nobody asked for")
     told = headers.get("Content-Length")
     if told is None:
         return Framing()
     length = length_of(told)
-    return Framing(length, flaw="" if length is not None else f"with the length {told[:20]!r}, which is none")
+    return Framing(length, flaw="" if length is not None else f"with the length {told[:_MOST_TOLD]!r}, which is none")
+
+
+def marked(line: bytes, *, is_first: bool) -> bytes:
+    """A line of a head after its status; a broken one becomes a field that says so. email's parser would take what
+    comes after it for the body, be it a length or a coding."""
+    if _FIELD.fullmatch(line) or (not is_first and _MORE.fullmatch(line)):
+        return line
+    return b"%s: %s\r\n" % (_BROKEN.encode(), line[:_MOST_TOLD].replace(b"\r", b" ").strip())
 
 
 def length_of(told: str) -> int | None:

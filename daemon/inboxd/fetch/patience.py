@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from inboxd.fetch.framing import length_of
+from inboxd.fetch.framing import length_of, marked
 
 
 class _Patience(NamedTuple):
@@ -195,13 +195,21 @@ class _Reader(io.BufferedReader):
     """What http.client reads an answer from."""
 
     is_in_head = False
+    _number = 0  # of the next line of a head
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """Raises CutOff. After chunks the empty line may be missing: it says nothing, and some servers forget it."""
         line = super().readline(size)
-        if not line.endswith(b"\n") and len(line) != size and (line or self.is_in_head):
-            raise CutOff("it hung up")
-        return line
+        if not line.endswith(b"\n"):
+            if len(line) != size and (line or self.is_in_head):
+                raise CutOff("it hung up")
+            return line
+        return self._of_head(line) if self.is_in_head else line
+
+    def _of_head(self, line: bytes) -> bytes:
+        number = self._number
+        self._number = 0 if line in (b"\r\n", b"\n") else number + 1
+        return marked(line, is_first=number == 1) if number else line
 
 
 class _Response(http.client.HTTPResponse):
