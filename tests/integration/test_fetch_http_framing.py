@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from inboxd.fetch.errors import Away, Gone, Unfit
 from support.faults import fault
 from support.http_rig import HttpRig, failure, ordered
-from support.partner import Handler, Offer, Partner, raw
+from support.partner import Handler, Offer, Partner, raw, serve_file, serve_listing
 
 _SILENT = {"size": None, "sha256": None}  # the listing gives nothing to compare it with
 _CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
@@ -173,3 +174,52 @@ def test_an_odd_line_is_not_broken(partner: Partner, rig: HttpRig, line: str) ->
     assert rig.take(source, item) == b"hello"
     partner.offers["a.csv"].serve = _broken(line, "Content-Length: 5", b"hel")
     failure(Away, lambda: rig.take(source, item), "broke off after 3 of 5 bytes")
+
+
+_EARLY = [b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>; rel=preload\r\nContent-Length: 9\r\n\r\n",
+          b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Continue\r\nno colon\r\n\r\n", b"HTTP/1.1 199\r\n\r\n"]  # fmt: skip
+
+
+@fault("Sources and destinations", "interim answers", how="103 and others before the final one", shows="skipped")
+@pytest.mark.parametrize("before", [*_EARLY, b"".join(_EARLY) * 20])
+def test_an_interim_answer_is_not_the_final_one(partner: Partner, rig: HttpRig, before: bytes) -> None:
+    def serve(handler: Handler, offer: Offer) -> None:
+        handler.wfile.write(before)
+        serve_file(handler, offer)
+
+    def listing(handler: Handler) -> None:
+        handler.wfile.write(before)
+        serve_listing(handler)
+
+    partner.add("a.csv", b"hello", listed=_SILENT, serve=serve)
+    partner.listing = listing
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    for _ in range(2):  # on one connection
+        assert rig.take(source, item) == b"hello"
+    partner.acking = raw([before, b"HTTP/1.1 503 x\r\n\r\n"])
+    failure(Away, lambda: source.ack(ordered(item)), "503")
+    partner.offers["a.csv"].serve = raw([before, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"])
+    failure(Away, lambda: rig.take(source, item), "broke off after 3 of 5 bytes")
+    partner.offers["a.csv"].serve = raw([before])
+    failure(Away, lambda: rig.take(source, item), "hung up in the middle of its answer")
+
+
+def test_a_switch_that_nobody_asked_for_is_no_interim_answer(partner: Partner, rig: HttpRig) -> None:
+    partner.add("a.csv", b"hello", serve=raw([b"HTTP/1.1 101 x\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nhello"]))
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    failure(Unfit, lambda: rig.take(source, item), "101")
+
+
+@fault("Sources and destinations", "interim answers", how="without end", shows="away, soon or at timeout.total")
+@pytest.mark.parametrize("one", [_EARLY[0], b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_interim_answers_come_to_an_end(partner: Partner, rig: HttpRig, one: bytes) -> None:
+    partner.add("a.csv", b"hello", serve=raw(itertools.repeat(one)))
+    source = rig.partner(partner.url)
+    (item,) = source.list()
+    failure(Away, lambda: rig.take(source, item), "sent 1000 interim answers, and no final one$")
+    assert len(partner.log("/files")) == 1
+    partner.listing = raw(itertools.repeat(one), every=0.05)
+    slow = rig.partner(partner.url, {"total": 0.5})
+    failure(Away, lambda: list(slow.list()), "did not answer in time")

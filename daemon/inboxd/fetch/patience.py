@@ -72,6 +72,8 @@ def _left() -> float:
 
 _NO = re.compile(rb"HTTP/1\.[01] [345]")  # of an answer that comes before we are done; a yes can wait until we are
 _EARLY = 64 * 1024  # bytes read of one
+_INTERIM = {*range(100, 200)} - {101}  # the final answer comes after it (RFC 9110, 15.2); http.client knows 100 alone
+_MOST_HEADS = 1000  # of one answer: who works for long may say so again and again (102)
 _BROKEN = (ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _LENIENT = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # of OpenSSL 3; Python 3.11.2 sets it
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -83,6 +85,10 @@ class Unannounced(ConnectionResetError):
 
 class CutOff(ConnectionResetError):
     """A connection ended in the middle of an answer's head, or of a line."""
+
+
+class Undecided(ConnectionError):
+    """Interim answers came, and no final one."""
 
 
 def is_unannounced(error: ssl.SSLError) -> bool:
@@ -196,6 +202,7 @@ class _Reader(io.BufferedReader):
 
     is_in_head = False
     _number = 0  # of the next line of a head
+    _heads = 0
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """Raises CutOff. After chunks the empty line may be missing: it says nothing, and some servers forget it."""
@@ -209,7 +216,12 @@ class _Reader(io.BufferedReader):
     def _of_head(self, line: bytes) -> bytes:
         number = self._number
         self._number = 0 if line in (b"\r\n", b"\n") else number + 1
-        return marked(line, is_first=number == 1) if number else line
+        if number:
+            return marked(line, is_first=number == 1)
+        self._heads += 1
+        if self._heads > _MOST_HEADS:
+            raise Undecided(f"sent {_MOST_HEADS} interim answers, and no final one")
+        return line
 
 
 class _Response(http.client.HTTPResponse):
@@ -218,10 +230,13 @@ class _Response(http.client.HTTPResponse):
         self.fp = self._reader = _Reader(self.fp.detach())
 
     def begin(self) -> None:
-        """Called by http.client, to read the head. Raises CutOff."""
+        """Called by http.client, to read the head. Raises CutOff, Undecided."""
         self._reader.is_in_head = bool(self._reader.peek())  # of no answer at all http.client tells
         try:
             super().begin()
+            while self.status in _INTERIM:
+                self.headers = None  # type: ignore[assignment]  # so that http.client reads the next one
+                super().begin()
         except Unannounced:
             raise CutOff("it hung up") from None
         self._reader.is_in_head = False

@@ -20,7 +20,7 @@ import inboxd
 from inboxd.fetch.answer import Answer
 from inboxd.fetch.errors import Away, Refused, RemoteError
 from inboxd.fetch.origin import Origins, absolute, host_of, is_same
-from inboxd.fetch.patience import CutOff, PatientAdapter, is_unannounced, patient
+from inboxd.fetch.patience import CutOff, PatientAdapter, Undecided, is_unannounced, patient
 from inboxd.fetch.secrets import Secrets, of_http
 from inboxd.wire import SourceSpec
 
@@ -157,6 +157,8 @@ class Web:
             return Away(f"{host} did not answer in time (timeout.idle {self._spec.idle:g} s, timeout.total)")
         if secure := next((one for one in causes if isinstance(one, ssl.SSLError)), None):
             return _insecure(secure, host)
+        if undecided := next((one for one in causes if isinstance(one, Undecided)), None):
+            return Away(f"{host} {undecided}")
         if any(isinstance(one, socket.gaierror) for one in causes):
             return _Dropped(f"the name {host} can't be resolved")
         if isinstance(error, requests.ConnectionError):
