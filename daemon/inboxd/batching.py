@@ -33,14 +33,18 @@ def cut(waiting: int, idle: int, room: int, batch_size: int) -> list[int]:
 
 def together(things: Sequence[T], size_of: Callable[[T], int], parallel: int) -> list[list[T]]:
     """What one errand each brings: small ones share it, so that no fetcher waits for every answer of ours."""
-    most = max(1, min(_MOST_TOGETHER, math.ceil(len(things) / parallel)))
-    errands: list[list[T]] = []
+    return shares(things, size_of, max(1, min(_MOST_TOGETHER, math.ceil(len(things) / parallel))), _LARGE)
+
+
+def shares(things: Sequence[T], size_of: Callable[[T], int], most: int, largest: int) -> list[list[T]]:
+    """In their order, `most` things in each at most, of `largest` bytes together; one that is larger is alone."""
+    found: list[list[T]] = []
     room = 0
     for thing in things:
         size = size_of(thing)
-        if not errands or len(errands[-1]) >= most or size > room:
-            errands.append([])
-            room = _LARGE
-        errands[-1].append(thing)
+        if not found or len(found[-1]) >= most or size > room:
+            found.append([])
+            room = largest
+        found[-1].append(thing)
         room -= size
-    return errands
+    return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inboxd import events
-from inboxd.batching import cut
+from inboxd.batching import cut, shares
 from inboxd.clock import Clock
 from inboxd.conclude import conclude
 from inboxd.config.models import Checksum, Inbox
@@ -27,6 +27,7 @@ from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, State
 from inboxd.progress import Progress
 from inboxd.sends import Send
 from inboxd.space import Space
+from inboxd.wire import LARGEST_FILES, size_at_most
 
 _ALL = 1 << 31
 _DEADLY = frozenset({str(Ending.CRASHED), str(Ending.TIMED_OUT)})  # how a run ends that takes its worker along
@@ -84,6 +85,7 @@ class Lane:
         self.space = space
         self._rest_until = 0.0
         self._rest = 0.0
+        self._work_length = len(str(self.work))
 
     @property
     def work(self) -> Path:
@@ -325,14 +327,21 @@ class Lane:
     def _by_need(self, batch: list[InboxFile]) -> list[list[InboxFile]]:
         """Files to be copied or hashed first go in a batch of their own; one that has killed its worker goes alone.
 
-        So nobody else's file is cut off more than once by the same culprit.
+        So nobody else's file is cut off more than once by the same culprit. None is larger than an order can be.
         """
         alone = [[file] for file in batch if file.reason in _DEADLY]
         parts: dict[str, list[InboxFile]] = {"run": [], "copy": [], "hash": []}  # what is ready goes first
         for file in batch:
             if file.reason not in _DEADLY:
                 parts[self.purpose_of(file)].append(file)
-        return alone + [sorted(part, key=lambda file: file.id) for part in parts.values() if part]
+        ordered = [sorted(part, key=lambda file: file.id) for part in parts.values()]
+        return alone + [
+            some for part in ordered for some in shares(part, self._size_in_order, len(part), LARGEST_FILES)
+        ]
+
+    def _size_in_order(self, file: InboxFile) -> int:
+        """Bytes in an order, at most. Its path and that of its results are below work/, its name may be anything."""
+        return size_at_most(2 * self._work_length + len(file.folder) + len(file.name))
 
     def finish_sent(self) -> None:
         """Let results go whose every send has come to an end. Raises the first OSError, after all have been tried."""

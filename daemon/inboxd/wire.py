@@ -23,6 +23,8 @@ _LENGTH = struct.Struct(">I")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NOTHING: dict[str, Any] = {}  # shared by all records that have nothing there, and changed by nobody
 LARGEST = 64 * 1024 * 1024  # bytes; a longer frame ends the conversation
+LARGEST_FILES = LARGEST - 4096  # bytes of the files in an order, beside what else is in it
+_REST = 512  # bytes of one of them: numbers, ids and punctuation
 
 
 class BrokenFrame(ValueError):
@@ -201,6 +203,11 @@ def encode(message: Message) -> bytes:
 
 
 _to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def size_at_most(characters: int) -> int:
+    """Bytes in an order of one file whose texts, but for its id, are so long: JSON takes up to twelve for each."""
+    return _REST + 12 * characters
 
 
 class Frames:

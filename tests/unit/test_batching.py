@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from inboxd.batching import cut
+from inboxd.batching import cut, shares
 
 _ANY = {
     "waiting": st.integers(0, 5000),
@@ -63,3 +65,11 @@ def test_a_busy_system_sends_full_batches_ahead(waiting: int, idle: int, room: i
 )
 def test_cut(waiting: int, idle: int, room: int, size: int, expected: list[int]) -> None:
     assert cut(waiting, idle, room, size) == expected
+
+
+@given(st.lists(st.integers(0, 20), max_size=50), st.integers(1, 9), st.integers(1, 30))
+def test_a_share_is_as_large_as_it_may_be(sizes: list[int], most: int, largest: int) -> None:
+    found = shares(sizes, int, most, largest)
+    assert [size for share in found for size in share] == sizes
+    assert all(len(share) == 1 or (len(share) <= most and sum(share) <= largest) for share in found)
+    assert all(len(share) == most or sum(share) + after[0] > largest for share, after in pairwise(found))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from inboxd.model import Ending, Report
 from inboxd.wire import (
     LARGEST,
+    LARGEST_FILES,
     BrokenFrame,
     DatabaseSpec,
     Frames,
@@ -32,6 +33,7 @@ from inboxd.wire import (
     encode,
     read_mark,
     read_marks,
+    size_at_most,
     write_mark,
 )
 
@@ -110,6 +112,19 @@ def test_a_frame_that_claims_too_much_is_broken_before_it_is_gathered() -> None:
     with pytest.raises(BrokenFrame, match="longer"):
         list(Frames().feed(struct.pack(">I", LARGEST + 1)))
     assert list(Frames().feed(struct.pack(">I", LARGEST))) == []
+
+
+@pytest.mark.parametrize("character", ["\N{GRINNING FACE}", "\udcff", "\0", '"', "a"])
+def test_an_order_of_the_longest_files_is_no_longer_than_a_child_takes(character: str) -> None:
+    work, folder, name = f"/{character * 2000}", "/".join([character * 255] * 64), character * 255
+    file_id, number = "f" * 32, (1 << 64) - 1
+    longest = OrderedFile(
+        id=file_id, path=f"{work}/{file_id}.{'e' * 16}", name=name, size=number, attempt=number, folder=folder,
+        results=f"{work}/results/{file_id}", source="s" * 64, dev=number, ino=number, mtime_ns=-number,
+    )  # fmt: skip
+    size = size_at_most(2 * len(work) + len(folder) + len(name))
+    frame = encode(Order("b" * 32, "i" * 64, (longest,) * (LARGEST_FILES // size), hash="sha256", copy=True))
+    assert len(frame) - 4 <= LARGEST
 
 
 def test_what_came_before_a_broken_frame_is_given() -> None:

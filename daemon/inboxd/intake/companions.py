@@ -15,7 +15,7 @@ from inboxd.intake.settle import read_digest
 from inboxd.model import Sighting
 
 _LARGEST = 4096  # bytes of a checksum file
-_MOST = 1000  # files whose content is being verified at a time
+_MOST = 500  # files whose content is being verified at a time: with the longest paths, 60 of the 64 MiB of wire.LARGEST
 
 Key = tuple[str, str]
 
