@@ -128,8 +128,8 @@ def _check(verb: str, arguments: Row) -> None:
 
 
 _KINDS = {
-    "text": "a string",
-    "texts": "a list of strings",
+    "text": "a string, as a command line can hold it: without NUL, and without surrogates that stand for no byte",
+    "texts": "a list of strings, as a command line can hold them",
     "flag": "true or false",
     "seconds": "a number, not negative",
     "rows": f"1 to {MOST_ROWS}",
@@ -138,11 +138,19 @@ _KINDS = {
 
 def _fits(value: Any, kind: str) -> bool:
     if kind == "texts":
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return isinstance(value, list) and all(map(_is_text, value))
     if kind == "flag":
         return isinstance(value, bool)
     if kind == "text":
-        return isinstance(value, str)
+        return _is_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, int) and 1 <= value <= MOST_ROWS if kind == "rows" else 0 <= value < math.inf
+
+
+def _is_text(value: Any) -> bool:
+    """It may name a file: the bytes of one that are no UTF-8 are surrogate escapes (os.fsdecode)."""
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False

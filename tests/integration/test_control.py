@@ -65,6 +65,12 @@ def test_arguments_reach_the_operator_and_null_is_none(tmp_path: Path) -> None:
     ]
 
 
+def test_bytes_that_are_no_text_reach_the_operator(tmp_path: Path) -> None:
+    with answering(tmp_path) as operator:
+        ask(options(tmp_path), "explain", path=os.fsdecode(b"/x/\xff\xed\xa0\x80\n"))
+    assert [os.fsencode(asked["path"]) for _verb, asked in operator.asked] == [b"/x/\xff\xed\xa0\x80\n"]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -88,6 +94,9 @@ def test_arguments_reach_the_operator_and_null_is_none(tmp_path: Path) -> None:
         (b'{"verb": "files", "args": {"since": Infinity}}', "since is no seconds"),
         (b'{"verb": "retry", "args": {"ids": "0123"}}', "ids is no texts"),
         (b'{"verb": "prune", "args": {"dry_run": 1}}', "dry_run is no flag"),
+        (rb'{"verb": "explain", "args": {"path": "/x/\ud800"}}', r"path is no text: '/x/\ud800'"),
+        (rb'{"verb": "explain", "args": {"path": "/x/\u0000"}}', r"path is no text: '/x/\x00'"),
+        (rb'{"verb": "forget", "args": {"ids": ["00", "\udfff"]}}', "ids is no texts"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anybody_is_asked(tmp_path: Path, line: bytes, words: str) -> None:
