@@ -92,6 +92,7 @@ class App:
         self.service = Service()
         self._signals: deque[int] = deque()
         self._look_at = 0.0  # monotonic seconds
+        self._turns = 0  # of the pipeline, as long as it is the start that waits for them
         self._stopping = threading.Event()
         self._pipeline_thread = threading.Thread(target=self._run_pipeline, name="pipeline")
         self._reload = Reload(self)
@@ -103,6 +104,7 @@ class App:
     def run(self) -> int:
         """Start, serve until told to stop, stop."""
         emit(events.DAEMON_STARTING, version=__version__, config=str(self.config.file), pid=os.getpid())
+        self.service.starting()
         with self._life():
             self._recover()
             self._start_workers()
@@ -148,6 +150,7 @@ class App:
         )  # fmt: skip
         self.service.extend_timeout(self.config.stop_grace + _LAST_WORDS)
         self.pool.take_generation(self.config.stop_grace)
+        self.service.alive()
         known = self.config.state / "ledger.id"
         self.ledger = Ledger.open(self.config.ledger_url, self.config.durability, self.clock, known)
         self.history = History(self.config.ledger_url)
@@ -269,7 +272,9 @@ class App:
         while self._signals:
             self._obey(self._signals.popleft())
         if self.state == "STARTING":
-            self.service.alive()
+            if self._turns != self.pipeline.turns:
+                self._turns = self.pipeline.turns
+                self.service.alive()
             if not self._has_looked():
                 return min(self.bulletin.turn(), _SOON)
             self._announce()

@@ -21,6 +21,12 @@ DAEMON_REFUSED = Event(
     "The configuration is wrong, or a precondition is not met. Nothing was touched.",
     "Do what the message says; `inboxd check` tells whether it is right. Then `systemctl restart inboxd`.",
 )  # fmt: skip
+START_HANGS = Event(
+    "daemon.start-hangs", "ERROR", "the start hangs: {reason}; systemd is asked for no more time",
+    "No step of a start takes half an hour, unless what it waits for is away: a disk, or the ledger. systemd ends it "
+    "soon, and starts inboxd again. Nothing accepted is lost.",
+    "See that the ledger and the disks of state and inboxes answer; `systemctl status inboxd` tells of the next start.",
+)  # fmt: skip
 DAEMON_READY = Event(
     "daemon.ready", "INFO", "ready; inboxes: {inboxes}, workers: {workers}, durability: {durability}",
     "Recovery is done, every inbox has been looked at once, and files are being taken.",

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 
-_STEP = 5.0  # seconds between two signs of life of a long start
+from inboxd import events
+from inboxd.escape import escape
+from inboxd.events import emit
+from inboxd.syncing import under_way
+
+_EVERY = 5.0  # seconds between two signs of life of a long start
 _PATIENCE = 60.0  # seconds that systemd is to wait for the next one
+_LONGEST = 1800.0  # seconds for one step: a disk may have much to sync that others have left to it
 
 
 class Service:
@@ -16,7 +23,8 @@ class Service:
     def __init__(self) -> None:
         address = os.environ.pop("NOTIFY_SOCKET", "")
         self._interval = _watchdog_interval()
-        self._told = 0.0  # monotonic seconds
+        self._step_at = 0.0  # monotonic seconds
+        self._started = threading.Event()
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
         if self._socket is not None:
@@ -31,8 +39,35 @@ class Service:
         """Seconds within which systemd wants to hear from us (WatchdogSec=); None: it does not."""
         return self._interval
 
+    def starting(self, every: float = _EVERY, longest: float = _LONGEST) -> None:
+        """A start begins. Until its end it is given time, while it calls `alive` within `longest` seconds.
+
+        By a thread: a step may wait for a sync, or for the ledger, and a new start would wait there again.
+        """
+        self.alive()
+        if self.is_heard:
+            threading.Thread(target=self._tell_of_start, args=(every, longest), name="start", daemon=True).start()
+
+    def alive(self) -> None:
+        """The start has come a step further: cheap."""
+        self._step_at = time.monotonic()
+
+    def _tell_of_start(self, every: float, longest: float) -> None:
+        told = ""
+        while not self._started.wait(every):
+            seconds = time.monotonic() - self._step_at
+            if seconds > longest:
+                emit(events.START_HANGS, reason=_held_up(seconds))
+                return
+            self.extend_timeout(_PATIENCE)
+            reason = f": {_held_up(seconds)}" if seconds > every else ""
+            if reason or told:
+                self.status(f"starting{reason}")
+            told = reason
+
     def ready(self) -> None:
         """Start, or reload, is finished."""
+        self._started.set()
         self._send("READY=1")
 
     def status(self, text: str) -> None:
@@ -50,18 +85,12 @@ class Service:
 
     def stopping(self) -> None:
         """The end begins."""
+        self._started.set()
         self._send("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> None:
         """Start or stop may take so much longer from now on, and longer than the unit says."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
-
-    def alive(self) -> None:
-        """A long start makes progress: cheap, to be called at every step."""
-        now = time.monotonic()
-        if now - self._told >= _STEP:
-            self._told = now
-            self.extend_timeout(_PATIENCE)
 
     def _send(self, text: str) -> None:
         if self._socket is not None:
@@ -69,6 +98,14 @@ class Service:
                 self._socket.sendto(text.encode("utf-8", "backslashreplace"), self._address)
             except OSError:
                 return  # a full or absent socket must not hurt the daemon; the next ping comes
+
+
+def _held_up(seconds: float) -> str:
+    """By what the main thread is, which has made no step for so long."""
+    sync = under_way(threading.main_thread().ident or 0)
+    if sync is None:
+        return f"no step for {seconds:.0f} s"
+    return f"the disk of {escape(sync.place())} has not synced for {time.monotonic() - sync.since:.0f} s"
 
 
 def _watchdog_interval() -> float | None:

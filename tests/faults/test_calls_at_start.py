@@ -10,12 +10,13 @@ import pytest
 from support.daemon import Daemon, run_daemon
 from support.faults import fault
 from support.rounds import CALLS, MAKING, Rounds, all_of, spread
-from support.shim import Shim
+from support.shim import EVER, Shim
 from support.site import Site
-from support.sound import assert_sound
+from support.sound import assert_sound, wait_finished
 from support.wait import wait_until
 
 Tally = Callable[..., None]
+_MORE = "EXTEND_TIMEOUT_USEC=60000000"
 
 
 def _break(rounds: Rounds, shim: Shim, number: int) -> None:
@@ -82,3 +83,29 @@ def test_the_nth_call_of_a_start_fails(site: Site, tally: Tally, calls: str, err
         tally()
     with run_daemon(site.config) as daemon:
         rounds.finish(daemon)
+
+
+@fault(
+    "System calls", "a sync of a start hangs",
+    how="preloaded shim, fsync and syncfs wait until it is lifted",
+    shows="systemd is asked for more time, again and again; STATUS names the folder; then recovery goes on",
+)  # fmt: skip
+def test_a_sync_of_a_start_hangs(site: Site) -> None:
+    site.write(durability="full")
+    site.drop("ok-1.dat", b"delivered, and not synced")
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "deliver.renamed:kill@1"}, ready=False) as daemon:
+        assert daemon.wait() == -signal.SIGKILL
+    work = f"{site.root()}/work"
+    shim = Shim(site.base.parent, "sync", "hang", paths=f"{work}*")
+    shim.strike(1, EVER)
+    with run_daemon(site.config, shim.env, ready=False) as daemon:
+        wait_until(lambda: shim.struck, "the sync that hangs")
+        asked = daemon.notifications.lines.count(_MORE)
+        wait_until(lambda: daemon.notifications.lines.count(_MORE) >= asked + 2, "more time, twice")
+        assert daemon.status().startswith(f"starting: the disk of {work} has not synced for ")
+        assert not daemon.notified("READY=1")
+        shim.lift()
+        daemon.wait_ready()
+        wait_finished(site, 1)
+        assert not daemon.events("daemon.start-hangs")
+    assert_sound(site, finished=True)

@@ -9,10 +9,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from inboxd import events
 from inboxd.service import Service
+from support.wait import wait_until
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -85,6 +88,51 @@ def test_the_watchdog_is_fed_when_it_is_meant_for_us(
         service.ping()
         service.ready()
     assert heard(manager) == ("READY=1" if interval is None else "WATCHDOG=1")
+
+
+def test_a_long_start_is_given_time_as_long_as_it_gets_on(manager: socket.socket) -> None:
+    with speaking() as service:
+        service.starting(every=0.02, longest=1.0)
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            service.alive()
+            assert heard(manager).startswith(("EXTEND_TIMEOUT_USEC=60000000", "STATUS=starting"))
+        while not heard(manager).startswith("STATUS=starting: no step for "):
+            pass
+        service.alive()
+        while heard(manager) != "STATUS=starting":
+            service.alive()
+        service.ready()
+        while heard(manager) != "READY=1":
+            pass
+
+
+def test_a_start_that_hangs_is_not(manager: socket.socket) -> None:
+    told: list[dict[str, Any]] = []
+    events.send_to(lambda event, fields: told.append({"event": event.name, **fields}))
+    try:
+        with speaking() as service:
+            service.starting(every=0.02, longest=0.1)
+            wait_until(lambda: told, "the word that it hangs")
+            manager.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                while heard(manager):
+                    pass
+    finally:
+        events.send_to(events.nowhere)
+    (hangs,) = told
+    assert hangs["event"] == "daemon.start-hangs" and hangs["reason"].startswith("no step for ")
+
+
+@pytest.mark.parametrize("end", ["ready", "stopping"])
+def test_what_is_over_asks_for_no_more_time(manager: socket.socket, end: str) -> None:
+    with speaking() as service:
+        service.starting(every=0.02)
+        getattr(service, end)()
+        manager.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            while heard(manager):
+                pass
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
