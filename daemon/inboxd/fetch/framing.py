@@ -9,6 +9,7 @@ from typing import NamedTuple
 _LENGTH = re.compile("[0-9]{1,18}")
 _FIELD = re.compile(rb"[!-9;-~]+:[^\r]*\r?\n|\r?\n")  # what email's parser takes for one, or the end of the head
 _MORE = re.compile(rb"[\t ][^\r]*\r?\n")  # of the field before it (RFC 9112, 5.2)
+_OF_THE_BODY = re.compile(rb"content.?(length|encoding|range)|transfer.?encoding", re.IGNORECASE)
 _BROKEN = "Broken-Line"  # a field of ours
 _MOST_TOLD = 20  # characters
 
@@ -23,8 +24,8 @@ class Framing(NamedTuple):
 
 def framing(headers: Mapping[str, str]) -> Framing:
     """Headers that stand there several times are to be one, with commas. Chunks win over a length."""
-    if _BROKEN in headers:
-        return Framing(flaw=f"with a head that is broken at {headers[_BROKEN][:_MOST_TOLD]!r}")
+    if broken := headers.get(_BROKEN, "").strip(", "):
+        return Framing(flaw=f"with a head that is broken at {broken[:_MOST_TOLD]!r}")
     coding = headers.get("Transfer-Encoding", "")
     if coding.lower() == "chunked":  # in any other spelling http.client takes the chunks for the body
         return Framing(is_chunked=True)
@@ -38,11 +39,13 @@ def framing(headers: Mapping[str, str]) -> Framing:
 
 
 def marked(line: bytes, *, is_first: bool) -> bytes:
-    """A line of a head after its status; a broken one becomes a field that says so. email's parser would take what
-    comes after it for the body, be it a length or a coding."""
+    """A line of a head after its status. Of a broken one email's parser would take what comes after it for the body,
+    be it a length or a coding: it becomes a field that nobody asks for, or one that says so where it was of the body.
+    """
     if _FIELD.fullmatch(line) or (not is_first and _MORE.fullmatch(line)):
         return line
-    return b"%s: %s\r\n" % (_BROKEN.encode(), line[:_MOST_TOLD].replace(b"\r", b" ").strip())
+    told = line[:_MOST_TOLD].replace(b"\r", b" ").strip() if _OF_THE_BODY.search(line) else b""
+    return b"%s: %s\r\n" % (_BROKEN.encode(), told)
 
 
 def length_of(told: str) -> int | None:
