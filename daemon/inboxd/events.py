@@ -185,7 +185,8 @@ FILE_DUPLICATE = Event(
 FILE_LOST = Event(
     "file.lost", "CRITICAL", "{inbox}/{file} is gone from work/, and inboxd did not move it",
     "Somebody or something else removed a file that inboxd held.",
-    "Find out who has access to the work folder; restore the file and drop it again.",
+    "Find out who has access to the work folder. Put the file back where it was and restart inboxd: it goes on under "
+    "its id. If it is gone for good, have it uploaded again.",
 )  # fmt: skip
 WORK_LEFTOVER = Event(
     "work.leftover", "WARNING", "{file} in work/ can't be removed: {reason}",
@@ -211,6 +212,11 @@ FILE_ADOPTED = Event(
     "file.adopted", "WARNING", "{inbox}/{file} lay in work/ without a row; adopted",
     "The ledger does not know it: perhaps it is older than the file, after a restore. It is run like any other.",
     "If the ledger was restored from a backup, expect files of that span to be run a second time.",
+)  # fmt: skip
+FILE_FOUND = Event(
+    "file.found", "WARNING", "{inbox}/{file} was lost, and lies in work/ again; it goes on where it was",
+    "Somebody has put it back, or its disk is there again. It keeps its id; what had come to its end is not run again.",
+    "Find out why it was away: a start without its disk calls what was on that disk lost.",
 )  # fmt: skip
 FILE_LEFT = Event(
     "file.left", "WARNING", "{inbox}/{file} stays in work/, and is not adopted: {reason}",

@@ -22,7 +22,7 @@ from inboxd.model import Ending, InboxFile, Outcome, Report, State
 #: DECIDED    Outcome and destination are recorded, the file may still be in work/. Taken by deliver.
 #: DONE       At its destination. Final.
 #: ABANDONED  The uploader took or replaced the file before we had it; nothing was ours. Final.
-#: LOST       Somebody else removed a file we held. An alarm has been raised. Final.
+#: LOST       Somebody else removed a file we held. An alarm has been raised. Final, unless it is found in work/ again.
 FINAL = frozenset({State.DONE, State.ABANDONED, State.LOST})
 OPEN = frozenset(State) - FINAL
 
@@ -41,6 +41,7 @@ TRANSITIONS: dict[tuple[State, str], State] = {
     (State.DECIDED, "deliver"): State.DONE,
     (State.DECIDED, "lose"): State.LOST,
     (State.DONE, "retry"): State.CLAIMED,  # an operator moved it back from errors/
+    (State.LOST, "find"): State.CLAIMED,  # somebody has put it back, or its disk is there again
 }
 
 

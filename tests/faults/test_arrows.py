@@ -152,6 +152,17 @@ def is_missed(site: Site, name: str) -> None:
     assert row["state"] == "LOST"
 
 
+def is_found_again(site: Site) -> None:
+    ends(site, "claim.recorded:kill", drops(site, "ok-a.dat"))
+    place, aside = in_work(site, "ok-a.dat"), site.root() / "aside"
+    os.rename(place, aside)
+    is_missed(site, "ok-a.dat")
+    os.rename(aside, place)
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "files.find:kill"}, ready=False) as daemon:
+        assert daemon.wait(timeout=30) == -signal.SIGKILL
+    finish(site)
+
+
 def is_retried(site: Site) -> None:
     def act(daemon: Daemon) -> None:
         site.drop("reject-a.dat", b"a")
@@ -177,6 +188,7 @@ FILES: dict[tuple[str, str], Callable[[Site], None]] = {
     ("DECIDED", "deliver"): partial(plain, verb="deliver"),
     ("DECIDED", "lose"): is_lost_when_decided,
     ("DONE", "retry"): is_retried,
+    ("LOST", "find"): is_found_again,
 }
 
 

@@ -124,6 +124,10 @@ class Ledger(Reads):
         self._uncount([file.id for file in retried], State.DONE)
         self._change("retry", retried)
 
+    def find(self, found: Sequence[InboxFile]) -> None:
+        """LOST files are in work/ again: CLAIMED, with the outcome that they had, if any, to be decided once more."""
+        self._change("find", found)
+
     def failed(self, failed: Sequence[Failure]) -> None:
         """Lines of history."""
         if not failed:

@@ -1,7 +1,7 @@
 """The last step of recovery: work/ and the open rows are made the same set.
 
-Unknown files are adopted, missing ones are LOST, unless they lie where they end. Results that are to be sent stay, and
-those that have been go on. What an open row of another inbox knows is left as it is.
+Unknown files are adopted, missing ones are LOST, unless they lie where they end; LOST ones that are back go on. Results
+that are to be sent stay, and those that have been go on. What an open row of another inbox knows is left as it is.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Reconciliation:
         self._summary["lost"] += len(missing)
         self._summary["found where they had ended"] += len(gone_on)
         self._summary["that can't be delivered yet"] += len(keeper.decided)
+        present -= self._find(keeper, present)
         self._sweep(keeper, present)
         self._adopt(keeper, sorted(present))
 
@@ -91,6 +92,33 @@ class Reconciliation:
             if file is not None:
                 found[file.id], _failures = ended(place, relic, file, None)
         return found
+
+    def _find(self, keeper: Keeper, names: Collection[str]) -> set[str]:
+        """Files that were LOST go on under their ids, which their receipts know; what was decided is not run again.
+
+        Before the sweep: what a run has left that succeeded counts again.
+        """
+        work_fd = keeper.claims.work_fd
+        known = {file.work_name: file for name in names if (file := self._known(name)) and file.inbox == keeper.inbox}
+        lost = {name: file for name, file in known.items() if name in names and file.state is State.LOST}
+        found = [as_found(file, there) for name, file in sorted(lost.items()) if (there := look(work_fd, name))]
+        if not found:
+            return set()
+        disk.sync_all(work_fd)
+        # It may have been run before it was lost
+        held = [
+            file._replace(state=State.CLAIMED, attempts=max(1, file.attempts), reason="found again") for file in found
+        ]
+        decided = [file._replace(state=State.DECIDED) for file in held if file.outcome is not None]
+        with self._ledger.transaction():
+            self._ledger.find(held)
+            self._ledger.decide(decided)
+        keeper.decided.extend(decided)
+        keeper.deliveries.inherited.update(file.id for file in decided)
+        for file in held:
+            emit(events.FILE_FOUND, inbox=file.inbox, file_id=file.id, file=file.below)
+        self._summary["found again"] += len(held)
+        return {file.work_name for file in held}
 
     def _sweep(self, keeper: Keeper, unknown: Collection[str]) -> None:
         """Sidecar drafts, copies, results of runs that no longer count, and results that have been sent.

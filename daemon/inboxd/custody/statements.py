@@ -36,6 +36,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "deliver": (),
     "lose": ("reason", "finished_at"),
     "retry": ("dev", "ino", "size", "mtime_ns"),
+    "find": ("dev", "ino", "size", "mtime_ns", "attempts", "reason"),
 }  # fmt: skip
 
 #: Verbs by which many rows at a time get the same values.
@@ -47,8 +48,11 @@ _NUMBERS = (1, 2, 5, 10, 20, 50, 100, 200)
 #: Where a row may come in the same commit, after a verb: what is ours goes to a worker at once, or to quarantine.
 _FOLLOWS: dict[str, tuple[State, ...]] = {"claim": (State.RUNNING, State.DECIDED), "retry": (State.RUNNING,)}
 
-#: A retried file begins anew, whatever the record says.
-_FORGOTTEN = ("outcome", "reason", "message", "destination", "result", "started_at", "finished_at", "sha256")
+#: Columns that a verb clears, whatever the record says: a retried file begins anew.
+_FORGOTTEN: dict[str, tuple[str, ...]] = {
+    "retry": ("outcome", "reason", "message", "destination", "result", "started_at", "finished_at", "sha256"),
+    "find": ("finished_at",),
+}
 
 
 def literal(word: str) -> ColumnElement[Any]:
@@ -180,7 +184,7 @@ def _change(verb: str, columns: Sequence[str], *, again: bool = False, together:
     if again:
         leaves += [files.c.state == literal(one) for one in (state, *_FOLLOWS.get(verb, ()))]
     fixed: dict[str, Any] = {"state": literal(state), "open": literal_column("0" if state in FINAL else "1")}
+    fixed |= {column: null() for column in _FORGOTTEN.get(verb, ())}
     if verb == "retry":
-        fixed |= {column: null() for column in _FORGOTTEN}
         fixed |= {column: literal_column("0") for column in ("attempts", "failures")}
     return _update(or_(*leaves), columns, fixed, together=together)

@@ -1,0 +1,81 @@
+"""What was LOST and is put back, or whose disk is there again, goes on under its id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+from support.daemon import inboxd_json, run_daemon
+from support.faults import fault
+from support.site import Site
+from support.sound import assert_sound, wait_finished
+
+_PAYING = """
+from sqlalchemy import text
+
+def handle(file):
+    with file.transaction("bank") as connection:
+        connection.execute(text("INSERT INTO paid VALUES (:id)"), {"id": file.id})
+"""
+
+
+def _missed(site: Site, aside: Path) -> None:
+    """A start finds that the file which is held is not there."""
+    (name,) = site.listed("work")
+    os.rename(site.root() / "work" / name, aside)
+    with run_daemon(site.config) as daemon:
+        assert daemon.events("file.lost")
+        assert daemon.stop() == 0
+    os.rename(aside, site.root() / "work" / name)
+
+
+@fault(
+    "Disks", "a file taken out of work/ and put back", how="between a kill and two starts",
+    shows="LOST; then it goes on under its id, and its transaction is not done again",
+)  # fmt: skip
+def test_its_transaction_is_not_done_again(site: Site) -> None:
+    (site.base / "paying.py").write_text(_PAYING)
+    bank = site.base / "bank.sqlite"
+    with sqlite3.connect(bank) as connection:
+        connection.execute("CREATE TABLE paid (id TEXT)")
+    site.write(databases={"bank": {"url": f"sqlite:///{bank}"}})
+    site.inbox("main", handler={"python": "paying:handle", "database": "bank"})
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "decide.reported:kill"}) as daemon:
+        site.drop("x.csv", b"100 EUR")
+        assert daemon.wait(timeout=30) == -signal.SIGKILL
+    _missed(site, site.base / "aside")
+    with run_daemon(site.config) as daemon:
+        assert daemon.events("file.found", file="x.csv")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    (row,) = inboxd_json(site.config, "files")["files"]
+    with sqlite3.connect(bank) as connection:
+        assert connection.execute("SELECT id FROM paid").fetchall() == [(row["id"],)]
+    assert site.listed("processed") == ["x.csv"]
+    assert_sound(site, finished=True)
+
+
+@fault(
+    "Disks", "a file taken out of work/ and put back", how="after its outcome was recorded",
+    shows="LOST; then it is delivered, and not run again",
+)  # fmt: skip
+def test_what_was_decided_is_not_run_again(site: Site) -> None:
+    processed, elsewhere, aside = (site.root() / name for name in ("processed", "elsewhere", "aside"))
+    with run_daemon(site.config) as daemon:
+        processed.rename(elsewhere)
+        site.drop("ok-a.dat", b"a")
+        daemon.wait_event("daemon.degraded")
+        (name,) = site.listed("work")
+        os.rename(site.root() / "work" / name, aside)
+        elsewhere.rename(processed)
+        daemon.wait_event("file.lost")
+        assert daemon.stop() == 0
+    os.rename(aside, site.root() / "work" / name)
+    with run_daemon(site.config) as daemon:
+        assert daemon.events("file.found", file="ok-a.dat")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert len(site.witnessed("start")) == 1
+    assert_sound(site, finished=True)
