@@ -2,7 +2,7 @@
 
     InboxdError
     ├── ConfigError          the configuration is refused (exit 78)
-    ├── AlreadyRunning       another daemon holds the state folder, or a work folder (exit 75)
+    ├── AlreadyRunning       another daemon holds the state folder, a work folder, or the ledger (exit 75)
     ├── NotRunning           no daemon answers on the control socket (exit 69)
     ├── UsageError           a request that makes no sense (exit 64)
     ├── PreconditionError    the machine is not fit: mounts, owners, modes (exit 78)
@@ -51,7 +51,7 @@ class ConfigError(InboxdError):
 
 
 class AlreadyRunning(InboxdError):
-    """Another daemon, or what it left behind, holds the state folder, or an inbox's work/."""
+    """Another daemon, or what it left behind, holds the state folder, an inbox's work/, or the ledger."""
 
     exit_code = EXIT_ALREADY_RUNNING
 

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from support.cutter import Cutter
-from support.daemon import Daemon, Fed, inboxd_json, run_daemon
+from support.daemon import Daemon, Fed, inboxd, inboxd_json, run_daemon
 from support.faults import fault, scale
 from support.load import files
 from support.postgres import Postgres
@@ -289,6 +289,26 @@ def test_backends_are_killed(on_postgres: Site, postgres: Postgres, tally: Calla
             wait_finished(site, 40 * (number + 1), timeout=60)
             tally()
     assert_sound(site, calm=True, finished=True)
+
+
+@fault(
+    "Ledger", "two daemons want one on PostgreSQL", how="a second one with its own state folder and inboxes",
+    shows="the second is refused, exit 75; the first goes on",
+)  # fmt: skip
+def test_a_second_daemon(on_postgres: Site, tmp_path: Path) -> None:
+    site, other = on_postgres, Site(tmp_path / "second")
+    other.write(ledger=site.settings["ledger"])
+    with run_daemon(site.config) as daemon:
+        site.drop("sleep-2-x.dat", b"x")
+        _await_the_first_run(site)
+        refused = inboxd(other.config, "run")
+        assert refused.returncode == 75
+        assert "another inboxd (connected from this machine since " in refused.stderr
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+    with run_daemon(other.config) as daemon:
+        assert daemon.stop() == 0
 
 
 def _backends(postgres: Postgres) -> list[int]:

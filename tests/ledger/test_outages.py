@@ -263,7 +263,7 @@ def test_a_server_that_became_read_only_is_away(postgres: Postgres) -> None:
 
 def test_missing_rights_are_refused(postgres: Postgres) -> None:
     name = postgres.create()
-    ledger = Ledger.open(postgres.url(name), "full", SystemClock())
+    Ledger.open(postgres.url(name), "full", SystemClock()).close()
     with postgres.connect(name) as administrator:
         administrator.execute("DROP ROLE IF EXISTS guest")
         administrator.execute("CREATE ROLE guest LOGIN")
@@ -271,7 +271,6 @@ def test_missing_rights_are_refused(postgres: Postgres) -> None:
     with pytest.raises(LedgerRefused, match="permission denied"):
         one(guest, State.CLAIMED)
     guest.close()
-    ledger.close()
 
 
 # A commit whose fate is unknown

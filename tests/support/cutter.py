@@ -19,7 +19,9 @@ class Cutter:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(folder / ".s.PGSQL.5432"))
         self._listener.listen()
-        self.cut = ""  # once: "before" the next message reaches the server, or "after" its next COMMIT is done
+        self.cut = ""  # once: "before" the next message reaches the server, or "after" its next COMMIT is done; or
+        # "unheard": as before, and the server is not told
+        self._unheard: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -27,6 +29,8 @@ class Cutter:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for server in self._unheard:
+            server.close()
         os.unlink(self.folder / ".s.PGSQL.5432")
 
     def _accept(self) -> None:
@@ -48,6 +52,10 @@ class Cutter:
                     end = key.fileobj
                     assert isinstance(end, socket.socket)
                     content = end.recv(1 << 16)
+                    if self.cut == "unheard" and end is client:
+                        self.cut = ""
+                        self._unheard.append(server.dup())
+                        return
                     if not content or self._cuts(content, from_server=end is server):
                         return
                     other[end].sendall(content)

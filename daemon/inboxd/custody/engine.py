@@ -37,7 +37,10 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 #: that is gone without a word (libpq, "Parameter Key Words"); the timeouts of the server don't reach us then.
 _PATIENCE = {"connect_timeout": 10, "keepalives_idle": 15, "tcp_user_timeout": 30_000}
 _OURS = {"application_name": "inboxd", "client_encoding": "utf8"}  # whatever the environment says
-_LIMITS = "-c statement_timeout=60s -c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
+_LIMITS = (
+    "-c statement_timeout=60s -c lock_timeout=30s -c idle_in_transaction_session_timeout=300s "
+    "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"  # to notice that we are gone
+)
 
 
 def make_engine(url: str, durability: str) -> Engine:

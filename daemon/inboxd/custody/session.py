@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from inboxd.custody.engine import FOREIGN, Driver, as_ours, make_engine, moved, place_of, rewrite_log, sqlite_path
+from inboxd.custody.holding import Holding
 from inboxd.errors import LedgerConflict, LedgerUnavailable
 from inboxd.model import InboxFile
 
@@ -38,6 +39,7 @@ class Session:
         self._path = sqlite_path(url)
         self._file: tuple[int, int] | None = None  # device and number of what lay there when it was opened first
         self._engine = make_engine(url, durability)
+        self._holding = Holding(self._place)
         self._connection: Connection | None = None
         self._driver: Driver | None = None
         self._writing = False
@@ -131,7 +133,7 @@ class Session:
     def _connected(self) -> Connection:
         if self._connection is None:
             self.refuse_moved()  # SQLite would make an empty one
-            self._connection = self._engine.connect()
+            self._connection = self._connect()
             if self._path and self._file is None:
                 found = os.stat(self._path)
                 self._file = (found.st_dev, found.st_ino)
@@ -140,6 +142,15 @@ class Session:
             self._suspect = not rewrite_log(self._connection)
             self._rewrite_at = time.monotonic() + _REWRITE
         return self._connection
+
+    def _connect(self) -> Connection:
+        connection = self._engine.connect()
+        try:
+            self._holding.take(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _drop(self) -> None:
         connection, self._connection, self._writing = self._connection, None, False
