@@ -50,3 +50,5 @@ def test_a_folder_that_can_t_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can't be made"):
         init(tmp_path / "file" / "below")
+    with pytest.raises(UsageError, match="can't be made"):
+        init(tmp_path / ("d" * 256))

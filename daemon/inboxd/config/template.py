@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from inboxd.errors import UsageError
@@ -46,7 +47,7 @@ def handle(file: File) -> dict:
 def init(directory: Path) -> list[Path]:
     """Make the files, and the folder if it is not there; returns their paths. Raises UsageError, overwrites nothing."""
     wanted = {directory / "config.yaml": _CONFIG, directory / "handlers.py": _HANDLERS}
-    there = [str(path) for path in wanted if path.exists() or path.is_symlink()]
+    there = [str(path) for path in wanted if os.path.lexists(path)]
     if there:
         raise UsageError(f"{' and '.join(there)} would be overwritten", hint="name another folder, or move them away")
     try:
