@@ -10,7 +10,7 @@ import socket
 
 import pytest
 
-from support.daemon import inboxd, inboxd_json, run_daemon
+from support.daemon import AS_ANY_USER, inboxd, inboxd_anywhere, inboxd_json, run_daemon
 from support.faults import fault
 from support.load import files
 from support.site import Site
@@ -53,6 +53,24 @@ def test_a_bad_file_changes_nothing_and_says_why(site: Site) -> None:
         assert daemon.stop() == 0
     site.config.write_text(good)
     assert_sound(site, calm=True, finished=True)
+
+
+def test_a_file_that_it_may_not_get_to_is_refused_with_its_line(site: Site) -> None:
+    """As everything below /home is, under the unit (ProtectHome=)."""
+    closed = site.base / "closed"
+    closed.mkdir()
+    (closed / "known_hosts").touch()
+    closed.chmod(0)
+    with run_daemon(site.config, under=AS_ANY_USER) as daemon:
+        server = {"host": "h", "user": "u", "password": "p", "known_hosts": "closed/known_hosts"}
+        site.inbox("main", sources={"bank": {"sftp": server}})
+        told = f"{closed}/known_hosts can't be read: Permission denied; name a file that the daemon's user can get to"
+        for verb in ("check", "reload"):
+            refused = inboxd_anywhere(site.base, verb, under=AS_ANY_USER)
+            assert (refused.returncode, refused.stderr.count(told)) == (78, 1), refused.stderr
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: daemon.events("daemon.reload-refused")[1:], "the second refusal")
+        assert all(told in event["error"] for event in daemon.events("daemon.reload-refused"))
 
 
 def test_an_inbox_that_a_dead_daemon_was_at_comes_back_by_a_restart(site: Site) -> None:

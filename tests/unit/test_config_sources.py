@@ -268,6 +268,7 @@ HTTP = [
     ("{list: 'https://h/', certificate: {file: none.pem, key: known_hosts}}", ".certificate.file", "none.pem; name one in PEM"),
     ("{list: 'http://h/', certificate: {file: known_hosts, key: known_hosts}}", "", "'certificate' needs an https:// URL"),
     ("{list: 'https://h/', authority: none.pem}", ".authority", "none.pem; name one in PEM"),
+    (f"{{list: 'https://h/', authority: {'a' * 256}}}", ".authority", "can't be read: File name too long; name a file"),
     ("{list: 'https://h/', ack: {url: 'https://h/ack'}}", ".ack", "this tells of no item"),
     ("{list: 'https://h/', ack: {url: 'https://h/ack', body: all}}", ".ack", "this tells of no item"),
     ("{list: 'https://h/', ack: {url: 'https://h/{item}'}}", ".ack.url", "there is no {item} to fill in"),
@@ -285,6 +286,9 @@ HTTP = [
 SFTP = [
     ("{host: h, user: u, key: {file: bank.key}}", ".known_hosts", "is missing"),
     ("{host: h, user: u, password: p, known_hosts: none}", ".known_hosts", "there is no file"),
+    ("{host: h, user: u, password: p, known_hosts: bank.key/none}", ".known_hosts", "there is no file"),
+    ("{host: h, user: u, password: p, known_hosts: pems}", ".known_hosts", "there is no file"),
+    (f"{{host: h, user: u, password: p, known_hosts: {'k' * 256}}}", ".known_hosts", "can't be read: File name too long; name"),
     ("{host: h, user: u, known_hosts: known_hosts}", "", "give 'key', 'password' or both"),
     ("{host: h, user: u, password: p, passphrase: x, known_hosts: known_hosts}", "", "'passphrase' is for a 'key'"),
     ("{host: h, user: u, key: bank.key, known_hosts: known_hosts}", ".key", "this is no private key"),

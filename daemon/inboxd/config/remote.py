@@ -5,6 +5,7 @@ What may hold a secret is a SecretStr, URLs too: their queries often carry token
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,16 +39,26 @@ def _private_key(text: str) -> str:
     return text
 
 
-def _is_there(path: Path, info: ValidationInfo) -> Path:
-    if info.context is not None and not path.is_file():
-        raise ValueError(f"there is no file {path}; make it with: ssh-keyscan HOST, and compare its fingerprint")
-    return path
+def _file(remedy: str) -> Any:
+    """A check that a file is there; `remedy`: how to get one. Fetchers read it, and tell what is wrong with it."""
 
+    def check(path: Path, info: ValidationInfo) -> Path:
+        if info.context is None:
+            return path
+        try:
+            there = stat.S_ISREG(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        except OSError as error:
+            raise ValueError(
+                f"{path} can't be read: {error.strerror}; name a file that the daemon's user can get to, under systemd "
+                "none below /home (ProtectHome= in the unit)"
+            ) from None
+        if not there:
+            raise ValueError(f"there is no file {path}; {remedy}")
+        return path
 
-def _can_be_read(path: Path, info: ValidationInfo) -> Path:
-    if info.context is not None and not path.is_file():
-        raise ValueError(f"there is no file {path}; name one in PEM format")
-    return path
+    return AfterValidator(check)
 
 
 def _not_empty(size: int) -> int:
@@ -80,6 +91,6 @@ Expression = Annotated[str, AfterValidator(expressions.jmespath)]
 Zone = Annotated[str, AfterValidator(expressions.zone)]
 Cron = Annotated[str, AfterValidator(expressions.cron)]
 Hour = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=['"06:30"'])]
-KnownHosts = Annotated[Place, AfterValidator(_is_there)]
-PemFile = Annotated[Place, AfterValidator(_can_be_read)]
+KnownHosts = Annotated[Place, _file("make it with: ssh-keyscan HOST, and compare its fingerprint")]
+PemFile = Annotated[Place, _file("name one in PEM format")]
 When = Literal["held", "processed"]
