@@ -62,7 +62,7 @@ RELOADED = Event(
 RELOAD_REFUSED = Event(
     "daemon.reload-refused", "ERROR", "configuration refused, the old one keeps running: {message}",
     "A reload was asked for, and the file is wrong. Nothing has changed.",
-    "Mend what the message names by its line, and reload again.",
+    "Mend what the message names by its line, and reload again; of a fault of inboxd, report INBOXD_DETAIL.",
 )  # fmt: skip
 CONTROL_ASKED = Event(
     "control.asked", "INFO", "uid {uid} asks: {request}",

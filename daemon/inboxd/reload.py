@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -52,6 +53,8 @@ class Reload:
             self.run()
         except InboxdError:
             return  # told as RELOAD_REFUSED; the old configuration keeps running
+        except Exception as error:  # noqa: BLE001 - nobody waits for an answer, so that a fault of ours is told here
+            emit(events.RELOAD_REFUSED, message=f"a fault of inboxd: {error!r}", detail=traceback.format_exc())
 
     def run(self) -> list[str]:
         """Read the configuration again: all or nothing. Returns what changes; raises InboxdError."""

@@ -73,6 +73,22 @@ def test_a_file_that_it_may_not_get_to_is_refused_with_its_line(site: Site) -> N
         assert all(told in event["error"] for event in daemon.events("daemon.reload-refused"))
 
 
+def test_a_fault_in_a_reload_is_told_and_changes_nothing(site: Site) -> None:
+    """A library that is broken on this machine, and is asked for the first time: no ImportError, anything it raises."""
+    library = site.base / "library"
+    library.mkdir()
+    (library / "cronsim.py").write_text('raise RuntimeError("out of order")\n')
+    with run_daemon(site.config, {"PYTHONPATH": str(library)}) as daemon:
+        source = {"ftp": {"host": "h"}, "cron": "* * * * *", "zone": "UTC"}
+        site.inbox("main", sources={"bank": source})
+        daemon.signal(signal.SIGHUP)
+        refused = daemon.wait_event("daemon.reload-refused")
+        assert refused["error"] == "a fault of inboxd: RuntimeError('out of order')"
+        assert "cronsim" in refused["detail"] and "Exception in thread" not in daemon.output()
+        site.drop("after.dat", b"x")
+        wait_finished(site, 1)
+
+
 def test_an_inbox_that_a_dead_daemon_was_at_comes_back_by_a_restart(site: Site) -> None:
     """Its file was running; nothing but a start takes it up, and nobody would have said so."""
     site.inbox("other")
