@@ -218,6 +218,7 @@ ANY = [
     (f"{{{_FINE}, match: []}}", ".match", "at least 1 entry"),
     (f"{{{_FINE}, match: [a/b]}}", ".match[0]", "leave the / out"),
     (f"{{{_FINE}, parallel: 0}}", ".parallel", "at least 1"),
+    (f"{{{_FINE}, parallel: 999999999999999999}}", ".parallel", "at most 1024"),
     (f"{{{_FINE}, timeout: {{connect: 1m, total: 10s}}}}", ".timeout", "'total' (10s) is shorter than 'connect' (1m)"),
     (f"{{{_FINE}, retry: {{first: 1h}}}}", ".retry", "'first' (1h) is longer than 'longest' (5m)"),
     (f"{{{_FINE}, every: 1m}}", ".every", "unknown key"),

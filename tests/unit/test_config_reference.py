@@ -30,7 +30,7 @@ def test_everything_is_described(section: type[Section]) -> None:
     [
         "| `timeout` | duration | `10m` |",
         "| `max_memory` | size | `512MiB` |",
-        "| `processes` | whole number or `auto`, at least 1 | `auto` |",
+        "| `processes` | whole number or `auto`, 1 to 1024 | `auto` |",
         "| `batch_size` | whole number, 1 to 10000 | `100` |",
         "| `durability` | `full` or `process` | `full` |",
         "| `order` | `arrival`, `name` or `none` | `arrival` |",

@@ -23,6 +23,7 @@ IN_TOP = [
     ("workers: [5]", "workers", "(given: a list)"),
     ("workers: {processes: none}", "workers.processes", 'expected a whole number or auto (given: "none")'),
     ("workers: {processes: 0}", "workers.processes", "expected at least 1 or auto (given: 0)"),
+    ("workers: {processes: 999999999999999999}", "workers.processes", "expected at most 1024 or auto (given: 99"),
     ("workers: {processes: '4'}", "workers.processes", 'a whole number or auto (given: "4")'),
     ("workers: {processes: true}", "workers.processes", "a whole number or auto (given: true)"),
     ("workers: {batch_size: 1.0}", "workers.batch_size", "a whole number (given: 1.0)"),

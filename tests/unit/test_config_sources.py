@@ -338,6 +338,7 @@ ANY = [
     ("{ftp: {host: h}, max_size: 0B}", ".max_size", "above 0B"),
     ("{ftp: {host: h}, max_items: 0}", ".max_items", "at least 1"),
     ("{ftp: {host: h}, parallel: 0}", ".parallel", "at least 1"),
+    ("{ftp: {host: h}, parallel: 999999999999999999}", ".parallel", "at most 1024"),
     ("{ftp: {host: h}, backlog: 0}", ".backlog", "at least 1"),
     ("{ftp: {host: h}, quota: {per: 1h}}", ".quota", "give 'items', 'bytes' or both"),
     ("{ftp: {host: h}, quota: {items: 1, per: 32d}}", ".quota", "'per' is at most 31d"),

@@ -11,7 +11,7 @@ from inboxd.config.fields import Pattern
 from inboxd.config.kinds import address_of, check_kind
 from inboxd.config.limits import Attempts, Timeout
 from inboxd.config.places import SshServer
-from inboxd.config.remote import Count, HeaderName, Line, MediaType, PemFile, ResultTemplate, Status, StoreUrl
+from inboxd.config.remote import HeaderName, Line, MediaType, PemFile, Processes, ResultTemplate, Status, StoreUrl
 from inboxd.config.section import Section
 from inboxd.config.web import Auth, Certificate, in_clear_text
 
@@ -108,7 +108,7 @@ class Destination(Section):
     """Shell patterns of the names of results that go there."""
     timeout: Timeout = Timeout()
     retry: Attempts = Attempts()
-    parallel: Count = 2
+    parallel: Processes = 2
     """At most so many results are sent at once, each by a process of its own."""
 
     @property

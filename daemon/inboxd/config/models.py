@@ -23,6 +23,7 @@ from inboxd.config.fields import (
     Place,
     Text,
 )
+from inboxd.config.remote import Count, Processes
 from inboxd.config.section import Section, kind_by
 from inboxd.config.sources import Expect, Source
 from inboxd.config.units import Duration, Interval, Size, show_duration
@@ -34,14 +35,13 @@ TEMPORARY_NAMES = (
     ".nfs*", ".~lock.*", "Thumbs.db", "desktop.ini", "@eaDir",
 )  # fmt: skip
 
-Count = Annotated[int, Field(ge=1)]
 FolderName = Literal["inbound", "processed", "errors", "quarantine", "outbound", "work", "incoming"]
 
 
 class Workers(Section):
     """The pool of worker processes."""
 
-    processes: Count | Literal["auto"] = "auto"
+    processes: Processes | Literal["auto"] = "auto"
     """How many workers run at once; `auto` is one for each core this process may use."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
     """At most so many files are dispatched together; an idle worker gets at once what there is. The files of a batch wait

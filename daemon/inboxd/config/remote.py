@@ -68,6 +68,9 @@ def _not_empty(size: int) -> int:
 
 
 Count = Annotated[int, Field(ge=1)]
+Processes = Annotated[
+    int, Field(ge=1, le=1024)
+]  # each has a place that is kept and looked after, whether it runs or not
 Port = Annotated[int, Field(ge=1, le=65535)]
 Amount = Annotated[Size, AfterValidator(_not_empty)]
 Filled = Annotated[SecretStr, _hidden(_filled)]

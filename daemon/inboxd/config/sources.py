@@ -10,7 +10,7 @@ from inboxd.config.fields import Pattern
 from inboxd.config.kinds import address_of, check_kind
 from inboxd.config.limits import Attempts, Timeout
 from inboxd.config.places import Ftp, Move, Sftp, Store
-from inboxd.config.remote import Amount, Count, Cron, Hour, Zone
+from inboxd.config.remote import Amount, Count, Cron, Hour, Processes, Zone
 from inboxd.config.section import Section
 from inboxd.config.units import Interval, Size, show_duration
 from inboxd.config.web import Ack, Http
@@ -98,7 +98,7 @@ class Source(Section):
     """A larger item is given up; decoded bytes count."""
     max_items: Count = 100_000
     """A longer listing is cut off here, and a warning says so."""
-    parallel: Count = 4
+    parallel: Processes = 4
     """At most so many items are fetched at once, each by a process of its own."""
     quota: Quota | None = None
     backlog: Count = 10_000
