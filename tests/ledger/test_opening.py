@@ -96,6 +96,18 @@ def test_a_ledger_of_the_first_schema_is_brought_up(url: str) -> None:
     again.close()
 
 
+def test_what_a_reader_does_not_find_in_a_ledger_of_the_third_schema(url: str) -> None:
+    """As `inboxd show` meets it, between an upgrade and the first start after it."""
+    _migrate(url, "0003")
+    history = History(url)
+    assert history.find() == []
+    with pytest.raises(LedgerRefused, match=f"has schema 0003, this inboxd knows {REVISION}") as caught:
+        history.sends_of("0" * 32)
+    assert caught.value.hint == "a start of inboxd brings it up, and so does `inboxd doctor --repair`"
+    _open(url).close()
+    assert history.sends_of("0" * 32) == []
+
+
 def test_a_new_and_a_current_ledger_are_opened_without_alembic(sqlite_url: str) -> None:
     for _ in range(2):
         program = (

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError, ProgrammingError
 
 from inboxd.custody import disk
+from inboxd.custody.schema import REVISION
 from inboxd.errors import LedgerConflict, LedgerError, LedgerRefused, LedgerUnavailable
 
 _BUSY = 5.0  # seconds that SQLite waits for another process's lock
@@ -214,6 +215,15 @@ def moved(place: str) -> LedgerRefused:
         f"the ledger {place} was removed or replaced while inboxd used it",
         hint="if it was moved away, put it back; if another was put in its place, start inboxd again; "
         "else restore it from a backup, or run `inboxd doctor --rebuild-ledger`",
+    )
+
+
+def other_schema(place: str, revision: str) -> LedgerRefused:
+    """What to raise for a ledger of an older or a newer inboxd."""
+    brought = "a start of inboxd brings it up, and so does `inboxd doctor --repair`"
+    return LedgerRefused(
+        f"the ledger {place} has schema {revision}, this inboxd knows {REVISION}",
+        hint=brought if revision < REVISION else "install the newer inboxd again",
     )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, TextClause, and_, func, or_, select, text
 
-from inboxd.custody.engine import make_reader, place_of, translated
+from inboxd.custody.engine import make_reader, other_schema, place_of, translated
 from inboxd.custody.items import item_of, item_state
 from inboxd.custody.rows import failure_of, file_of, harmless, outcome_of, state_of
-from inboxd.custody.schema import failures, files, items, sends, totals
+from inboxd.custody.schema import REVISION, failures, files, items, sends, totals
 from inboxd.custody.sends import send_of, send_state
 from inboxd.custody.statements import literal
+from inboxd.errors import LedgerError, LedgerRefused
 from inboxd.items import Item, ItemState
 from inboxd.lifecycle import OPEN
 from inboxd.model import Failure, InboxFile, Outcome, State
@@ -29,8 +30,24 @@ class History:
         self._engine = make_reader(url)
 
     def _rows(self, statement: Any) -> list[Any]:
+        try:
+            return self._asked(statement)
+        except LedgerRefused:
+            self._refuse_other_schema()  # sound, and read between an upgrade and the first start after it
+            raise
+
+    def _asked(self, statement: Any) -> list[Any]:
         with translated(self._place), self._engine.connect() as connection:
             return list(connection.execute(statement).mappings())
+
+    def _refuse_other_schema(self) -> None:
+        """Raises LedgerRefused for one whose tables may be others than ours."""
+        try:
+            revisions = [row["version_num"] for row in self._asked(text("SELECT version_num FROM alembic_version"))]
+        except LedgerError:
+            return
+        if revisions not in ([], [REVISION]):
+            raise other_schema(self._place, revisions[0])
 
     def like(self, file_id: str, limit: int) -> list[InboxFile]:
         """Rows whose id is this one, or begins with it; 8 digits at least."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select, text
 
 from inboxd.custody import disk
-from inboxd.custody.engine import Driver, damaged, place_of, sqlite_path
+from inboxd.custody.engine import Driver, damaged, other_schema, place_of, sqlite_path
 from inboxd.custody.schema import REVISION, make_tables, meta
 from inboxd.errors import LedgerRefused, LedgerUnavailable
 
@@ -114,10 +114,7 @@ class Opening:
     def _bring_up(self, connection: Connection, revision: str | None) -> None:
         """One transaction, whatever is missing."""
         if revision is not None and revision > REVISION:
-            raise LedgerRefused(
-                f"the ledger {self.place} has schema {revision}, this inboxd knows {REVISION}",
-                hint="install the newer inboxd again",
-            )
+            raise other_schema(self.place, revision)
         Driver(connection).begin()
         try:
             if revision is None:
