@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -114,3 +115,22 @@ def test_a_new_daemon_never_runs_beside_workers_of_the_old(site: Site) -> None:
     with run_daemon(site.config):
         wait_finished(site, 1)
     assert_sound(site, finished=True)
+
+
+def test_a_daemon_that_waits_for_the_workers_of_the_old_is_no_survivor(site: Site) -> None:
+    """It answers nobody yet, and `doctor` says which processes to end."""
+    site.write(stop_grace="1m")
+    site.put([(b"sleep-1-x.dat", b"x")])
+    with run_daemon(site.config) as old:
+        wait_until(lambda: site.witnessed("start"), "a start")
+        orphans = [psutil.Process(pid) for pid in old.workers()]
+        old.kill()
+        _each(orphans, psutil.Process.suspend)
+        with run_daemon(site.config, ready=False) as new:
+            new.wait_event("daemon.waiting")
+            problems = json.loads(inboxd(site.config, "doctor", "--json").stdout)["problems"]
+            _each(orphans, psutil.Process.resume)
+            new.wait_ready()
+            wait_finished(site, 1)
+    survivors = {int(line.split()[2]) for line in problems if line.startswith("I13")}
+    assert survivors and survivors <= {orphan.pid for orphan in orphans}, problems

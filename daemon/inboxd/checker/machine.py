@@ -34,11 +34,14 @@ def i12_sound_ledger(facts: Facts) -> Iterator[str]:
 
 def i13_no_survivors(facts: Facts) -> Iterator[str]:
     """Every process that holds the generation lock belongs to the daemon that runs now."""
-    for pid in holders(facts.state / "generation.lock"):
+    found = list(holders(facts.state / "generation.lock"))
+    # One that starts waits with it open, and answers nobody yet.
+    daemons = {facts.evidence.daemon, *holders(facts.state / "instance.lock")}
+    for pid in found:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             family = {pid, *(parent.pid for parent in process.parents())}
-            if facts.evidence.daemon not in family:
+            if not daemons & family:
                 yield f"process {pid} ({' '.join(process.cmdline())[:80]}) outlived its daemon"
 
 
