@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -63,3 +64,49 @@ def test_every_sample_names_its_source() -> None:
     assert [
         path.name for path in samples.iterdir() if path.name != "SOURCES.md" and f"`{path.name}`" not in sources
     ] == []
+
+
+#: A project that needs nothing, and builds itself.
+_PROJECT = """\
+[build-system]
+requires = []
+build-backend = "sample"
+backend-path = ["."]
+[project]
+name = "sample"
+version = "1"
+"""
+_SAMPLE = """\
+import os, zipfile
+def build_editable(folder, *_):
+    with zipfile.ZipFile(f"{folder}/sample-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("sample.pth", os.getcwd())
+        wheel.writestr("sample-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: sample\\nVersion: 1\\n")
+        wheel.writestr("sample-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("sample-1.dist-info/RECORD", "")
+    return "sample-1-py3-none-any.whl"
+"""
+
+
+def _set_up(checkout: Path) -> None:
+    """As each task of ./dev does first; what it sets up runs, and runs what lies here."""
+    subprocess.run(["sh", "-c", ". ./dev >/dev/null; environment run"], cwd=checkout, check=True)
+    scripts = checkout / ".venv/bin"
+    asked = ([scripts / "pip", "--version"], [scripts / "python", "-P", "-c", "import sample; print(sample.__file__)"])
+    for words in asked:
+        said = subprocess.run(words, cwd=checkout.parent, check=True, capture_output=True, text=True).stdout
+        assert f"{checkout}/" in said, said
+
+
+def test_a_checkout_that_was_copied_runs_its_own_code(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    locks = first / "packaging/requirements"
+    locks.mkdir(parents=True)
+    for lock in ("run.txt", "build.txt"):
+        (locks / lock).touch()
+    shutil.copy(ROOT / "dev", first)
+    (first / "pyproject.toml").write_text(_PROJECT)
+    (first / "sample.py").write_text(_SAMPLE)
+    _set_up(first)
+    shutil.copytree(first, tmp_path / "copied", symlinks=True)
+    _set_up(tmp_path / "copied")
