@@ -38,7 +38,8 @@ with it (line, key, remedy), and `inboxd schema` prints a JSON Schema for editor
   `{file: PATH}` from a file (one line break at its end is left out), `{env: NAME}` from the environment. A secret
   belongs there; inboxd shows it nowhere. Below `options` and `headers` this holds from the second level on, and in a
   `command` not at all, since every user can see the arguments of a program.
-- Anchors, aliases, merge keys and tags of YAML are refused, and so are unknown keys and keys that stand twice.
+- Aliases and merge keys of YAML are refused, and so are all tags but those of text (`!`, `!!str`), unknown keys, and
+  keys that stand twice. An anchor has no use.
 - The folders of all inboxes and `state` must be different, and none may lie in another. One exception: an inbound may
   lie in the inbound of an inbox that is not `recursive`.
 """
