@@ -158,15 +158,15 @@ class Trials:
 def _samples(folder: Path, inbox: Inbox) -> list[Path]:
     """Files that the inbox would take, in the order of their names. Raises UsageError, DiskError."""
     matcher = Matcher(inbox.match, inbox.ignore, inbox.ignore_temporary)
+    another = "name a folder with some files such as the inbox gets"
     try:
         found = sorted(path for path in folder.iterdir() if path.is_file() and matcher.takes(path.name))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"the samples can't be read: {folder}: {error.strerror}", hint=another) from error
     except OSError as error:
         raise DiskError.of("the samples can't be read", error) from error
     if not found:
-        raise UsageError(
-            f"{folder} holds no file that matches {', '.join(inbox.match)}",
-            hint="name a folder with some files such as the inbox gets",
-        )
+        raise UsageError(f"{folder} holds no file that matches {', '.join(inbox.match)}", hint=another)
     return found
 
 
