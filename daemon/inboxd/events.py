@@ -214,8 +214,9 @@ FILE_ADOPTED = Event(
     "If the ledger was restored from a backup, expect files of that span to be run a second time.",
 )  # fmt: skip
 FILE_FOUND = Event(
-    "file.found", "WARNING", "{inbox}/{file} was lost, and lies in work/ again; it goes on where it was",
-    "Somebody has put it back, or its disk is there again. It keeps its id; what had come to its end is not run again.",
+    "file.found", "WARNING", "{inbox}/{file} had ended, and lies in work/ again; it goes on where it was",
+    "It was lost, and somebody has put it back or its disk is there again; or its delivery was undone, by a restore "
+    "of its disk or a power cut with `durability: process`. Its id stays. What has an outcome is delivered, not run.",
     "Find out why it was away: a start without its disk calls what was on that disk lost.",
 )  # fmt: skip
 FILE_LEFT = Event(

@@ -41,6 +41,7 @@ TRANSITIONS: dict[tuple[State, str], State] = {
     (State.DECIDED, "deliver"): State.DONE,
     (State.DECIDED, "lose"): State.LOST,
     (State.DONE, "retry"): State.CLAIMED,  # an operator moved it back from errors/
+    (State.DONE, "reopen"): State.DECIDED,  # it is in work/ again, by a power cut or since its disk was restored
     (State.LOST, "find"): State.CLAIMED,  # somebody has put it back, or its disk is there again
 }
 

@@ -163,6 +163,20 @@ def is_found_again(site: Site) -> None:
     finish(site)
 
 
+def is_undone(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        site.drop("ok-a.dat", b"a")
+        wait_until(lambda: _all_done(site) and site.listed("processed"), "its end")
+        assert daemon.stop() == 0
+    (row,) = inboxd_json(site.config, "files")["files"]
+    os.rename(site.root() / "processed" / "ok-a.dat", site.root() / "work" / f"{row['id']}.dat")
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "files.reopen:kill"}, ready=False) as daemon:
+        assert daemon.wait(timeout=30) == -signal.SIGKILL
+    finish(site)
+    assert len(site.witnessed("start")) == 1
+    assert site.listed("processed") == ["ok-a.dat"]
+
+
 def is_retried(site: Site) -> None:
     def act(daemon: Daemon) -> None:
         site.drop("reject-a.dat", b"a")
@@ -188,6 +202,7 @@ FILES: dict[tuple[str, str], Callable[[Site], None]] = {
     ("DECIDED", "deliver"): partial(plain, verb="deliver"),
     ("DECIDED", "lose"): is_lost_when_decided,
     ("DONE", "retry"): is_retried,
+    ("DONE", "reopen"): is_undone,
     ("LOST", "find"): is_found_again,
 }
 

@@ -124,6 +124,10 @@ class Ledger(Reads):
         self._uncount([file.id for file in retried], State.DONE)
         self._change("retry", retried)
 
+    def reopen(self, undone: Sequence[InboxFile]) -> None:
+        """DONE files are in work/ again: DECIDED as they were, to be delivered once more."""
+        self._change("reopen", undone)
+
     def find(self, found: Sequence[InboxFile]) -> None:
         """LOST files are in work/ again: CLAIMED, with the outcome that they had, if any, to be decided once more."""
         self._change("find", found)

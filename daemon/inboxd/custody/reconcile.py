@@ -1,7 +1,8 @@
 """The last step of recovery: work/ and the open rows are made the same set.
 
-Unknown files are adopted, missing ones are LOST, unless they lie where they end; LOST ones that are back go on. Results
-that are to be sent stay, and those that have been go on. What an open row of another inbox knows is left as it is.
+Unknown files are adopted, missing ones are LOST, unless they lie where they end. Those that have ended, and are here
+again, go on where they were. Results that are to be sent stay, and those that have been go on. What an open row of
+another inbox knows is left as it is.
 """
 
 from __future__ import annotations
@@ -94,31 +95,35 @@ class Reconciliation:
         return found
 
     def _find(self, keeper: Keeper, names: Collection[str]) -> set[str]:
-        """Files that were LOST go on under their ids, which their receipts know; what was decided is not run again.
+        """Files that have ended and are here again go on under their ids, which their receipts know: those that were
+        LOST, and those whose delivery was undone. What was decided is delivered, not run again. Returns their names.
 
         Before the sweep: what a run has left that succeeded counts again.
         """
         work_fd = keeper.claims.work_fd
-        known = {file.work_name: file for name in names if (file := self._known(name)) and file.inbox == keeper.inbox}
-        lost = {name: file for name, file in known.items() if name in names and file.state is State.LOST}
-        found = [as_found(file, there) for name, file in sorted(lost.items()) if (there := look(work_fd, name))]
-        if not found:
+        known = [file for name in names if (file := self._known(name)) and file.work_name == name]
+        ours = [file for file in known if file.inbox == keeper.inbox]
+        lost = [_as_it_lies(work_fd, file) for file in ours if file.state is State.LOST]
+        undone = [_as_it_lies(work_fd, file) for file in ours if _was_delivered(file)]
+        if not (lost or undone):
             return set()
         disk.sync_all(work_fd)
         # It may have been run before it was lost
         held = [
-            file._replace(state=State.CLAIMED, attempts=max(1, file.attempts), reason="found again") for file in found
+            file._replace(state=State.CLAIMED, attempts=max(1, file.attempts), reason="found again") for file in lost
         ]
         decided = [file._replace(state=State.DECIDED) for file in held if file.outcome is not None]
+        undone = [file._replace(state=State.DECIDED) for file in undone]
         with self._ledger.transaction():
             self._ledger.find(held)
             self._ledger.decide(decided)
-        keeper.decided.extend(decided)
-        keeper.deliveries.inherited.update(file.id for file in decided)
-        for file in held:
+            self._ledger.reopen(undone)
+        keeper.decided.extend(decided + undone)
+        keeper.deliveries.inherited.update(file.id for file in decided + undone)
+        for file in held + undone:
             emit(events.FILE_FOUND, inbox=file.inbox, file_id=file.id, file=file.below)
-        self._summary["found again"] += len(held)
-        return {file.work_name for file in held}
+        self._summary["found again"] += len(held) + len(undone)
+        return {file.work_name for file in held + undone}
 
     def _sweep(self, keeper: Keeper, unknown: Collection[str]) -> None:
         """Sidecar drafts, copies, results of runs that no longer count, and results that have been sent.
@@ -217,6 +222,15 @@ class Reconciliation:
         if item is None or item.state not in (ItemState.HELD, ItemState.ACK_DUE, ItemState.ACKED):
             return row
         return row._replace(name=item.name, source=item.source)
+
+
+def _as_it_lies(work_fd: int, file: InboxFile) -> InboxFile:
+    return as_found(file, os.stat(file.work_name, dir_fd=work_fd, follow_symlinks=False))
+
+
+def _was_delivered(file: InboxFile) -> bool:
+    """And is to be once more. An error may be here for a retry that was cut off."""
+    return file.state is State.DONE and file.outcome is not Outcome.ERROR
 
 
 def _finish_sent(keeper: Keeper, file_id: str, sends: list[Send]) -> None:

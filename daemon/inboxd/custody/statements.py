@@ -36,6 +36,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "deliver": (),
     "lose": ("reason", "finished_at"),
     "retry": ("dev", "ino", "size", "mtime_ns"),
+    "reopen": ("dev", "ino", "size", "mtime_ns"),
     "find": ("dev", "ino", "size", "mtime_ns", "attempts", "reason"),
 }  # fmt: skip
 
