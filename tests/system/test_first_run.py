@@ -92,6 +92,19 @@ def test_status_counts(site: Site) -> None:
         wait_until(lambda: daemon.status().startswith("running"), "a STATUS text")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_what_was_closed_before_it_is_no_file_of_ours(site: Site, closed: str) -> None:
+    """Else the log would be written into it."""
+    with run_daemon(site.config, under=("sh", "-c", f'exec "$@" {closed}', "sh")) as daemon:
+        opened = {os.readlink(f"/proc/{daemon.pid}/fd/{fd}") for fd in range(3)}
+        assert opened <= {os.devnull, str(site.config.with_name("daemon.log"))}
+        assert os.readlink(f"/proc/{daemon.pid}/fd/2") == os.devnull
+        assert (site.state / "instance.lock").read_text().strip() == str(daemon.pid)
+        site.drop("hello.txt", b"hello")
+        wait_finished(site, 1)
+    assert_sound(site, calm=True, finished=True)
+
+
 @pytest.mark.parametrize("verb", ["status", "drain", "reload", "doctor"])
 def test_without_a_daemon_every_verb_says_so(site: Site, verb: str) -> None:
     answer = inboxd(site.config, verb)

@@ -16,6 +16,7 @@ _INTERRUPTED = 128 + 2  # as shells tell SIGINT
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb. Returns its exit code: those of sysexits.h, 1 for "done, and not all is well", 130 after Ctrl-C."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # not a stream of text on a descriptor
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -28,6 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _open_streams() -> None:
+    """What was closed before us of 0, 1 and 2 is /dev/null: else a file that we open gets the number, and our log."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _run(argv: Sequence[str]) -> int:
