@@ -90,6 +90,9 @@ CREDENTIALS_DIRECTORY
 70
 :   a fault of inboxd, or what it needs failed
 
+74
+:   the answer can't be written
+
 75
 :   another daemon holds the state folder
 

@@ -5,6 +5,7 @@
     ├── AlreadyRunning       another daemon holds the state folder, a work folder, or the ledger (exit 75)
     ├── NotRunning           no daemon answers on the control socket (exit 69)
     ├── UsageError           a request that makes no sense (exit 64)
+    ├── OutputError          the answer can't be written (exit 74)
     ├── PreconditionError    the machine is not fit: mounts, owners, modes (exit 78)
     ├── LedgerError
     │   ├── LedgerUnavailable   away, locked or full: degrade and try again
@@ -22,6 +23,7 @@ EXIT_OK = 0
 EXIT_USAGE = 64
 EXIT_NOT_RUNNING = 69
 EXIT_SOFTWARE = 70
+EXIT_OUTPUT = 74
 EXIT_ALREADY_RUNNING = 75
 EXIT_CONFIG = 78
 
@@ -66,6 +68,12 @@ class UsageError(InboxdError):
     """A request names something that does not exist, or asks for what makes no sense."""
 
     exit_code = EXIT_USAGE
+
+
+class OutputError(InboxdError):
+    """Standard output takes no more of the answer."""
+
+    exit_code = EXIT_OUTPUT
 
 
 class PreconditionError(InboxdError):

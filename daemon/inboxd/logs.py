@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -138,7 +139,8 @@ def refuse(problem: str) -> None:
     if _stderr_is_journal():
         events.emit(events.DAEMON_REFUSED, message=problem)
     else:
-        print(f"inboxd: {problem}", file=sys.stderr)  # noqa: T201 - for whoever started it by hand
+        with contextlib.suppress(OSError):  # nobody can be told
+            print(f"inboxd: {problem}", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it by hand
 
 
 def close() -> None:

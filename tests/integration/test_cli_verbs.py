@@ -160,6 +160,35 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, daemon: Answering) 
     assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
 
 
+def _redirected(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """`inboxd LINE` as a shell runs it, in this folder."""
+    command = ["sh", "-c", f"exec env -u PYTHONUNBUFFERED '{sys.executable}' -m inboxd {line}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+
+
+@pytest.mark.parametrize("line", ["pause orders", "files --limit 2500 --json", "schema", "--version", "status --help"])
+def test_an_answer_that_can_not_be_written_is_74(tmp_path: Path, daemon: Answering, line: str) -> None:
+    done = _redirected(tmp_path, f"{line} >/dev/full")
+    assert done.returncode == 74
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("inboxd: the answer can't be written to standard output: No space left on device (")
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_an_answer_that_nobody_wants_changes_no_exit_code(tmp_path: Path, daemon: Answering, closed: str) -> None:
+    for line, code in (("pause orders", 0), ("files --limit 2500", 0), ("doctor", 1), ("show ffff", 64)):
+        done = _redirected(tmp_path, f"{line} {closed}")
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("line", "code"), [("show ffff", 64), ("files --limit 2", 0), ("nosuch", 64), ("run", 78)])
+def test_a_remark_that_can_not_be_written_changes_no_exit_code(
+    tmp_path: Path, daemon: Answering, line: str, code: int
+) -> None:
+    assert _redirected(tmp_path, f"{line} 2>/dev/full").returncode == code
+
+
 def test_watching_in_a_pipe_prints_again_and_again(tmp_path: Path, daemon: Answering) -> None:
     command = [sys.executable, "-m", "inboxd", "status", "--watch", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as watching:

@@ -8,8 +8,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from inboxd.cli.output import remark, written
 from inboxd.errors import EXIT_OK, EXIT_SOFTWARE, InboxdError
-from inboxd.escape import escape
 
 _INTERRUPTED = 128 + 2  # as shells tell SIGINT
 
@@ -21,14 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):  # not a stream of text on a descriptor
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-        return code
+        return _run(sys.argv[1:] if argv is None else argv)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at the exit has somewhere to go
         return EXIT_OK
     except KeyboardInterrupt:
         return _INTERRUPTED
+    finally:
+        _let_go()
 
 
 def _open_streams() -> None:
@@ -42,12 +41,9 @@ def _open_streams() -> None:
 
 def _run(argv: Sequence[str]) -> int:
     try:
-        from inboxd.cli.arguments import parse
-
-        options = parse(argv)
-        return int(options.act(options))
-    except SystemExit as done:
-        return int(done.code or 0)
+        code = _act(argv)
+        with written():
+            return code
     except InboxdError as error:
         _tell(getattr(error, "problems", None) or str(error).splitlines())
         return error.exit_code
@@ -58,6 +54,25 @@ def _run(argv: Sequence[str]) -> int:
         return EXIT_SOFTWARE
 
 
+def _act(argv: Sequence[str]) -> int:
+    try:
+        from inboxd.cli.arguments import parse
+
+        options = parse(argv)
+        return int(options.act(options))
+    except SystemExit as done:
+        return int(done.code or 0)
+
+
 def _tell(lines: Sequence[str]) -> None:
     for line in lines:
-        print(f"inboxd: {escape(line)}", file=sys.stderr)
+        remark(line)
+
+
+def _let_go() -> None:
+    """What can't be written now, the interpreter would try again at its end, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

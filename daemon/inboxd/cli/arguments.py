@@ -239,6 +239,8 @@ def _counts(text: str) -> tuple[int, ...]:
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_rest: Any) -> None:
         from inboxd import __version__
+        from inboxd.cli.output import written
 
-        print(f"inboxd {__version__}")
+        with written():
+            print(f"inboxd {__version__}")
         parser.exit()

@@ -8,13 +8,13 @@ import os
 import re
 import shlex
 import socket
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from inboxd.cli.output import remark
 from inboxd.control import SOCKET, address, credentials
 from inboxd.errors import EXIT_NOT_RUNNING, ConfigError, InboxdError, NotRunning, UsageError
 
@@ -152,7 +152,7 @@ def daemon_or_ledger(options: Namespace) -> Fetch:
         ask(options, "ping")
     except NotRunning as error:
         records = _records(options, error)
-        print("inboxd: the daemon is not running; this is what its ledger says", file=sys.stderr)
+        remark("the daemon is not running; this is what its ledger says")
         return lambda verb, **arguments: getattr(records, verb)(**arguments)
     return partial(ask, options)
 

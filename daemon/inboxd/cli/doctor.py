@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from inboxd.cli import pages
 from inboxd.cli.client import LONG, ask, has_run, state_folder
-from inboxd.cli.output import give
+from inboxd.cli.output import give, remark
 from inboxd.errors import ConfigError, InboxdError, NotRunning, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def doctor(options: Namespace) -> int:
     except NotRunning:
         if options.source is not None or options.state_dir is not None or not has_run(state_folder(options)):
             raise
-        print("inboxd: the daemon is not running; this is what its ledger and its folders say", file=sys.stderr)
+        remark("the daemon is not running; this is what its ledger and its folders say")
         answer, pid = {"problems": [], "checked": [], "sources": [], "destinations": []}, None
     if options.source is None and options.state_dir is None and has_run(state_folder(options)):
         _look(options, answer, pid)

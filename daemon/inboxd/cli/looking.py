@@ -10,7 +10,7 @@ from typing import Any
 
 from inboxd.cli import pages
 from inboxd.cli.client import Fetch, Refused, ask, daemon_or_ledger
-from inboxd.cli.output import give
+from inboxd.cli.output import give, remark
 from inboxd.cli.page import Page
 from inboxd.verbs import MOST_ROWS
 
@@ -43,7 +43,7 @@ def files(options: Namespace) -> None:
     give(options, answer, pages.files(answer))
     if len(rows) > options.limit:
         more = f"--limit shows more, --before {rows[options.limit - 1]['id']} goes on from here"
-        print(f"inboxd: there are more than these {options.limit}; {more}", file=sys.stderr)
+        remark(f"there are more than these {options.limit}; {more}")
 
 
 def _rows(fetch: Fetch, limit: int, wanted: dict[str, Any]) -> list[dict[str, Any]]:

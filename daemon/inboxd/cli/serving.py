@@ -7,7 +7,7 @@ import shlex
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from inboxd.cli.output import show
+from inboxd.cli.output import show, written
 from inboxd.cli.page import Page, Table, Text
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def schema(_options: Namespace) -> None:
     """For editors."""
     from inboxd.config.schema import schema as make
 
-    print(json.dumps(make(), indent=2))
+    with written():
+        print(json.dumps(make(), indent=2))
 
 
 def init(options: Namespace) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 
-from inboxd.cli.output import give
+from inboxd.cli.output import give, remark
 from inboxd.cli.page import Bar, Page, Table, Text, amount
 from inboxd.cli.repairing import refuse_others
 from inboxd.cli.screen import canvas
@@ -57,7 +57,7 @@ def tune(options: Namespace) -> None:
 def _tell(which: str, setting: Setting, run: Run) -> None:
     """A line for each trial, where nobody sees the table grow."""
     tried = f"processes {setting.processes}, batch_size {setting.batch_size}, durability {setting.durability}"
-    print(f"inboxd: {which}: {tried}: {run.rate:,.0f} files/s", file=sys.stderr, flush=True)
+    remark(f"{which}: {tried}: {run.rate:,.0f} files/s")
 
 
 def _inbox(config: Config, name: str | None) -> str:
