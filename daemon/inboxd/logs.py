@@ -204,7 +204,7 @@ def fields_of(event: Event, message: str, fields: dict[str, Any]) -> list[str]:
         f"PRIORITY={_PRIORITY[event.level]}",
         "SYSLOG_IDENTIFIER=inboxd",
         f"INBOXD_EVENT={event.name}",
-        *(f"INBOXD_{key.upper()}={_field(one)}" for key, value in fields.items() for one in _values(value)),
+        *(f"INBOXD_{key.upper()}={_field(key, one)}" for key, value in fields.items() for one in _values(value)),
     ]
 
 
@@ -214,14 +214,14 @@ def _values(value: Any) -> list[Any]:
     return [] if value in (None, "") else [value]
 
 
-def _field(value: Any) -> str:
-    """As text, harmless in every line of it."""
+def _field(key: str, value: Any) -> str:
+    """As text, harmless. Only a traceback or an output has lines: in anything else a name could forge one."""
     if isinstance(value, bool | int):
         return str(int(value))
     if isinstance(value, float):
         return str(round(value, 6))
     text = _dumped(value) if isinstance(value, dict | list) else str(value)
-    return "\n".join(escape(line) for line in text.split("\n"))
+    return "\n".join(map(escape, text.split("\n") if key == "detail" else [text]))
 
 
 def _send(event: Event, fields: dict[str, Any]) -> None:

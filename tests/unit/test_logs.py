@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from inboxd import events
+from inboxd.logs import fields_of
+
 _NAMES = {
     "newline": "a\nERROR forged\r\n", "braces": "{0} {file} {} {{", "markup": "<red>a</red> \\<", "escape": "\x1b[2J\x9b1m",
     "bytes": "\udcff\udc80", "separator": "a\u2028b\x85c", "percent": "%s %(name)s", "nothing": "", "priority": "<0>a\n<0>b",
@@ -70,6 +73,16 @@ def test_no_name_forges_a_line(form: str) -> None:
     assert all(line.isprintable() and "adopted" in line for line in lines)
     if form == "json":
         assert [json.loads(line)["file"] for line in lines] == list(_NAMES.values())
+
+
+def test_no_name_forges_a_line_in_a_field_of_the_journal() -> None:
+    forging = {"file": "x\n999.9\nforged.csv", "message": "no \x1b\n", "names": ["a\nb"], "result": {"a": "b\nc"}}
+    fields = fields_of(events.FILE_ERROR, "", {**forging, "detail": "Traceback:\n  at \x1b\nValueError"})
+    assert fields[5:] == [
+        "INBOXD_FILE=x\\x0a999.9\\x0aforged.csv", "INBOXD_MESSAGE=no \\x1b\\x0a", "INBOXD_NAMES=a\\x0ab",
+        'INBOXD_RESULT={"a": "b\\nc"}', "INBOXD_DETAIL=Traceback:\n  at \\x1b\nValueError",
+    ]  # fmt: skip
+    assert "INBOXD_FILE=invoice-7.csv" in fields_of(events.FILE_ERROR, "", {"file": "invoice-7.csv"})
 
 
 @pytest.mark.parametrize("form", ["terminal", "json", "journal"])
