@@ -46,6 +46,11 @@ def test_what_makes_no_sense_is_64(line: str, capsys: pytest.CaptureFixture[str]
     assert told.err.startswith("usage: inboxd")
 
 
+def test_names_that_are_too_many_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "a.csv", "ev\x1b]0;pwn\x07", "two\nlines"]) == 64
+    assert capsys.readouterr().err.endswith("unrecognized arguments: ev\\x1b]0;pwn\\x07 two\\x0alines\n")
+
+
 def test_who_names_no_verb_is_told_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 64
     told = capsys.readouterr().err

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from inboxd.errors import EXIT_USAGE
+from inboxd.escape import escape
 from inboxd.model import Outcome, State
 
 _CONFIGS = ("config.yaml", "/etc/inboxd/config.yaml")
@@ -24,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {escape(message)}\n")
 
 
 class _Verbs:
