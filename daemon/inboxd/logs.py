@@ -140,7 +140,8 @@ def refuse(problem: str) -> None:
         events.emit(events.DAEMON_REFUSED, message=problem)
     else:
         with contextlib.suppress(OSError):  # nobody can be told
-            print(f"inboxd: {problem}", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started it by hand
+            # For whoever started it by hand.
+            print(f"inboxd: {escape(problem)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def close() -> None:

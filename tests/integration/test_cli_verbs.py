@@ -272,6 +272,13 @@ def test_names_in_refusals_are_harmless(tmp_path: Path, daemon: Answering) -> No
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_a_hostile_configurations_name_is_told_harmless(tmp_path: Path, verb: str) -> None:
+    done = inboxd(tmp_path, verb, "-c", "/nosuch\x1b[31m\n\udcff")
+    assert done.returncode == 78
+    assert done.stderr.startswith("inboxd: /nosuch\\x1b[31m\\x0a\\xff: ")
+
+
 def test_a_stopped_daemons_ledger_is_read(tmp_path: Path) -> None:
     site = Site(tmp_path / "site")
     with run_daemon(site.config):
