@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from inboxd.cli import changing, client, main
 from inboxd.control import SOCKET
 from support.answering import HOSTILE, ID, Answering, answering
 from support.daemon import run_daemon
@@ -264,6 +265,31 @@ def test_drain_waits_until_the_process_has_ended(tmp_path: Path) -> None:
             daemon.communicate(b"\n")
             assert draining.communicate(timeout=20)[0] == "the daemon has stopped\n"
             assert draining.returncode == 0
+
+
+@pytest.mark.timeout(30)
+def test_drain_waits_for_no_daemon_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text("state: state\n")
+    (tmp_path / "state").mkdir()
+    program = (
+        "import os, signal, socket\n"
+        "listening = socket.socket(socket.AF_UNIX)\n"
+        f"listening.bind('state/{SOCKET}')\n"
+        "listening.listen()\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as daemon:
+        try:
+            os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)
+            monkeypatch.setattr(changing, "ask", lambda options, verb: client.ask(options, verb, timeout=0.2))
+            code = main(["drain", "-c", str(tmp_path / "config.yaml")])
+        finally:
+            daemon.kill()
+    told = capsys.readouterr()
+    assert (code, told.out) == (69, "")
+    assert "does not answer within" in told.err
 
 
 def test_names_in_refusals_are_harmless(tmp_path: Path, daemon: Answering) -> None:

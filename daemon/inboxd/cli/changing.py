@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from inboxd.cli import pages, sendpages, sourcepages
-from inboxd.cli.client import LONG, NoAnswer, ask, process
+from inboxd.cli.client import LONG, Ended, ask, process
 from inboxd.cli.output import give
 from inboxd.cli.page import Page, Text
 
@@ -71,7 +71,7 @@ def drain(options: Namespace) -> None:
     fd = process(options)
     try:
         answer = {"draining": True}
-        with suppress(NoAnswer):  # it may be gone before it has told us so
+        with suppress(Ended):  # it may be gone before it has told us so
             answer = ask(options, "drain")
         select.select([fd], [], [])
     finally:

@@ -34,6 +34,13 @@ class NoAnswer(InboxdError):
     exit_code = EXIT_NOT_RUNNING
 
 
+class Ended(NoAnswer):
+    """It was there, and has hung up on us."""
+
+    def __init__(self) -> None:
+        super().__init__("the daemon ended in the middle of its answer", hint="look at its log")
+
+
 class Refused(InboxdError):
     """The daemon's own refusal, with its exit code."""
 
@@ -85,7 +92,7 @@ def ask(options: Namespace, verb: str, timeout: float = _PATIENCE, **arguments: 
         connection.sendall(request)
         line = connection.makefile("rb").readline()
     if not line.endswith(b"\n"):
-        raise NoAnswer("the daemon ended in the middle of its answer", hint="look at its log")
+        raise Ended
     answer = json.loads(line)
     if not answer["ok"]:
         raise Refused(answer)
@@ -108,6 +115,8 @@ def connected(options: Namespace, timeout: float = _PATIENCE) -> Iterator[socket
             raise NoAnswer(
                 f"the daemon at {path} does not answer within {timeout:.0f} s", hint="look at its log"
             ) from None
+        except (ConnectionResetError, BrokenPipeError):
+            raise Ended from None
         except PermissionError:
             raise UsageError(
                 f"{path} is closed to you", hint="ask as root, or as the user that inboxd runs as"
