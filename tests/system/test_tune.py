@@ -105,6 +105,13 @@ def test_what_makes_no_sense_is_refused(site: Site, samples: Path, tmp_path: Pat
         refused = inboxd(site.config, "tune", *words)
         assert refused.returncode == 64 and told in refused.stderr
     assert inboxd(site.config, "tune", str(samples), "--batch-sizes", "1,x").returncode == 64
+    for option, told in (
+        ("--batch-sizes", "no configuration takes 10001 as `batch_size` (10000 at most)"),
+        ("--processes", "no configuration takes 10001 as `processes` (1024 at most)"),
+    ):
+        refused = inboxd(site.config, "tune", str(samples), "--inbox", "main", "--files", "1", option, "5,10001")
+        assert (refused.returncode, refused.stdout) == (64, "")
+        assert told in refused.stderr
     assert not _left(site)
 
 

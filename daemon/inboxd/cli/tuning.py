@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 
+from pydantic import ValidationError
+
 from inboxd.cli.output import give, remark
 from inboxd.cli.page import Bar, Page, Table, Text, amount
 from inboxd.cli.repairing import refuse_others
 from inboxd.cli.screen import canvas
 from inboxd.clock import SystemClock
 from inboxd.config.load import load
-from inboxd.config.models import Config
+from inboxd.config.models import Config, Workers
 from inboxd.errors import UsageError
 from inboxd.tune.plan import Figures, Run, Setting, Wishes, best, grid, lines, needs, rounds
 from inboxd.tune.trial import Trials
@@ -30,6 +32,8 @@ def tune(options: Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))  # so that all is ended and removed
     inbox = _inbox(config, options.inbox)
+    _refuse_large("processes", options.processes)
+    _refuse_large("batch_size", options.batch_sizes)
     present = Setting(config.workers.count, config.workers.batch_size, config.durability)
     durabilities = {"both": ("full", "process"), None: ()}.get(options.durability, (options.durability,))
     settings = grid(present, _cores(), Wishes(options.processes, options.batch_sizes, durabilities), options.files)
@@ -69,6 +73,16 @@ def _inbox(config: Config, name: str | None) -> str:
     if name not in config.inboxes:
         raise UsageError(f"there is no inbox {name}", hint=f"the configuration has {known}")
     return name
+
+
+def _refuse_large(key: str, numbers: Sequence[int]) -> None:
+    """What the configuration would refuse is not to be recommended."""
+    for number in numbers:
+        try:
+            Workers.model_validate({key: number})
+        except ValidationError as error:
+            most = error.errors()[0]["ctx"]["le"]
+            raise UsageError(f"no configuration takes {number} as `{key}`", hint=f"{most} at most") from None
 
 
 def _cores() -> int:
