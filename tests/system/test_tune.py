@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.daemon import WITH_US, inboxd, inboxd_json, run_daemon
+from support.daemon import AS_ANY_USER, WITH_US, inboxd, inboxd_anywhere, inboxd_json, run_daemon
 from support.site import Site
 from support.sound import wait_finished
 from support.wait import wait_until
@@ -112,6 +112,32 @@ def test_what_makes_no_sense_is_refused(site: Site, samples: Path, tmp_path: Pat
         refused = inboxd(site.config, "tune", str(samples), "--inbox", "main", "--files", "1", option, "5,10001")
         assert (refused.returncode, refused.stdout) == (64, "")
         assert told in refused.stderr
+    assert not _left(site)
+
+
+def test_a_sample_with_the_longest_name(site: Site, samples: Path) -> None:
+    (samples / f"ok-{'ü' * 124}.dat").write_bytes(b"x")
+    (samples / f"ok-2.dat.{'x' * 242}.dat").write_bytes(b"x")
+    done = inboxd(site.config, "tune", str(samples), *_QUICK)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_sample_that_can_not_be_read_is_named(site: Site, samples: Path) -> None:
+    (samples / "ok-1.dat").chmod(0)
+    words = ("tune", "-c", str(site.config), str(samples), *_QUICK)
+    refused = inboxd_anywhere(site.base, *words, under=AS_ANY_USER)
+    assert refused.returncode == 70
+    (told,) = refused.stderr.splitlines()
+    assert told == f"inboxd: the samples can't be copied: {samples}/ok-1.dat: Permission denied"
+
+
+def test_a_sample_that_goes_meanwhile_is_named(site: Site, samples: Path) -> None:
+    site.inbox("main", handler={"command": ["rm", "-f", f"{samples}/ok-1.dat"]})
+    refused = inboxd(site.config, "tune", str(samples), *_QUICK)
+    assert refused.returncode == 70
+    assert refused.stderr.endswith(
+        f"inboxd: the samples can't be copied: {samples}/ok-1.dat: No such file or directory\n"
+    )
     assert not _left(site)
 
 

@@ -136,12 +136,12 @@ def drop(work_fd: int, name: str) -> None:
         emit(events.WORK_LEFTOVER, file=name, reason=error.strerror)
 
 
-def with_tag(name: str, tag: str) -> str:
+def with_tag(name: str, tag: str, joint: str = ".") -> str:
     """`report.csv` with tag `1a2b` is `report.1a2b.csv`; the stem is cut so that 255 bytes suffice."""
     stem, dot, extension = name.rpartition(".")
     if not stem or len(os.fsencode(extension)) > 32:
         stem, dot, extension = name, "", ""
-    return fit(stem, f".{tag}{dot}{extension}")
+    return fit(stem, f"{joint}{tag}{dot}{extension}")
 
 
 def fit(stem: str, ending: str) -> str:

@@ -43,8 +43,9 @@ class Trials:
         self._clock = clock
         self._inbox = inbox
         self._samples = _samples(samples, config.inboxes[inbox])
-        self._names = [f"{sample.stem}-{number}{sample.suffix}" for number, sample in self._numbered(count)]
-        self._bytes = sum(sample.stat().st_size for _number, sample in self._numbered(count))
+        self._names = [disk.with_tag(sample.name, str(number), "-") for number, sample in self._numbered(count)]
+        with _copying():
+            self._bytes = sum(sample.stat().st_size for _number, sample in self._numbered(count))
         self._made = contextlib.ExitStack()
 
     def __enter__(self) -> Trials:
@@ -69,10 +70,11 @@ class Trials:
                 hint="say `--files` with a lower number",
             )
         self._staged.mkdir(exist_ok=True)
-        for (_number, sample), name in zip(self._numbered(len(self._names)), self._names, strict=True):
-            copy = self._staged / name
-            if not copy.exists() or copy.stat().st_size != sample.stat().st_size:
-                shutil.copyfile(sample, copy)
+        with _copying():
+            for (_number, sample), name in zip(self._numbered(len(self._names)), self._names, strict=True):
+                copy = self._staged / name
+                if not copy.exists() or copy.stat().st_size != sample.stat().st_size:
+                    shutil.copyfile(sample, copy)
 
     def run(self, setting: Setting) -> Run:
         """One trial. Raises InboxdError, with the daemon's own words where it ended."""
@@ -153,6 +155,15 @@ class Trials:
 
     def _numbered(self, count: int) -> Iterator[tuple[int, Path]]:
         return zip(range(1, count + 1), itertools.cycle(self._samples), strict=False)
+
+
+@contextlib.contextmanager
+def _copying() -> Iterator[None]:
+    """What fails in here may be one of the samples: gone meanwhile, or not for us."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskError.of("the samples can't be copied", error) from error
 
 
 def _samples(folder: Path, inbox: Inbox) -> list[Path]:
