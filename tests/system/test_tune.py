@@ -169,6 +169,18 @@ def test_a_handler_that_can_not_be_run_is_told(site: Site, samples: Path) -> Non
     assert not _left(site)
 
 
+def test_a_handler_that_kills_its_workers_is_told(site: Site, tmp_path: Path) -> None:
+    """A worker that dies again and again is started ever later: a trial would take hours."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "kill-1.dat").write_bytes(b"x")
+    words = ("--files", "200", "--processes", "4", "--batch-sizes", "5", "--rounds", "1")
+    done = inboxd(site.config, "tune", str(tmp_path / "bad"), *words, timeout=30)
+    assert done.returncode == 78
+    assert "a trial is given up: each of its first 1" in done.stderr
+    assert "died: killed by signal 9" in done.stderr and "try `inboxd run` with one of them" in done.stderr
+    assert not _left(site)
+
+
 def test_what_a_killed_one_has_left_the_next_one_removes(site: Site, samples: Path) -> None:
     many = ("--files", "5000", *_QUICK[2:])
     words = [sys.executable, "-m", "inboxd", "tune", "-c", str(site.config), str(samples), *many]

@@ -29,6 +29,7 @@ from inboxd.tune.plan import Run, Setting
 
 _START = 120.0  # seconds until a daemon must be ready
 _STALL = 60.0  # seconds, beyond the longest run, without any file that ends
+_DEADLY = 10  # files that kill their workers, when no other has ended: the rest would do so for hours
 _LOOK = 0.05  # seconds between two looks
 _FRESH = 10.0  # seconds from making a folder to holding it, generously
 _PREFIX = ".inboxd-tune-"
@@ -137,6 +138,11 @@ class Trials:
             if sum(ended.values()) > seen:
                 seen, changed = sum(ended.values()), self._clock.monotonic()
             errors = seen - ended.get(Outcome.PROCESSED, 0)
+            if _DEADLY <= seen == errors <= told.deaths:
+                raise PreconditionError(
+                    f"a trial is given up: each of its first {seen} files has killed its worker: {told.death}",
+                    hint="try `inboxd run` with one of them",
+                )
             if daemon.poll() is not None or self._clock.monotonic() - changed > patience:
                 raise PreconditionError(
                     f"a trial came no further than {seen} of {len(self._names)} files: {_last_line(log)}"
@@ -222,6 +228,8 @@ class _Told:
     def __init__(self, log: Path) -> None:
         self._lines = log.open("rb")
         self._rest = b""
+        self.deaths = 0  # of workers that ended by themselves
+        self.death = ""  # the last of them, in words
 
     def pause(self) -> str:
         """Why its inbox was paused, as it is where the handler can't be run; "" when it was not."""
@@ -229,6 +237,9 @@ class _Told:
         for line in lines:
             if b'"inbox.paused"' in line:
                 return str(json.loads(line)["reason"])
+            if b'"child.died"' in line:
+                self.deaths += 1
+                self.death = str(json.loads(line)["message"])
         return ""
 
 
