@@ -221,6 +221,18 @@ def test_after_a_reload_all_idle_workers_make_room_at_once_and_a_busy_one_finish
         assert pool.names().count("child.recycled") == 3
 
 
+def test_a_limit_that_a_reload_shortens_is_for_what_is_handed_over_later(tmp_path):
+    with rig(tmp_path, processes=2, timeout=60.0) as pool:
+        busy = pool.dispatch("wait_for_go", "old")
+        pool.wait_begun(busy)
+        pool.pool.renew(pool.setup(), pool.workers.model_copy(update={"timeout": 0.2}))
+        for _ in range(3):  # until the busy one has been looked at, and would have been killed
+            (hung,) = pool.run("by_name", "sleep")
+            assert (hung.ending, hung.message) == (Ending.TIMED_OUT, "ran longer than 0.2 s")
+        (tmp_path / "go").touch()
+        assert endings(pool.outcome(busy)) == [Ending.PROCESSED]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_reload_changes_the_number_of_workers(tmp_path, count):
     with rig(tmp_path, processes=2) as pool:

@@ -75,6 +75,7 @@ class Slot:
         self._verdict: Death | None = None  # why we kill, or are about to
         self._asked = False  # to stop
         self._killed = False
+        self._timeout = 0.0  # seconds for each file of the order it has: a reload changes that of later ones
         self._started = 0.0
         self._spread = 1.0  # of max_files
         self._rss = 0
@@ -117,7 +118,8 @@ class Slot:
         now, self.began = self._now(), self._ground.clock.uptime()
         self.assignment = Assignment(order, self.setup.runs_whole(order), now)
         self.fetched = ("", 0)
-        self.due = now + min(_LOOK, self._ground.terms.timeout)
+        self._timeout = self._ground.terms.timeout
+        self.due = now + min(_LOOK, self._timeout)
         self._send(self.child, order)
 
     def _send(self, child: Child, message: Setup | SourceSetup | Order | Errand) -> None:
@@ -229,8 +231,8 @@ class Slot:
             self.assignment.extra += seconds
 
     def _check_run(self, child: Child, assignment: Assignment, now: float) -> None:
-        mark, timeout = child.mark(), self._ground.terms.timeout
-        deadline = assignment.deadline(mark, timeout)
+        mark = child.mark()
+        deadline = assignment.deadline(mark, self._timeout)
         if now >= deadline:
             self._time_out(child, assignment, mark)
             return
@@ -243,7 +245,7 @@ class Slot:
     def _time_out(self, child: Child, assignment: Assignment, mark: Mark | None) -> None:
         """First a traceback on standard error (the worker's faulthandler), a moment later SIGKILL."""
         file = assignment.current(mark)
-        text = f"ran longer than {self._ground.terms.timeout:g} s"
+        text = f"ran longer than {self._timeout:g} s"
         death = Death(Cause.TIMED_OUT, text, file_id=file.id if file else "")
         if self._verdict == death:
             self.kill(death)
