@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 
 import pytest
 
@@ -229,6 +230,17 @@ def test_a_limit_that_a_reload_shortens_is_for_what_is_handed_over_later(tmp_pat
         for _ in range(3):  # until the busy one has been looked at, and would have been killed
             (hung,) = pool.run("by_name", "sleep")
             assert (hung.ending, hung.message) == (Ending.TIMED_OUT, "ran longer than 0.2 s")
+        (tmp_path / "go").touch()
+        assert endings(pool.outcome(busy)) == [Ending.PROCESSED]
+
+
+def test_a_limit_that_a_reload_lengthens_helps_at_once(tmp_path):
+    with rig(tmp_path, processes=1, timeout=3.0) as pool:
+        busy = pool.dispatch("wait_for_go", "old")
+        began = time.monotonic()
+        pool.wait_begun(busy)
+        pool.pool.renew(pool.setup(), pool.workers.model_copy(update={"timeout": 60.0}))
+        wait_until(lambda: time.monotonic() > began + 4.0, "the end of the old limit")
         (tmp_path / "go").touch()
         assert endings(pool.outcome(busy)) == [Ending.PROCESSED]
 

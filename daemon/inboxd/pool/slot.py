@@ -75,7 +75,7 @@ class Slot:
         self._verdict: Death | None = None  # why we kill, or are about to
         self._asked = False  # to stop
         self._killed = False
-        self._timeout = 0.0  # seconds for each file of the order it has: a reload changes that of later ones
+        self._given = 0.0  # seconds for each file of the order it has
         self._started = 0.0
         self._spread = 1.0  # of max_files
         self._rss = 0
@@ -118,7 +118,7 @@ class Slot:
         now, self.began = self._now(), self._ground.clock.uptime()
         self.assignment = Assignment(order, self.setup.runs_whole(order), now)
         self.fetched = ("", 0)
-        self._timeout = self._ground.terms.timeout
+        self._given = self._ground.terms.timeout
         self.due = now + min(_LOOK, self._timeout)
         self._send(self.child, order)
 
@@ -229,6 +229,11 @@ class Slot:
         self.due += seconds
         if self.assignment is not None:
             self.assignment.extra += seconds
+
+    @property
+    def _timeout(self) -> float:
+        """Seconds for each file. A reload that shortens them is for what comes later; a run may need longer now."""
+        return max(self._given, self._ground.terms.timeout)
 
     def _check_run(self, child: Child, assignment: Assignment, now: float) -> None:
         mark = child.mark()
