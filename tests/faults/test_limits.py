@@ -50,6 +50,22 @@ def test_no_descriptor_is_left(site: Site, tally: Tally) -> None:
 
 
 @fault(
+    "Machine limits", "hardly a descriptor is left", how="RLIMIT_NOFILE lowered to 1, 2 and 3 more than are open",
+    shows="the same: what takes more of them than there are waits",
+)  # fmt: skip
+def test_hardly_a_descriptor_is_left(site: Site, tally: Tally) -> None:
+    rounds = Rounds(site)
+    with run_daemon(site.config) as daemon:
+        for left in (1, 2, 3) * scale(1, 10):
+            with no_more_descriptors(daemon.pid, left):
+                rounds.drop()
+                assert spins(daemon.pid, _SPAN) < 0.3
+                assert daemon.process.poll() is None, daemon.tail()
+            rounds.finish(daemon)
+            tally()
+
+
+@fault(
     "Machine limits", "no process can be started", how="a pids cgroup around daemon and workers, which die meanwhile",
     shows="the daemon says so and does not spin; workers come back by themselves",
 )  # fmt: skip

@@ -56,11 +56,12 @@ def cgroup(controller: str) -> Iterator[Cgroup]:
 
 
 @contextlib.contextmanager
-def no_more_descriptors(pid: int) -> Iterator[None]:
-    """Whatever the process opens fails with EMFILE; what it has open it keeps."""
+def no_more_descriptors(pid: int, left: int = 0) -> Iterator[None]:
+    """Whatever the process opens beyond `left` fails with EMFILE; what it has open it keeps."""
     used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    free = sorted(set(range(len(used) + left + 1)) - used)
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), hard))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[left], hard))
     try:
         yield
     finally:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from inboxd.clock import SystemClock
+from inboxd.custody.workfolder import hold
 from inboxd.pool.slot import memory
 from inboxd.pool.supervisor import Supervisor
 from inboxd.resources import Sampler
@@ -28,3 +32,17 @@ def test_orphans_are_looked_for_again() -> None:
         supervisor._sweep()
     assert time.monotonic() < supervisor._sweep_at < time.monotonic() + 5
     supervisor.close()
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_folder_that_can_only_be_opened_is_away(tmp_path: Path, left: int) -> None:
+    refused = pytest.raises(OSError, match="Too many open files")
+    with no_more_descriptors(os.getpid(), left), open(os.devnull), refused:  # the one that the look has used
+        hold(tmp_path)
+    work, before = hold(tmp_path), os.listdir("/proc/self/fd")
+    with no_more_descriptors(os.getpid(), left), open(os.devnull):
+        found = (work.why_away(), work.is_home())
+    assert found == ("Too many open files", False)
+    assert work.why_away() == "" and work.is_home()
+    assert os.listdir("/proc/self/fd") == before
+    work.release()

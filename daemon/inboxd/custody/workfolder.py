@@ -27,10 +27,10 @@ class WorkFolder:
         self.path = path
         self.users = 0
         self.fd = os.open(path, FOLDER)
-        self.identity = identity_of(self.fd)
         try:
+            self.identity = identity_of(self.fd)
             _lock(self.fd, path)
-        except AlreadyRunning:
+        except (AlreadyRunning, OSError):
             os.close(self.fd)
             raise
 
@@ -50,6 +50,8 @@ class WorkFolder:
             return False
         try:
             return identity_of(fd) == self.identity
+        except OSError:  # its disk has gone meanwhile, or no descriptor is left to look with
+            return False
         finally:
             os.close(fd)
 
@@ -79,6 +81,8 @@ class WorkFolder:
                 self.identity = found
         except AlreadyRunning as error:
             return error.message
+        except OSError as error:  # likewise
+            return error.strerror or str(error)
         finally:
             os.close(fd)
         return ""
