@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from inboxd import __version__, events, folders, logs, retention
+from inboxd import __version__, events, folders, logs, retention, threads
 from inboxd.clock import Clock, SystemClock
 from inboxd.config.load import load
 from inboxd.config.models import Config, Inbox
@@ -194,7 +194,7 @@ class App:
         for lane in self.pipeline.lanes.values():
             lane.load(self.ledger)
             lane.view.start()
-        self._pipeline_thread.start()
+        threads.start(self._pipeline_thread)
 
     def _open(self) -> None:
         """Operators and signals are heard from here on."""
@@ -204,7 +204,7 @@ class App:
         self.control.start()
         doubt = retention.Doubt(self.clock, self.config.state / "clock.json")
         keeping = (operator.prune, doubt, self._stopping)
-        threading.Thread(target=retention.keep, args=keeping, name="retention", daemon=True).start()
+        threads.start(threading.Thread(target=retention.keep, args=keeping, name="retention", daemon=True))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inboxd import events
+from inboxd import events, threads
 from inboxd.clock import Clock
 from inboxd.config.models import Config
 from inboxd.config.sources import Expect
@@ -59,8 +59,10 @@ class Expectations:
         """Look in a thread of its own, unless one is at it still: a ledger may be slow, and the caller must turn."""
         wanted = dict(_wanted(config))
         if (wanted or self._watches) and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self.look, args=(wanted,), name="arrivals", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self.look, args=(wanted,), name="arrivals", daemon=True)
+            with contextlib.suppress(OSError):  # no thread is left: the next time, then
+                threads.start(thread)
+                self._thread = thread
 
     def standing(self, inbox: str, source: str | None = None) -> dict[str, Any] | None:
         """How the `expect` of an inbox or a source stood at the last look; None where there is none."""

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from inboxd import __version__, events
+from inboxd import __version__, events, threads
 from inboxd.errors import InboxdError, UsageError
 from inboxd.events import emit
 from inboxd.verbs import VERBS, Answers, Row, parse
@@ -56,7 +56,7 @@ class Server:
             self._socket.bind(name)
         self._path.chmod(0o660)
         self._socket.listen(_QUEUE)
-        self._thread.start()
+        threads.start(self._thread)
 
     def stop(self) -> None:
         """No more requests; answers that are being made are still given, for a moment."""
@@ -77,7 +77,7 @@ class Server:
             self._room.acquire()
             try:
                 self._admit(self._socket.accept()[0])
-            except (OSError, RuntimeError):  # no descriptor or no thread left just now: later, perhaps
+            except OSError:  # no descriptor or no thread left just now: later, perhaps
                 self._room.release()
                 self._stopping.wait(0.1)
 
@@ -85,8 +85,8 @@ class Server:
         thread = threading.Thread(target=self._converse, args=(peer,), name="control-peer", daemon=True)
         self._peers[peer] = thread
         try:
-            thread.start()
-        except RuntimeError:
+            threads.start(thread)
+        except OSError:
             del self._peers[peer]
             peer.close()
             raise

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loguru import logger
 
-from inboxd import events
+from inboxd import events, threads
+from inboxd.errors import DiskError
 from inboxd.escape import escape
 from inboxd.events import Event
 from inboxd.journal import Journal
@@ -71,7 +72,7 @@ class _Outlet:
         self._arrived = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def write(self, message: Message) -> None:
         """A record, in loguru's words."""
@@ -118,13 +119,17 @@ class Form:
 
 
 def setup(options: LogOptions) -> None:
-    """From now on events are logged, and what libraries log or warn of as well."""
+    """From now on events are logged, and what libraries log or warn of as well. Raises DiskError."""
     logger.remove()
     chosen = _choose(options.format)
     form = _native_form() if chosen == "journal" and _stderr_is_journal() else None
     form = form or _text_form(chosen)
+    try:
+        outlet = _Outlet(form)
+    except OSError as error:
+        raise DiskError.of("nothing can be logged", error) from error
     logger.add(
-        _Outlet(form), level=options.level, format=form.format,
+        outlet, level=options.level, format=form.format,
         colorize=chosen == "terminal" and sys.stderr.isatty(),
         diagnose=False, backtrace=False, catch=True,
     )  # fmt: skip

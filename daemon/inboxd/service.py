@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
 import time
 
-from inboxd import events
+from inboxd import events, threads
 from inboxd.escape import escape
 from inboxd.events import emit
 from inboxd.syncing import under_way
@@ -46,7 +47,9 @@ class Service:
         """
         self.alive()
         if self.is_heard:
-            threading.Thread(target=self._tell_of_start, args=(every, longest), name="start", daemon=True).start()
+            thread = threading.Thread(target=self._tell_of_start, args=(every, longest), name="start", daemon=True)
+            with contextlib.suppress(OSError):  # no thread is left, and so the start is refused in a moment
+                threads.start(thread)
 
     def alive(self) -> None:
         """The start has come a step further: cheap."""

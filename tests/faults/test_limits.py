@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable
@@ -86,6 +87,52 @@ def test_no_process_can_be_started(site: Site, tally: Tally) -> None:
             rounds.finish(daemon)
             tally()
         assert daemon.stop() == 0
+
+
+@fault(
+    "Machine limits", "no thread can be started", how="a pids cgroup around the daemon, which can't grow any more",
+    shows="its inbox, made anew, is polled, and files are taken; it is watched again by itself",
+)  # fmt: skip
+def test_no_thread_can_be_started(site: Site, tally: Tally) -> None:
+    site.write(rescan="1s")
+    with cgroup("pids") as group, run_daemon(site.config) as daemon:
+        group.hold(daemon.pid)
+        for number in range(1, 1 + scale(1, 5)):
+            group.limit(1)
+            (site.root() / "inbound").rename(site.root() / f"inbound-{number}")
+            wait_until(lambda number=number: len(daemon.events("inbox.away")) == number, "its going")
+            (site.root() / "inbound").mkdir()
+            wait_until(lambda number=number: len(daemon.events("inbox.polling")) == number, "its being polled")
+            assert "no thread can be started" in daemon.events("inbox.polling")[-1]["reason"]
+            site.drop(f"polled-{number}.dat", b"x")
+            wait_finished(site, number)
+            group.limit(None)
+            wait_until(lambda number=number: len(daemon.events("inbox.watched")) == number + 1, "events", timeout=60)
+            tally()
+        assert daemon.stop() == 0
+
+
+@fault(
+    "Machine limits", "a start finds no room for its threads", how="a pids cgroup with room for ever more of them",
+    shows="it is refused in words; the first that has room for all begins",
+)  # fmt: skip
+def test_a_start_finds_no_room_for_its_threads(site: Site, tally: Tally) -> None:
+    site.workers(processes=1)
+    with cgroup("pids") as group:
+        for most in range(4, 20):
+            group.limit(most)
+            with run_daemon(site.config, ready=False, under=group.inside()) as daemon:
+                wait_until(lambda: daemon.notified("READY=1") or daemon.process.poll() is not None, "its answer")
+                if daemon.process.poll() is None:
+                    break
+                assert re.search("^inboxd: .*no (thread|worker process) can be started", daemon.output(), re.M), (
+                    daemon.tail()
+                )
+                assert "fault of inboxd" not in daemon.output(), daemon.tail()
+                tally()
+        else:
+            raise AssertionError("no start had room enough")
+    assert daemon.events("daemon.ready")
 
 
 @fault(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 
 from support.wait import wait_until
 
+NO_STACK = 1 << 47  # bytes: all that a process can address
 _TOP = Path("/sys/fs/cgroup")
 _FILES = {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max", "pids.max")}  # version 1, 2
 _VAST = {"memory": 1 << 40, "pids": 30_000}
@@ -33,6 +35,10 @@ class Cgroup:
     def hold(self, pid: int) -> None:
         """This process and the children that it starts from now on."""
         (self._path / "cgroup.procs").write_text(str(pid))
+
+    def inside(self) -> tuple[str, ...]:
+        """What starts a command in it."""
+        return ("sh", "-c", 'echo $$ >"$0" && exec "$@"', str(self._path / "cgroup.procs"))
 
     def limit(self, most: int | None) -> None:
         """Bytes, or processes and threads; None: as good as none."""
@@ -66,6 +72,16 @@ def no_more_descriptors(pid: int, left: int = 0) -> Iterator[None]:
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def no_more_threads() -> Iterator[None]:
+    """In this process: a stack of the size that they would get does not fit into memory."""
+    before = threading.stack_size(NO_STACK)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
 
 
 def spins(pid: int, seconds: float) -> float:

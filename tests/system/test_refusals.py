@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from support.daemon import inboxd, run_daemon
+from support.limits import NO_STACK
 from support.site import Site, entries_below
 from support.sound import assert_sound, wait_finished
 
@@ -29,6 +32,16 @@ def test_a_second_daemon(site: Site) -> None:
         assert_sound(site, calm=True, daemon=daemon.pid)
         assert daemon.stop() == 0
     assert_sound(site, calm=True, finished=True)
+
+
+def test_not_even_its_first_thread_can_be_started(site: Site) -> None:
+    main = f"import sys, threading; threading.stack_size({NO_STACK}); from inboxd.cli import main; sys.exit(main())"
+    answer = subprocess.run(
+        [sys.executable, "-c", main, "run", "-c", str(site.config)], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 70
+    assert answer.stderr.startswith("inboxd: nothing can be logged: no thread can be started:"), answer.stderr
+    assert not site.state.exists()
 
 
 BAD = """\

@@ -12,6 +12,7 @@ import pytest
 
 from inboxd.intake.hints import Hints
 from inboxd.intake.watch import Watch
+from support.limits import no_more_threads
 
 _MOST_OF_SELECT = 1024  # FD_SETSIZE (select(2))
 
@@ -44,3 +45,15 @@ def test_it_works_with_many_descriptors(tmp_path: Path) -> None:
     finally:
         watch.stop()
     assert not watch.alive
+
+
+def test_it_begins_again_when_there_are_threads_again(tmp_path: Path) -> None:
+    watch = Watch(tmp_path, False, True, Hints(lambda _name: True), lambda: None)
+    before = os.listdir("/proc/self/fd")
+    with no_more_threads(), pytest.raises(OSError, match="no thread can be started"):
+        watch.start()
+    assert os.listdir("/proc/self/fd") == before
+    assert not watch.alive
+    watch.start()
+    assert watch.alive
+    watch.stop()

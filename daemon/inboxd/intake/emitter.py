@@ -63,15 +63,19 @@ class Emitter(EventEmitter):
         self._fd = self._wake_fd = -1
         self._both, self._wakes = select.poll(), select.poll()  # select(2) knows no descriptor above 1023
 
+    def start(self) -> None:
+        """Begin; what is open is closed where that fails."""
+        try:
+            super().start()
+        except (OSError, RuntimeError):  # no watch, or no thread, is left
+            self._close()
+            raise
+
     def on_thread_start(self) -> None:
         """Set the watches, in the caller's thread, so that a failure is the caller's."""
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        try:
-            self._fd = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
-            self._watch_tree("")
-        except OSError:
-            self._close()
-            raise
+        self._fd = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
+        self._watch_tree("")
         for fd in (self._fd, self._wake_fd):
             self._both.register(fd, select.POLLIN)
         self._wakes.register(self._wake_fd, select.POLLIN)

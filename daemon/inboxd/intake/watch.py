@@ -12,6 +12,7 @@ from typing import cast
 from watchdog.events import FileSystemEventHandler
 from watchdog.observers.api import BaseObserver
 
+from inboxd import threads
 from inboxd.intake import mounts
 from inboxd.intake.emitter import Emitter
 from inboxd.intake.hints import Hints
@@ -37,7 +38,11 @@ class Watch:
         observer = BaseObserver(self._make)  # type: ignore[arg-type]
         # For its threads only: nothing is queued for a handler.
         observer.schedule(FileSystemEventHandler(), str(self._root), recursive=self._recursive)
-        observer.start()
+        try:
+            threads.start(observer)
+        except OSError:
+            observer.stop()  # its emitter may have begun
+            raise
         self._observer = observer
 
     def _hear(self) -> None:
