@@ -205,6 +205,7 @@ class App:
         doubt = retention.Doubt(self.clock, self.config.state / "clock.json")
         keeping = (operator.prune, doubt, self._stopping)
         threads.start(threading.Thread(target=retention.keep, args=keeping, name="retention", daemon=True))
+        threads.start(threading.Thread(target=self._reload.serve, name="reload", daemon=True))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
@@ -290,7 +291,7 @@ class App:
 
     def _obey(self, number: int) -> None:
         if number == signal.SIGHUP:
-            threading.Thread(target=self._reload.quietly, name="reload", daemon=True).start()
+            self._reload.ask()
         else:
             self.drain(signal.Signals(number).name)
 

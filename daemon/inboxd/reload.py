@@ -40,21 +40,28 @@ class App(Protocol):
 
 
 class Reload:
-    """Any thread reads; the pipeline's changes."""
+    """Any thread reads; the pipeline's changes. `serve` is for a thread of its own."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._one_at_a_time = threading.Lock()
+        self._asked = threading.Event()  # by somebody who waits for no answer
         self._work = ExitStack()  # work folders that are locked, and not yet held by a lane
 
-    def quietly(self) -> None:
-        """The same for nobody who waits for an answer."""
-        try:
-            self.run()
-        except InboxdError:
-            return  # told as RELOAD_REFUSED; the old configuration keeps running
-        except Exception as error:  # noqa: BLE001 - nobody waits for an answer, so that a fault of ours is told here
-            emit(events.RELOAD_REFUSED, message=f"a fault of inboxd: {error!r}", detail=traceback.format_exc())
+    def ask(self) -> None:
+        """Have it done soon. However often that is said before it begins, once is enough."""
+        self._asked.set()
+
+    def serve(self) -> None:
+        """Do what is asked. For ever: a thread that is begun when it is needed may not be had then."""
+        while self._asked.wait():
+            self._asked.clear()  # first: the file may change again while it is read
+            try:
+                self.run()
+            except InboxdError:
+                continue  # told as RELOAD_REFUSED; the old configuration keeps running
+            except Exception as error:  # noqa: BLE001 - this thread outlives a fault of ours, which is told here
+                emit(events.RELOAD_REFUSED, message=f"a fault of inboxd: {error!r}", detail=traceback.format_exc())
 
     def run(self) -> list[str]:
         """Read the configuration again: all or nothing. Returns what changes; raises InboxdError."""

@@ -91,7 +91,7 @@ def test_no_process_can_be_started(site: Site, tally: Tally) -> None:
 
 @fault(
     "Machine limits", "no thread can be started", how="a pids cgroup around the daemon, which can't grow any more",
-    shows="its inbox, made anew, is polled, and files are taken; it is watched again by itself",
+    shows="its inbox, made anew, is polled, a reload refused, and files are taken; it is watched again by itself",
 )  # fmt: skip
 def test_no_thread_can_be_started(site: Site, tally: Tally) -> None:
     site.write(rescan="1s")
@@ -104,10 +104,14 @@ def test_no_thread_can_be_started(site: Site, tally: Tally) -> None:
             (site.root() / "inbound").mkdir()
             wait_until(lambda number=number: len(daemon.events("inbox.polling")) == number, "its being polled")
             assert "no thread can be started" in daemon.events("inbox.polling")[-1]["reason"]
+            daemon.signal(signal.SIGHUP)
+            wait_until(lambda number=number: len(daemon.events("daemon.reload-refused")) == number, "a refusal")
             site.drop(f"polled-{number}.dat", b"x")
             wait_finished(site, number)
             group.limit(None)
             wait_until(lambda number=number: len(daemon.events("inbox.watched")) == number + 1, "events", timeout=60)
+            daemon.signal(signal.SIGHUP)
+            wait_until(lambda number=number: len(daemon.events("daemon.reloaded")) == number, "a reload")
             tally()
         assert daemon.stop() == 0
 

@@ -30,6 +30,26 @@ def test_a_new_inbox(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+def _threads(site: Site) -> int:
+    return int(inboxd_json(site.config, "status")["resources"]["threads"])
+
+
+def test_many_in_a_row_have_one_thread_and_the_last_one_counts(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        before = _threads(site)
+        most = 0
+        for _ in range(100):
+            daemon.signal(signal.SIGHUP)
+            most = max(most, _threads(site))
+        site.inbox("second")
+        daemon.signal(signal.SIGHUP)
+        site.drop_all(files(20), inbox="second")
+        wait_finished(site, 20, "second")
+        assert most <= before + 2, "and those that answer us"
+        assert len(daemon.events("daemon.reloaded")) < 50
+    assert_sound(site, calm=True, finished=True)
+
+
 @fault(
     "Process death",
     "a reload of a bad configuration",
