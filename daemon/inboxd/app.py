@@ -57,10 +57,12 @@ _LAST_WORDS = 10.0  # seconds for the pipeline to record what came in last
 
 def run(config_path: Path, log: logs.LogOptions, adapt: Callable[[Config], Config] = lambda config: config) -> int:
     """The whole life of the daemon. Returns its exit code; what it refuses is told on standard error."""
+    signals: deque[int] = deque()
+    signal.signal(signal.SIGHUP, lambda number, _frame: signals.append(number))  # the file may change from here on
     logs.setup(log)
     app = None
     try:
-        app = App(adapt(load(config_path)), SystemClock())
+        app = App(adapt(load(config_path)), SystemClock(), signals)
         code = app.run()
     except InboxdError as error:
         for line in getattr(error, "problems", [str(error)]):
@@ -77,7 +79,7 @@ def repair(config_path: Path) -> dict[str, int]:
     """What a start does before its workers begin, and no more. Returns what it came to. Raises InboxdError."""
     logs.setup(logs.LogOptions())
     try:
-        return App(load(config_path), SystemClock()).repair()
+        return App(load(config_path), SystemClock(), deque()).repair()
     finally:
         logs.close()
 
@@ -85,12 +87,13 @@ def repair(config_path: Path) -> dict[str, int]:
 class App:
     """The daemon."""
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, signals: deque[int]) -> None:
+        """`signals`: what has come and is to be obeyed."""
         self.config = config
         self.clock = clock
         self.state = "STARTING"
         self.service = Service()
-        self._signals: deque[int] = deque()
+        self._signals = signals
         self._look_at = 0.0  # monotonic seconds
         self._turns = 0  # of the pipeline, as long as it is the start that waits for them
         self._stopping = threading.Event()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,28 @@ def test_a_new_inbox(site: Site) -> None:
         wait_finished(site, 20, "second")
         wait_finished(site, 20, "main")
     assert_sound(site, calm=True, finished=True)
+
+
+def test_one_during_the_start_is_done_after_it(site: Site) -> None:
+    site.state.mkdir()
+    with (site.state / "generation.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with run_daemon(site.config, ready=False) as daemon:
+            daemon.wait_event("daemon.waiting")  # for the workers of an earlier one
+            site.inbox("second")
+            daemon.signal(signal.SIGHUP)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            daemon.wait_event("daemon.reloaded")
+            site.drop_all(files(20), inbox="second")
+            wait_finished(site, 20, "second")
+            ignored = [_ignores(worker, signal.SIGHUP) for worker in daemon.ready_workers()]
+            assert ignored and not any(ignored)
+    assert_sound(site, calm=True, finished=True)
+
+
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    (mask,) = (line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "SigIgn" in line)
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def _threads(site: Site) -> int:

@@ -18,7 +18,9 @@ def run(options: Namespace) -> int:
     """The daemon, in the foreground."""
     import faulthandler
     import gc
+    import signal
 
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # the configuration is read in a moment
     gc.disable()  # what is imported stays for good: looking for garbage in it takes a fifth of its time
     from inboxd.app import run as run_daemon
     from inboxd.logs import LogOptions
