@@ -18,16 +18,20 @@ class Pauses:
 
     def remember(self) -> None:
         """Write them down. Raises DiskError."""
-        lanes = self._pipeline.lanes.values()
-        paused = [lane.name for lane in lanes if lane.paused and not lane.broken]
+        lanes = self._pipeline.lanes
+        paused = [lane.name for lane in lanes.values() if lane.paused and not lane.broken]
         try:
+            paused += [name for name in self._noted() if name not in lanes]  # a reload may bring them back
             disk.write_over(self._path, "".join(f"{name}\n" for name in paused))
         except OSError as error:
             raise DiskError.of("it is done, but can't be remembered beyond the next stop", error) from error
 
     def recall(self) -> None:
         """Pause those that are written down."""
-        for name in self._path.read_text(encoding="utf-8").split() if self._path.exists() else ():
+        for name in self._noted():
             lane = self._pipeline.lanes.get(name)
             if lane is not None and lane.paused is None:
-                lane.pause("an operator said so, before the last start")
+                lane.pause("an operator said so earlier")
+
+    def _noted(self) -> list[str]:
+        return self._path.read_text(encoding="utf-8").split() if self._path.exists() else []

@@ -25,6 +25,33 @@ def _ids(site: Site, **wanted: object) -> list[str]:
     return [row["id"] for row in rows if wanted.items() <= row.items()]
 
 
+def test_a_pause_outlives_its_inbox(site: Site) -> None:
+    without = site.config.read_text()
+    site.inbox("second")
+    both = site.config.read_text()
+
+    def paused() -> dict[str, str | None]:
+        return {row["inbox"]: row["paused"] for row in inboxd_json(site.config, "status")["inboxes"]}
+
+    def done(*verb: str, config: str) -> None:
+        site.config.write_text(config)
+        assert inboxd(site.config, *verb).returncode == 0
+
+    with run_daemon(site.config) as daemon:
+        done("pause", "second", config=without)
+        for verb in (["reload"], ["pause", "main"], ["resume", "main"]):
+            done(*verb, config=without)
+        done("reload", config=both)
+        assert paused() == {"main": None, "second": "an operator said so earlier"}
+        assert daemon.stop() == 0
+    site.config.write_text(without)
+    with run_daemon(site.config) as daemon:
+        done("pause", "main", config=both)
+        assert daemon.stop() == 0
+    with run_daemon(site.config):
+        assert paused() == {"main": "an operator said so earlier", "second": "an operator said so earlier"}
+
+
 def test_pause_and_resume(site: Site) -> None:
     with run_daemon(site.config) as daemon:
         assert inboxd(site.config, "pause", "main").returncode == 0
