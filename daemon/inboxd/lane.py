@@ -260,7 +260,7 @@ class Lane:
             return math.inf  # a report will wake us
         moments = [now + max(0.0, self.next_waiting - wall)]
         if not self.retiring:
-            moments.append(max(self.view.next_wake() or math.inf, self.space.look_again))
+            moments += [max(self.view.next_wake() or math.inf, self.space.look_again), self.space.next_look]
         return min(moments)
 
     def rest(self, now: float) -> float:

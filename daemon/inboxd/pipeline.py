@@ -194,8 +194,9 @@ class Pipeline:
             lane.view.look(_LOOK)
             if not lane.may_claim(now):
                 continue
+            has_space = lane.has_space(now)
             sightings = lane.view.strange() + lane.view.ready(lane.room(room, self.dispatcher.batch_size))
-            if sightings and lane.has_space(now):
+            if sightings and has_space:
                 found.append((lane, sightings))
                 room -= len(sightings)
             elif sightings:

@@ -14,6 +14,7 @@ from inboxd.custody import disk
 from inboxd.events import emit
 
 _EVERY = 1.0  # seconds for which an answer holds
+_ANYHOW = 10.0  # seconds until somebody asks, though nothing waits
 _LONGEST = 15.0  # seconds between two tries to take a file, while there is nothing left
 
 
@@ -61,6 +62,11 @@ class Space:
     def require(self, min_bytes: int, min_inodes: int) -> None:
         """New minima, after a reload."""
         self._min_bytes, self._min_inodes, self._asked = min_bytes, min_inodes, -math.inf
+
+    @property
+    def next_look(self) -> float:
+        """When to ask, whatever there is to do: who looks in the evening is to know of the night."""
+        return self._asked + _ANYHOW
 
     @property
     def look_again(self) -> float:

@@ -198,6 +198,26 @@ def test_below_the_low_water_mark(tmp_path: Path, tally) -> None:
         assert_sound(site, finished=True, calm=True)
 
 
+@fault(
+    "Disks", "the disk falls below min_free_space, and nothing waits", how="a tmpfs of 4 MiB",
+    shows="it is told all the same, and `inboxd doctor` finds it",
+)  # fmt: skip
+def test_below_the_low_water_mark_before_a_file_comes(tmp_path: Path) -> None:
+    with Tmpfs(tmp_path / "disk", "size=4m") as disk:
+        site, room = _inbox_on(disk.point, tmp_path), Room(disk.point)
+        site.write(min_free_space="1MiB", rescan="1h")
+        with run_daemon(site.config) as daemon:
+            told = Told(daemon)
+            assert inboxd(site.config, "doctor").returncode == 0
+            room.fill(all_but=1 << 19)
+            told.wait("disk.low", "KiB free")
+            assert inboxd(site.config, "doctor").returncode == 1
+            room.free()
+            told.wait("disk.back")
+            assert inboxd(site.config, "doctor").returncode == 0
+        assert_sound(site, finished=True, calm=True)
+
+
 @fault("Disks", "the disk is full when an item comes from its source", how="a tmpfs of 4 MiB", shows=BORNE)
 def test_incoming_is_full(tmp_path: Path) -> None:
     """The item is fetched when there is room, and only then acknowledged. It is not charged with it."""
