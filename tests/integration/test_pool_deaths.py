@@ -206,6 +206,20 @@ def test_a_slow_exit_costs_no_report(tmp_path, monkeypatch):
         assert "child.killed" in pool.names()
 
 
+@pytest.mark.parametrize("name", ["quick", "slow"])
+def test_a_worker_that_misses_sigterm_is_asked_again(tmp_path, name):
+    with rig(tmp_path) as pool:
+        order = pool.dispatch("miss_sigterm", name)
+        if name == "slow":
+            wait_until((tmp_path / "deaf").exists, "its being deaf")
+            pool.pool.drain(5.0)
+            wait_until(lambda: "child.asked" in pool.names(), "that it is asked")
+            (tmp_path / "go").touch()
+        assert [r.ending for r in pool.outcome(order)] == [Ending.PROCESSED]
+        pool.stop()
+        assert "child.killed" not in pool.names()
+
+
 def test_sigterm_from_outside_finishes_the_file_and_gives_the_rest_back(tmp_path):
     with rig(tmp_path) as pool:
         order = pool.dispatch("wait_for_go", "a", "b")

@@ -26,6 +26,7 @@ from inboxd.wire import BrokenFrame, Errand, Mark, Message, Note, Order, Ready, 
 
 START_TIMEOUT = 60.0  # seconds until Ready
 EXIT_TIMEOUT = 5.0  # from the request to stop, without a file in progress, to SIGKILL
+_AGAIN = 0.5  # from that request to the second one
 ABANDON_AFTER = 10.0  # from SIGKILL to giving the slot up
 _EOF_GRACE = 1.0  # a dying process closes its socket a moment before its pidfd tells
 _DUMP_SPAN = 0.5  # what a hung worker gets to write its traceback
@@ -74,6 +75,7 @@ class Slot:
         self._transcript: Transcript | None = None
         self._verdict: Death | None = None  # why we kill, or are about to
         self._asked = False  # to stop
+        self._asked_twice = False
         self._killed = False
         self._given = 0.0  # seconds for each file of the order it has
         self._started = 0.0
@@ -97,7 +99,7 @@ class Slot:
 
     def _begin(self, child: Child, setup: Setup | SourceSetup) -> None:
         self.child, self.setup, self.broken = child, setup, None
-        self._verdict, self._asked, self._killed = None, False, False
+        self._verdict, self._asked, self._asked_twice, self._killed = None, False, False, False
         self._transcript = Transcript(self.title, child)
         # Workers that were started together must not all be recycled together.
         self._spread = random.uniform(0.9, 1.1)
@@ -195,7 +197,7 @@ class Slot:
         if self._killed:
             return
         self._verdict = None
-        self.due = self._now() + EXIT_TIMEOUT if self._asked else _NEVER
+        self.due = self._now() + _AGAIN if self._asked else _NEVER
         if self.state is ChildState.BUSY:
             self._change("finish")
             self.idle_since = self._now()
@@ -221,6 +223,10 @@ class Slot:
             self.kill(Death(Cause.DIED, "it closed its socket"))
         elif self.assignment is not None:
             self._check_run(self.child, self.assignment, now)
+        elif not self._asked_twice:  # what comes just before its read(2) is not noticed before that returns
+            self._asked_twice = True
+            self.child.signal(signal.SIGTERM)
+            self.due = now + EXIT_TIMEOUT - _AGAIN
         else:
             self.kill(Death(Cause.STOPPED, f"asked to end, and still there after {EXIT_TIMEOUT:g} s"))
 
@@ -273,7 +279,7 @@ class Slot:
         self._change("stop")
         self._asked = True
         self.child.signal(signal.SIGTERM)
-        self.due = self._now() + (0.0 if self.assignment is not None else EXIT_TIMEOUT)
+        self.due = self._now() + (0.0 if self.assignment is not None else _AGAIN)
         if reason:
             emit(told, child=self.title, pid=self.child.pid, reason=reason)
 
