@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 from inboxd import events, folders, reloading
@@ -13,7 +13,7 @@ from inboxd.config.models import Config, Inbox
 from inboxd.custody import disk
 from inboxd.custody.history import History
 from inboxd.custody.ledger import Ledger
-from inboxd.errors import DiskError, InboxdError, LedgerUnavailable
+from inboxd.errors import DiskError, InboxdError, LedgerUnavailable, PreconditionError
 from inboxd.events import emit
 from inboxd.lane import Lane
 from inboxd.partners import Partners
@@ -135,7 +135,8 @@ class Reload:
             app.pipeline.lanes.pop(name).close()
             app.pipeline.outages.forget(name)
         for lane in fresh:
-            lane.view.start()
+            with suppress(PreconditionError):  # it has gone since it was checked: so its first look says
+                lane.view.start()
             app.pipeline.lanes[lane.name] = lane
         app.partners.connect(new)
         app.pipeline.lanes = {name: app.pipeline.lanes[name] for name in new.inboxes}

@@ -186,6 +186,23 @@ def test_a_changed_inbox_drains_under_its_old_rules(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+def test_an_inbox_goes_before_its_reload_takes_effect(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        site.drop("sleep-2-x.dat", b"x")
+        wait_until(lambda: site.witnessed("start"), "a start")
+        site.inbox("second")
+        site.inbox("main", layout="new")
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: daemon.notifications.lines.count("READY=1") == 2, "its being read")
+        (site.root("second") / "inbound").rmdir()
+        daemon.wait_event("daemon.reloaded")
+        daemon.wait_event("inbox.away", inbox="second")
+        site.drop("back.dat", b"x", inbox="second")
+        wait_finished(site, 1, "second")
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
 def test_a_removed_inbox_is_left_alone(site: Site) -> None:
     site.inbox("second")
     with run_daemon(site.config) as daemon:
