@@ -13,6 +13,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from inboxd.clock import boot
 from inboxd.pool.environment import worker_environment
 from inboxd.wire import Frames, Mark, Message, encode, read_mark
@@ -134,6 +136,13 @@ class Child:
         """Only before `reap`: an unreaped leader keeps the number of its group from being used again."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def memory(self) -> int:
+        """Resident bytes; 0 when the process is gone, or no descriptor is left to look with."""
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except (psutil.Error, OSError):
+            return 0
 
     def reap(self) -> int:
         """Collect the exit status, once the pidfd says that there is one. Below 0: minus the signal."""

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import psutil
-
 from inboxd import events
 from inboxd.clock import Clock
 from inboxd.events import Event, emit
@@ -249,7 +247,7 @@ class Slot:
             return
         self._verdict = None
         if not self._asked:
-            self._rss = memory(child.pid)
+            self._rss = child.memory()
             self._recycle()
         self.due = min(now + _LOOK, deadline)
 
@@ -396,11 +394,3 @@ class Slot:
             "bytes": size if fetched == file_id else 0,
             "size": sizes.get(file_id or ""),
         }
-
-
-def memory(pid: int) -> int:
-    """Resident bytes; 0 when the process is gone, or no descriptor is left to look with."""
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except (psutil.Error, OSError):
-        return 0
