@@ -264,12 +264,20 @@ def test_a_removal_stops_all_and_a_purge_forgets_what_is_ours(service: Machine) 
     assert service.active(UNIT)
     assert service.active(_SECOND), "it is enabled, and ran before"
     service.write("/var/lib/inboxd-two/notes.txt", "the administrator's")
+    service.shell(
+        "cp -a /var/lib/inboxd /var/lib/inboxd-backup; cp /etc/inboxd/config.yaml /etc/inboxd/backup.yaml;"
+        "install -D /var/lib/inboxd/ledger.sqlite /var/lib/inboxd-copies/ledger.sqlite"
+    )
     service.run("dpkg", "--purge", "inboxd")
+    assert service.shell("ls /var/lib/inboxd-backup/instance.lock /var/lib/inboxd-*/ledger.sqlite").stdout.split() == [
+        "/var/lib/inboxd-backup/instance.lock", "/var/lib/inboxd-backup/ledger.sqlite",
+        "/var/lib/inboxd-copies/ledger.sqlite",
+    ]  # fmt: skip
     assert count(service, "processed") == 1
     places = "/var/lib/inboxd /etc/inboxd/config.yaml /usr/lib/inboxd /usr/bin/inboxd /run/inboxd-instances"
     assert service.shell(f"ls -d {places} /etc/systemd/system/*.wants/inboxd*", check=False).stdout == ""
     assert service.shell("ls /var/lib/inboxd-two /etc/inboxd").stdout.split() == [
-        "/etc/inboxd:", "handlers.py", "two.yaml", "/var/lib/inboxd-two:", "notes.txt",
+        "/etc/inboxd:", "backup.yaml", "handlers.py", "two.yaml", "/var/lib/inboxd-two:", "notes.txt",
     ]  # fmt: skip
 
 
