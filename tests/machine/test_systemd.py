@@ -251,6 +251,14 @@ def test_an_upgrade_with_files_in_flight(service: Machine, package: Path, tmp_pa
     assert service.main_pid(_SECOND) not in (0, second), "the instance runs, and is the new version's"
 
 
+def test_what_is_not_enabled_is_not_started_after_a_removal(service: Machine) -> None:
+    _start_second(service)
+    service.run("dpkg", "--remove", "inboxd")
+    service.run("dpkg", "--install", "/root/inboxd.deb", timeout=120)
+    assert service.active(UNIT)
+    assert not service.active(_SECOND)
+
+
 def test_a_removal_stops_all_and_a_purge_forgets_what_is_ours(service: Machine) -> None:
     """After all other tests, since it takes the package away."""
     drop(service, "ok-1")
@@ -259,6 +267,7 @@ def test_a_removal_stops_all_and_a_purge_forgets_what_is_ours(service: Machine) 
     service.run("systemctl", "enable", "inboxd@two")
     service.run("dpkg", "--remove", "inboxd")
     assert not service.pids(UNIT) and not service.pids(_SECOND)
+    assert service.shell("ls -d /run/inboxd*", check=False).stdout == ""
     assert service.shell("ls /var/lib/inboxd*/ledger.sqlite").stdout.count("\n") == 2
     service.run("dpkg", "--install", "/root/inboxd.deb", timeout=120)
     assert service.active(UNIT)
