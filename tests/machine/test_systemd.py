@@ -251,6 +251,18 @@ def test_an_upgrade_with_files_in_flight(service: Machine, package: Path, tmp_pa
     assert service.main_pid(_SECOND) not in (0, second), "the instance runs, and is the new version's"
 
 
+def test_an_upgrade_starts_what_ran_and_nothing_else(service: Machine) -> None:
+    """Whatever is enabled."""
+    _start_second(service)
+    service.shell(f"systemctl disable {UNIT}; systemctl enable {_SECOND}; systemctl stop {_SECOND}")
+    service.run("dpkg", "--install", "/root/inboxd.deb", timeout=120)
+    running, enabled = service.active(UNIT), service.shell(f"systemctl is-enabled {UNIT}", check=False).stdout
+    assert (running, service.active(_SECOND), enabled) == (True, False, "disabled\n")
+    service.shell(f"systemctl enable {UNIT}; systemctl disable {_SECOND}; systemctl stop {UNIT}")
+    service.run("dpkg", "--install", "/root/inboxd.deb", timeout=120)
+    assert not service.active(UNIT) and not service.active(_SECOND)
+
+
 def test_what_is_not_enabled_is_not_started_after_a_removal(service: Machine) -> None:
     _start_second(service)
     service.run("dpkg", "--remove", "inboxd")
