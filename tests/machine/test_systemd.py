@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from support.faults import fault
 from support.machine import Machine
@@ -101,12 +104,54 @@ def test_a_handler_cannot_speak_for_the_daemon(service: Machine) -> None:
     assert "forged" not in service.run("systemctl", "show", "-P", "StatusText", UNIT).stdout
 
 
+@pytest.fixture(params=["/data/exchange", "/srv/inboxd"])
+def disk(service: Machine, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where it is mounted, by systemd. It lies in /data/disk, and has the folders of an inbox."""
+    point = str(request.param)
+    service.shell(
+        f"install -d -o inboxd -g inboxd /data/disk /data/disk/orders; mkdir -p {point};"
+        f"echo '/data/disk {point} none bind,nofail 0 0' >>/etc/fstab; systemctl daemon-reload; mount {point}"
+    )
+    service.write("/etc/inboxd/config.yaml", CONFIG.replace("/srv/inboxd/example", f"{point}/orders"))
+    override(service, _another_mount(service) if point.startswith("/data") else "[Service]\n")
+    yield point
+    service.shell(
+        f"systemctl stop {UNIT}; umount --lazy {point}; rm -rf /data/disk; sed -i /bind,nofail/d /etc/fstab;"
+        "systemctl daemon-reload",
+        check=False,
+    )
+
+
+def _another_mount(machine: Machine) -> str:
+    return machine.run("cat", "/usr/share/doc/inboxd/examples/more-inboxes.conf").stdout
+
+
+def _upload(machine: Machine, disk: str, name: str) -> None:
+    drop(machine, name, inbound=f"{disk}/orders/inbound", user="inboxd")
+    wait_until(lambda: name in machine.shell(f"ls {disk}/orders/processed").stdout, name, 40, 0.1)
+
+
+def test_a_disk_that_goes_and_comes_back(service: Machine, disk: str) -> None:
+    """Its unit is stopped, as when the device goes; and it is missing at a start, which makes nothing in its place."""
+    _upload(service, disk, "ok-1")
+    service.shell(f"systemctl stop $(systemd-escape --path --suffix=mount {disk}) || umount --lazy {disk}", check=False)
+    wait_until(lambda: "away: " in service.run("inboxd", "status").stdout, "the inbox is away", every=0.1)
+    assert service.active(UNIT)
+    service.run("mount", disk)
+    _upload(service, disk, "ok-2")
+    service.shell(f"umount --lazy {disk}; mv /data/disk /data/gone; touch /data/disk")  # systemd would make a folder
+    assert service.run("systemctl", "restart", UNIT, check=False).returncode
+    assert not service.active(UNIT) and "orders" not in service.run("ls", disk).stdout
+    service.shell("rm /data/disk; mv /data/gone /data/disk")
+    wait_until(lambda: service.active(UNIT), "the service", 40, 0.1)
+    _upload(service, disk, "ok-3")
+
+
 def test_an_inbox_on_another_mount(service: Machine) -> None:
     """By the example, with its path."""
-    examples = "/usr/share/doc/inboxd/examples"
     service.shell("mkdir -p /data/exchange; mount -t tmpfs tmpfs /data/exchange; chown inboxd: /data/exchange")
     service.write("/etc/inboxd/config.yaml", CONFIG.replace("root: /srv/inboxd/example", "root: /data/exchange/orders"))
-    override(service, service.run("cat", f"{examples}/more-inboxes.conf").stdout)
+    override(service, _another_mount(service))
     drop(service, "ok-1", inbound="/data/exchange/orders/inbound", user="inboxd")
     wait_until(lambda: service.shell("ls /data/exchange/orders/processed").stdout == "ok-1\n", "the file", every=0.1)
 
