@@ -238,6 +238,11 @@ def test_what_the_service_may_touch_and_see(service: Machine) -> None:
         assert float(done.stdout.rsplit("level for", 1)[1].split()[1]) <= most
 
 
+def test_a_handler_gives_a_file_of_its_own_to_another_group(service: Machine) -> None:
+    drop(service, "group-1")
+    wait_count(service, "processed", 1)
+
+
 @fault(
     "Machine limits",
     "journald stops for a while",
