@@ -243,6 +243,19 @@ def test_a_handler_gives_a_file_of_its_own_to_another_group(service: Machine) ->
     wait_count(service, "processed", 1)
 
 
+def test_a_handler_may_have_a_sandbox_by_the_example(service: Machine) -> None:
+    """What bubblewrap calls, by its lines."""
+    if service.run("unshare", "--map-root-user", "true", user="alice", check=False).returncode:
+        pytest.skip("this kernel lets no user make namespaces")
+    example = service.run("cat", "/usr/share/doc/inboxd/examples/handlers.conf").stdout
+    (lines,) = re.findall(r"^# Sandboxes.*\n((?:#\w.*\n)+)", example, re.MULTILINE)
+    drop(service, "sandbox-1")
+    wait_count(service, "errors", 2)
+    override(service, "[Service]\n" + lines.replace("#", ""))
+    drop(service, "sandbox-2")
+    wait_count(service, "processed", 1)
+
+
 @fault(
     "Machine limits",
     "journald stops for a while",

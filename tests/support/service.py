@@ -24,7 +24,7 @@ inboxes:
     retry: {first: 10ms, longest: 100ms, max_failures: 2}
 """
 HANDLERS = """
-import os, shutil, socket, tempfile, time
+import os, shutil, socket, subprocess, tempfile, time
 from inboxd import Reject
 
 def handle(file):
@@ -47,6 +47,9 @@ def handle(file):
     if kind == "group":
         with tempfile.NamedTemporaryFile() as own:
             shutil.chown(own.name, group="inboxd-drop")
+    if kind == "sandbox":
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close()
+        subprocess.run("unshare --map-root-user --mount --net setpriv --inh-caps=+chown true".split(), check=True)
     print("at", file.name)
 
 def _may(place):
