@@ -87,7 +87,10 @@ class SftpTo(SshServer):
 
 
 class StoreTo(Section):
-    """A folder of any file system that fsspec knows. `pip install 'inboxd[store]'`, and its driver, such as `s3fs`."""
+    """A folder of any file system that fsspec knows. `pip install 'inboxd[store]'`, and its driver, such as `s3fs`.
+
+    The Debian package can't have them: install inboxd with pip.
+    """
 
     url: StoreUrl
     """Protocol and folder, such as `s3://bucket/prefix`."""
