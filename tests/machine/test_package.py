@@ -1,13 +1,16 @@
-"""What the package brings to read."""
+"""What the package brings to read, and where it can be built."""
 
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath
 
 from inboxd.config.models import TEMPORARY_NAMES
 from support.machine import Machine
 
+_BUILD = Path(__file__).parents[2] / "packaging" / "deb" / "build"
 _DOC = "/usr/share/doc/inboxd"
 
 
@@ -26,3 +29,12 @@ def test_the_man_page_has_the_temporary_names_as_they_are(installed: Machine) ->
     (line,) = (line for line in page.splitlines() if line.startswith("What ") and "leaves alone" in line)
     shown = re.sub(r"\\f\w", "", line.replace(r"\(ti", "~"))
     assert shown == f"What ignore_temporary leaves alone: {', '.join(TEMPORARY_NAMES)}."
+
+
+def test_a_path_with_a_space_is_refused_before_all_else(tmp_path: Path) -> None:
+    here = tmp_path / "my inboxd"
+    (here / "packaging" / "deb").mkdir(parents=True)
+    build = shutil.copy(_BUILD, here / "packaging" / "deb")
+    done = subprocess.run([build], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{here}: no package can be built in a path with white space")
