@@ -44,7 +44,7 @@ from inboxd.pipeline import Pipeline
 from inboxd.pool.child import read_marks
 from inboxd.pool.pool import Pool
 from inboxd.reload import Reload
-from inboxd.service import Service
+from inboxd.service import LONGEST, Service
 from inboxd.setups import refuse_broken, setup_for
 from inboxd.space import Space
 from inboxd.status import Bulletin
@@ -107,7 +107,7 @@ class App:
     def run(self) -> int:
         """Start, serve until told to stop, stop."""
         emit(events.DAEMON_STARTING, version=__version__, config=str(self.config.file), pid=os.getpid())
-        self.service.starting()
+        self.service.starting(longest=max(LONGEST, self.config.stop_grace + _LAST_WORDS))
         with self._life():
             self._recover()
             self._start_workers()
@@ -208,7 +208,6 @@ class App:
         doubt = retention.Doubt(self.clock, self.config.state / "clock.json")
         keeping = (operator.prune, doubt, self._stopping)
         threads.start(threading.Thread(target=retention.keep, args=keeping, name="retention", daemon=True))
-        threads.start(threading.Thread(target=self._reload.serve, name="reload", daemon=True))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
@@ -219,6 +218,7 @@ class App:
 
     def _announce(self) -> None:
         """READY: recovered, and what lies in the inboxes is known."""
+        threads.start(threading.Thread(target=self._reload.serve, name="reload", daemon=True))
         self.state = "RUNNING"
         emit(
             events.DAEMON_READY, inboxes=len(self.config.inboxes), workers=self.config.workers.count,

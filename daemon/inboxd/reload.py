@@ -35,6 +35,7 @@ class App(Protocol):
     pipeline: Pipeline
     pool: Pool
     service: Service
+    state: str
 
     def lane(self, name: str, inbox: Inbox) -> Lane: ...
 
@@ -74,7 +75,9 @@ class Reload:
     def _read_anew(self, work: ExitStack) -> Config:
         """The configuration as it is now; `work` holds its work folders from here on."""
         app = self._app
-        app.service.reloading()
+        started = app.state != "STARTING"  # else systemd would take our READY for that of the start
+        if started:
+            app.service.reloading()
         try:
             new = load(app.config.file)
             reloading.refuse(app.config, new, app.history.counts())
@@ -85,7 +88,8 @@ class Reload:
                 emit(events.RELOAD_REFUSED, message=problem)
             raise
         finally:
-            app.service.ready()
+            if started:
+                app.service.ready()
 
     def _prepare(self, new: Config, work: ExitStack) -> None:
         """Its folders are there and fit, and its handlers can be loaded. Raises InboxdError."""

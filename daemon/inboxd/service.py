@@ -15,7 +15,7 @@ from inboxd.syncing import under_way
 
 _EVERY = 5.0  # seconds between two signs of life of a long start
 _PATIENCE = 60.0  # seconds that systemd is to wait for the next one
-_LONGEST = 1800.0  # seconds for one step: a disk may have much to sync that others have left to it
+LONGEST = 1800.0  # seconds for one step: a disk may have much to sync that others have left to it
 
 
 class Service:
@@ -40,7 +40,7 @@ class Service:
         """Seconds within which systemd wants to hear from us (WatchdogSec=); None: it does not."""
         return self._interval
 
-    def starting(self, every: float = _EVERY, longest: float = _LONGEST) -> None:
+    def starting(self, every: float = _EVERY, longest: float = LONGEST) -> None:
         """A start begins. Until its end it is given time, while it calls `alive` within `longest` seconds.
 
         By a thread: a step may wait for a sync, or for the ledger, and a new start would wait there again.
@@ -56,12 +56,14 @@ class Service:
         self._step_at = time.monotonic()
 
     def _tell_of_start(self, every: float, longest: float) -> None:
-        told = ""
+        told, hangs = "", False
         while not self._started.wait(every):
             seconds = time.monotonic() - self._step_at
-            if seconds > longest:
-                emit(events.START_HANGS, reason=_held_up(seconds))
-                return
+            hung, hangs = hangs, seconds > longest
+            if hangs:
+                if not hung:
+                    emit(events.START_HANGS, reason=_held_up(seconds))
+                continue
             self.extend_timeout(_PATIENCE)
             reason = f": {_held_up(seconds)}" if seconds > every else ""
             if reason or told:

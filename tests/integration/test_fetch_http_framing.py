@@ -127,8 +127,20 @@ def test_chunks_win_over_any_length(partner: Partner, rig: HttpRig, length: str)
 
 
 _BROKEN = ["Content-Length 5", "Content-Length : 5", "content length: 5", " Content-Length: 5", "X: y\rContent-Length: 3",
-           "Transfer-Encoding : chunked", "Content-Encoding : gzip", "\xfcContent-Range: bytes 0-2/3"]  # fmt: skip
-_UNREADABLE = ["no colon", "X Y: z", "HTTP/1.1 200 OK", "\xfc: x", ": x", "X: y\r", "X: y\rz", "\tX"]
+           "Transfer-Encoding : chunked", "Content-Encoding : gzip", "\xfcContent-Range: bytes 0-2/3", f"{' ' * 25}Content-Length: 5",
+           ", , , , , , , , , , Content-Length 5", "X Y: z\r\n Content-Length: 5"]  # fmt: skip
+_UNREADABLE = [
+    "no colon",
+    "X Y: z",
+    "HTTP/1.1 200 OK",
+    "\xfc: x",
+    ": x",
+    "X: y\r",
+    "X: y\rz",
+    "\tX",
+    "X Y: z\r\n more",
+    "Warning broken thing\r\n  at somewhere\r\n\tand there",
+]
 _ANY_LENGTH = ["Content-Length: 5", "Transfer-Encoding: chunked", "Content-Type: multipart/x-zip\r\nContent-Length: 5",
                "Content-Type: message/rfc822\r\nContent-Length: 5", "X: y"]  # fmt: skip
 

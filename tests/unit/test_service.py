@@ -118,6 +118,9 @@ def test_a_start_that_hangs_is_not(manager: socket.socket) -> None:
             with pytest.raises(TimeoutError):
                 while heard(manager):
                     pass
+            service.alive()  # it gets on after all
+            assert heard(manager) == "EXTEND_TIMEOUT_USEC=60000000"
+            service.ready()
     finally:
         events.send_to(events.nowhere)
     (hangs,) = told

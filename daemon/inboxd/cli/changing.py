@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 from argparse import Namespace
-from contextlib import suppress
 from typing import Any
 
 from inboxd.cli import pages, sendpages, sourcepages
@@ -14,6 +13,7 @@ from inboxd.cli.output import give
 from inboxd.cli.page import Page, Text
 
 EXIT_FOUND = 1  # done, and not all is well
+_LAST_WORDS = 60.0  # seconds within which a daemon that has hung up, since it ends, is gone
 
 
 def retry(options: Namespace) -> int:
@@ -71,8 +71,11 @@ def drain(options: Namespace) -> None:
     fd = process(options)
     try:
         answer = {"draining": True}
-        with suppress(Ended):  # it may be gone before it has told us so
+        try:
             answer = ask(options, "drain")
+        except Ended:  # it may be gone before it has told us so; or it has no room for us, and goes on
+            if not select.select([fd], [], [], _LAST_WORDS)[0]:
+                raise
         select.select([fd], [], [])
     finally:
         os.close(fd)

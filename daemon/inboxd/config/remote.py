@@ -5,6 +5,7 @@ What may hold a secret is a SecretStr, URLs too: their queries often carry token
 
 from __future__ import annotations
 
+import errno
 import stat
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +40,9 @@ def _private_key(text: str) -> str:
     return text
 
 
+_FOR_GOOD = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)  # a network's mount may be back soon
+
+
 def _file(remedy: str) -> Any:
     """A check that a file is there; `remedy`: how to get one. Fetchers read it, and tell what is wrong with it."""
 
@@ -50,6 +54,8 @@ def _file(remedy: str) -> Any:
         except (FileNotFoundError, NotADirectoryError):
             there = False
         except OSError as error:
+            if error.errno not in _FOR_GOOD:
+                return path
             raise ValueError(
                 f"{path} can't be read: {error.strerror}; name a file that the daemon's user can get to, under systemd "
                 "none below /home (ProtectHome= in the unit)"

@@ -38,13 +38,15 @@ def framing(headers: Mapping[str, str]) -> Framing:
     return Framing(length, flaw="" if length is not None else f"with the length {told[:_MOST_TOLD]!r}, which is none")
 
 
-def marked(line: bytes, *, is_first: bool) -> bytes:
+def marked(line: bytes, *, is_alone: bool) -> bytes:
     """A line of a head after its status. Of a broken one email's parser would take what comes after it for the body,
     be it a length or a coding: it becomes a field that nobody asks for, or one that says so where it was of the body.
+    `is_alone`: it can't go on with the one before, of which there is none, or a broken one.
     """
-    if _FIELD.fullmatch(line) or (not is_first and _MORE.fullmatch(line)):
+    if _FIELD.fullmatch(line) or (not is_alone and _MORE.fullmatch(line)):
         return line
-    told = line[:_MOST_TOLD].replace(b"\r", b" ").strip() if _OF_THE_BODY.search(line) else b""
+    found = _OF_THE_BODY.search(line)
+    told = line[found.start() :][:_MOST_TOLD].replace(b"\r", b" ").strip() if found else b""
     return b"%s: %s\r\n" % (_BROKEN.encode(), told)
 
 

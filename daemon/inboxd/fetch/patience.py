@@ -201,7 +201,8 @@ class _Reader(io.BufferedReader):
     """What http.client reads an answer from."""
 
     is_in_head = False
-    _number = 0  # of the next line of a head
+    _begins = True  # the next line is a status
+    _is_alone = True  # the next line can't go on with the one before
     _heads = 0
 
     def readline(self, size: int | None = -1, /) -> bytes:
@@ -214,10 +215,12 @@ class _Reader(io.BufferedReader):
         return self._of_head(line) if self.is_in_head else line
 
     def _of_head(self, line: bytes) -> bytes:
-        number = self._number
-        self._number = 0 if line in (b"\r\n", b"\n") else number + 1
-        if number:
-            return marked(line, is_first=number == 1)
+        begins, self._begins = self._begins, line in (b"\r\n", b"\n")
+        if not begins:
+            told = marked(line, is_alone=self._is_alone)
+            self._is_alone = told is not line
+            return told
+        self._is_alone = True
         self._heads += 1
         if self._heads > _MOST_HEADS:
             raise Undecided(f"sent {_MOST_HEADS} interim answers, and no final one")

@@ -35,6 +35,10 @@ _FRESH = 10.0  # seconds from making a folder to holding it, generously
 _PREFIX = ".inboxd-tune-"
 
 
+class _Deadly(PreconditionError):
+    """The handler kills each of its workers."""
+
+
 class Trials:
     """All trials of one inbox. A context manager: what it has made is removed in the end."""
 
@@ -48,6 +52,7 @@ class Trials:
         with _copying():
             self._bytes = sum(sample.stat().st_size for _number, sample in self._numbered(count))
         self._made = contextlib.ExitStack()
+        self._some_ran = False
 
     def __enter__(self) -> Trials:
         """Folders beside those they stand for, on the same disks. Raises DiskError."""
@@ -87,7 +92,13 @@ class Trials:
             begin = self._clock.time()
             for name in self._names:
                 os.rename(self._staged / name, self._root / "inbound" / name)
-            memory, errors = self._wait(daemon, state)
+            try:
+                memory, errors = self._wait(daemon, state)
+            except _Deadly:
+                if not self._some_ran:
+                    raise
+                return Run(0.0, 0, len(self._names))  # with these settings alone, as for want of memory
+        self._some_ran = True
         return Run(len(self._names) / max(self._bring_back() - begin, 0.001), memory, errors)
 
     @contextlib.contextmanager
@@ -139,7 +150,7 @@ class Trials:
                 seen, changed = sum(ended.values()), self._clock.monotonic()
             errors = seen - ended.get(Outcome.PROCESSED, 0)
             if _DEADLY <= seen == errors <= told.deaths:
-                raise PreconditionError(
+                raise _Deadly(
                     f"a trial is given up: each of its first {seen} files has killed its worker: {told.death}",
                     hint="try `inboxd run` with one of them",
                 )
