@@ -186,7 +186,8 @@ class App:
 
     def lane(self, name: str, inbox: Inbox) -> Lane:
         """All that belongs to one inbox; its work folder is held from here on."""
-        view = InboxView(name, inbox, self.config.rescan, self.clock, self._wake_pipeline)
+        batch_size = self.config.workers.batch_size
+        view = InboxView(name, inbox, self.config.rescan, self.clock, self._wake_pipeline, batch_size)
         watched = [inbox.folder("work"), self.config.state, *([inbox.folder("incoming")] if inbox.sources else [])]
         space = Space(name, watched, self.config.min_free_space, self.config.min_free_inodes)
         lane = Lane(name, inbox, view, self.ledger, space, self.clock)

@@ -11,6 +11,7 @@ from support.daemon import inboxd_json, run_daemon
 from support.faults import fault
 from support.site import Site
 from support.sound import assert_sound, wait_finished
+from support.wait import wait_until
 
 _PAYING = """
 from sqlalchemy import text
@@ -78,4 +79,39 @@ def test_what_was_decided_is_not_run_again(site: Site) -> None:
         wait_finished(site, 1)
         assert daemon.stop() == 0
     assert len(site.witnessed("start")) == 1
+    assert_sound(site, finished=True)
+
+
+def test_what_was_quarantined_is_still_nothing_that_a_handler_has_seen(site: Site) -> None:
+    quarantine, elsewhere, aside = (site.root() / name for name in ("quarantine", "elsewhere", "aside"))
+    site.write(rescan="1s")
+    with run_daemon(site.config) as daemon:
+        quarantine.rename(elsewhere)
+        os.symlink("/etc/hostname", site.root() / "inbound" / "a-link")
+        daemon.wait_event("daemon.degraded")
+        (name,) = site.listed("work")
+        os.rename(site.root() / "work" / name, aside)
+        elsewhere.rename(quarantine)
+        daemon.wait_event("file.lost")
+        assert daemon.stop() == 0
+    os.rename(aside, site.root() / "work" / name)
+    with run_daemon(site.config) as daemon:
+        wait_until(lambda: site.listed("quarantine"), "its end")
+        wait_until(lambda: inboxd_json(site.config, "files", "--state", "done")["files"], "its row")
+        assert daemon.stop() == 0
+    assert_sound(site, finished=True)
+
+
+def test_what_was_never_copied_is_copied(site: Site) -> None:
+    site.inbox("main", claim="copy")
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "claim.recorded:kill"}, ready=False) as daemon:
+        site.drop("ok-a.dat", b"a")
+        assert daemon.wait(timeout=30) == -signal.SIGKILL
+    _missed(site, site.base / "aside")
+    (name,) = site.listed("work")
+    uploaders = os.stat(site.root() / "work" / name).st_ino
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert os.stat(site.root() / "processed" / "ok-a.dat").st_ino != uploaders
     assert_sound(site, finished=True)

@@ -66,3 +66,16 @@ def test_a_session_whose_end_the_server_has_not_heard_of_is_in_nobodys_way(far: 
     assert not _announces(far)
     wait_until(lambda: _announces(far), "the ledger", timeout=5)
     say(far, "claim", [file])
+
+
+def test_who_may_end_no_session_waits_for_its_end(postgres: Postgres) -> None:
+    database = postgres.create()
+    with postgres.connect(database) as administrator:
+        administrator.execute("CREATE ROLE plain LOGIN")
+        administrator.execute(f"GRANT ALL ON DATABASE {database} TO plain")
+        administrator.execute("GRANT ALL ON SCHEMA public TO plain")
+        administrator.execute("REVOKE EXECUTE ON FUNCTION pg_terminate_backend(int, bigint) FROM PUBLIC")
+    with closing(_open(postgres.url(database).replace("inboxd@", "plain@"))) as ledger:
+        _end_sessions(postgres)
+        assert not _announces(ledger)  # it notices
+        wait_until(lambda: _announces(ledger), "the ledger", timeout=5)

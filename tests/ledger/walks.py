@@ -30,7 +30,7 @@ NEWS: dict[str, dict[str, Any]] = {
         "reason": None, "message": None, "destination": None, "result": None, "finished_at": None, "sha256": None,
         "started_at": None,
     },
-    "reopen": {"dev": 8, "ino": 9, "size": 4096, "mtime_ns": 6},
+    "reopen": {"dev": 8, "ino": 9, "mtime_ns": 6},
     "find": {"attempts": 2, "dev": 8, "ino": 9, "size": 4096, "mtime_ns": 6, "reason": "found again", "finished_at": None},
 }  # fmt: skip
 

@@ -6,10 +6,11 @@ SQLite's file lies in the state folder, which is locked. On PostgreSQL a session
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from inboxd.errors import AlreadyRunning, InboxdError, LedgerUnavailable
 
@@ -39,8 +40,9 @@ class Holding:
         if connection.dialect.name == "sqlite":
             return
         if self._last is not None:  # of an outage the server may not know that nobody is there any more
-            ours = "FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
-            connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid) {ours}", self._last)
+            ours = "FROM pg_stat_activity WHERE pid = %s AND backend_start = %s AND pid <> pg_backend_pid()"
+            with suppress(ProgrammingError):  # where we may not, it ends by itself
+                connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid) {ours}", self._last)
         connection.exec_driver_sql(f"SET lock_timeout = {_PATIENCE if self._last is None else _AGAIN}")
         try:
             connection.exec_driver_sql(f"SELECT pg_advisory_lock{_KEY} {_OF_SCHEMA}")
@@ -63,7 +65,8 @@ def _whereabouts(connection: Connection) -> str:
     query = (
         f"SELECT a.client_addr, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid), pg_namespace n "
         f"WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {0x696E6278} AND l.objid = n.oid "
-        "AND n.nspname = current_schema()"
+        "AND n.nspname = current_schema() "
+        "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     found = connection.exec_driver_sql(query).first()
     if found is None or found[1] is None:

@@ -108,10 +108,7 @@ class Reconciliation:
         if not (lost or undone):
             return set()
         disk.sync_all(work_fd)
-        # It may have been run before it was lost
-        held = [
-            file._replace(state=State.CLAIMED, attempts=max(1, file.attempts), reason="found again") for file in lost
-        ]
+        held = [file._replace(state=State.CLAIMED, attempts=_attempts_of(file), reason="found again") for file in lost]
         decided = [file._replace(state=State.DECIDED) for file in held if file.outcome is not None]
         undone = [file._replace(state=State.DECIDED) for file in undone]
         with self._ledger.transaction():
@@ -226,6 +223,11 @@ class Reconciliation:
 
 def _as_it_lies(work_fd: int, file: InboxFile) -> InboxFile:
     return as_found(file, os.stat(file.work_name, dir_fd=work_fd, follow_symlinks=False))
+
+
+def _attempts_of(lost: InboxFile) -> int:
+    """What was with a worker when it was lost may have begun, though nobody has counted that."""
+    return max(lost.attempts, 1 if lost.started_at else 0)
 
 
 def _was_delivered(file: InboxFile) -> bool:

@@ -36,7 +36,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "deliver": (),
     "lose": ("reason", "finished_at"),
     "retry": ("dev", "ino", "size", "mtime_ns"),
-    "reopen": ("dev", "ino", "size", "mtime_ns"),
+    "reopen": ("dev", "ino", "mtime_ns"),  # its size is counted in the totals
     "find": ("dev", "ino", "size", "mtime_ns", "attempts", "reason"),
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inboxd.beneath import look, opened
+from inboxd.config.models import Checksum, Inbox, Marker
 from inboxd.intake.settle import read_digest
 from inboxd.model import Sighting
 
@@ -148,3 +149,13 @@ def _speaks_for(companion: os.stat_result, entry: os.stat_result) -> bool:
 
 def _version(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def companions_of(rules: Inbox) -> Companions | None:
+    """Those of an inbox whose settle policy has any."""
+    root: Path = rules.folder("inbound")
+    if isinstance(rules.settle, Marker):
+        return Companions(root, rules.settle.marker, "")
+    if isinstance(rules.settle, Checksum):
+        return Companions(root, "." + rules.settle.checksum, rules.settle.checksum)
+    return None

@@ -10,16 +10,15 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from pathlib import Path
 
 from inboxd import events
 from inboxd.beneath import look, opened
 from inboxd.clock import Clock
-from inboxd.config.models import Checksum, Inbox, Marker, Quiet
+from inboxd.config.models import Inbox, Quiet
 from inboxd.config.units import show_duration
 from inboxd.errors import PreconditionError
 from inboxd.events import emit
-from inboxd.intake.companions import Companions
+from inboxd.intake.companions import companions_of
 from inboxd.intake.hints import Hints
 from inboxd.intake.match import Matcher
 from inboxd.intake.root import Root
@@ -30,6 +29,7 @@ from inboxd.intake.stuck import Stuck
 from inboxd.model import InboxFile, Sighting
 
 WINDOW = 1_000  # files kept while they settle
+_WIDE = 2_500  # likewise where none are put aside behind them, or for batches of so many
 LATER = 40_000  # files put aside until there is room for them; the rest waits for a later pass
 _AWAY = 1.0  # seconds between two looks for a folder that is away
 
@@ -37,17 +37,20 @@ _AWAY = 1.0  # seconds between two looks for a folder that is away
 class InboxView:
     """Looks only; never changes a file. Instants in monotonic seconds."""
 
-    def __init__(self, name: str, rules: Inbox, rescan: float, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, rules: Inbox, rescan: float, clock: Clock, wake: Callable[[], None], batch_size: int = 1
+    ) -> None:  # fmt: skip
         self.backlog = 0
         self._name = name
         self._rules = rules
         self._clock = clock
         self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
         self._span = rules.settle.quiet if isinstance(rules.settle, Quiet) else 0.0
-        self._settling = Settling(self._span, rules.order, WINDOW, LATER)
+        window = _WIDE if rules.order == "none" else max(WINDOW, min(batch_size, _WIDE))
+        self._settling = Settling(self._span, rules.order, window, LATER)
         self._strangers = Strangers()
         self._stuck = Stuck()
-        self._companions = _companions(rules)
+        self._companions = companions_of(rules)
         self._hints = Hints(self._takes)
         self._root = Root(name, rules, rescan, self._hints, wake, self.rescan)
         self._path = self._root.path
@@ -386,12 +389,3 @@ def _still_strange(found: os.stat_result, sighting: Sighting) -> bool:
     """The same entry; an inode number alone may be that of its successor."""
     same = found.st_ino == sighting.ino and stat.S_ISREG(found.st_mode) == sighting.regular
     return same and not (sighting.regular and found.st_nlink == 1)
-
-
-def _companions(rules: Inbox) -> Companions | None:
-    root: Path = rules.folder("inbound")
-    if isinstance(rules.settle, Marker):
-        return Companions(root, rules.settle.marker, "")
-    if isinstance(rules.settle, Checksum):
-        return Companions(root, "." + rules.settle.checksum, rules.settle.checksum)
-    return None
