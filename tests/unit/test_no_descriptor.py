@@ -11,7 +11,7 @@ import pytest
 
 from inboxd.clock import SystemClock
 from inboxd.custody.workfolder import hold
-from inboxd.pool.slot import memory
+from inboxd.pool.child import memory
 from inboxd.pool.supervisor import Supervisor
 from inboxd.resources import Sampler
 from support.limits import no_more_descriptors

@@ -137,13 +137,6 @@ class Child:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def memory(self) -> int:
-        """Resident bytes; 0 when the process is gone, or no descriptor is left to look with."""
-        try:
-            return int(psutil.Process(self.pid).memory_info().rss)
-        except (psutil.Error, OSError):
-            return 0
-
     def reap(self) -> int:
         """Collect the exit status, once the pidfd says that there is one. Below 0: minus the signal."""
         return self._process.wait()
@@ -195,3 +188,11 @@ def read_marks(folder: Path) -> list[Mark] | None:
         with path.open("rb") as file:
             marks += wire_marks(file.fileno())
     return marks
+
+
+def memory(pid: int) -> int:
+    """Resident bytes; 0 when the process is gone, or no descriptor is left to look with."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except (psutil.Error, OSError):
+        return 0

@@ -14,7 +14,7 @@ from inboxd import events
 from inboxd.clock import Clock
 from inboxd.events import Event, emit
 from inboxd.pool.assignment import Assignment, Cause, Death, how_it_ended
-from inboxd.pool.child import Child, Launch
+from inboxd.pool.child import Child, Launch, memory
 from inboxd.pool.exchange import Exchange
 from inboxd.pool.restarts import Restarts
 from inboxd.pool.states import ChildState, follow
@@ -247,7 +247,7 @@ class Slot:
             return
         self._verdict = None
         if not self._asked:
-            self._rss = child.memory()
+            self._rss = memory(child.pid)
             self._recycle()
         self.due = min(now + _LOOK, deadline)
 
