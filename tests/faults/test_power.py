@@ -233,15 +233,22 @@ def _held(site: Site) -> bool:
 
 
 def test_that_a_loss_is_seen(tmp_path: Path) -> None:
-    """The same harness, where nothing is synced: it must miss what is gone."""
-    with _machine(tmp_path / "0", durability="process") as machine:
+    """The same harness, where nothing is synced: it must miss what is gone.
+
+    Unless somebody else on this machine has called sync(2), which reaches all disks: so it has three tries.
+    """
+    assert any(_a_loss_is_seen(tmp_path / str(number)) for number in range(3))
+
+
+def _a_loss_is_seen(base: Path) -> bool:
+    with _machine(base, durability="process") as machine:
         with machine.life() as daemon:
             machine.site.drop_all(files(20))
             wait_finished(machine.site, 20)
             machine.cut(daemon)
         machine.reckon(synced=False)
         found = violations(machine.site.config, Evidence(manifest=machine.site.manifest))
-    assert any(one.startswith("I7: ") and one.endswith("is nowhere") for one in found)
+    return any(one.startswith("I7: ") and one.endswith("is nowhere") for one in found)
 
 
 # What others were told
