@@ -25,7 +25,6 @@ from support.site import Site, is_unfinished
 _TELLS = {"file.claimed", "file.processed", "file.error", "file.quarantined", "file.waiting", "file.released"}
 #: States of a row whose file is not accepted yet, or never was.
 _NOT_OURS = {"CLAIMING", "ABANDONED"}
-_PROBE = ".inboxd-rename-"  # by which a start tries a rename; a cut may leave it, and nobody takes it for a file
 
 
 class Machine:
@@ -91,8 +90,7 @@ class Machine:
 
 def _is_upload(entry: Entry) -> bool:
     """An uploader means it; not one of our drafts, nor one of his that had not got its name."""
-    name = os.path.basename(entry.relative)
-    return not (entry.is_draft or is_unfinished(name) or name.startswith(_PROBE))
+    return not (entry.is_draft or is_unfinished(os.path.basename(entry.relative)))
 
 
 def told(site: Site) -> set[str]:

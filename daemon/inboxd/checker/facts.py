@@ -95,8 +95,11 @@ class Entry:
 
     @property
     def is_draft(self) -> bool:
-        """In work/: a result, a sidecar on its way, or a copy that has not taken its file's place."""
+        """In work/: a result, a sidecar on its way, a copy that has not taken its file's place. There and in inbound/
+        the empty file by which a start tries a rename, and which a power cut may leave."""
         first = self.relative.split("/")[0]
+        if self.kind in ("inbound", "work") and first.startswith(".inboxd-rename-"):
+            return True
         unfinished = first.endswith(("-copy", "-unsynced", ".error.json", ".part"))
         return self.is_result or (self.kind == "work" and unfinished)
 

@@ -201,7 +201,7 @@ def _excused(facts: Facts, row: Row) -> bool:
 def _unfinished(facts: Facts) -> Iterator[str]:
     dropped = _dropped(facts)
     for entry in facts.of_kind("inbound"):
-        if (entry.inbox, entry.sha256) in dropped:
+        if (entry.inbox, entry.sha256) in dropped and not entry.is_draft:
             yield f"still in inbound/: {entry.path}"
     for row in facts.rows:
         if row["state"] in OPEN:
