@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from support.daemon import inboxd_json, run_daemon
@@ -58,22 +59,27 @@ def test_its_transaction_is_not_done_again(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+def _lost_when_decided(site: Site, end: str, drop: Callable[[], None]) -> None:
+    """What is dropped has its outcome, and can't be delivered to `end`; a live daemon calls it LOST; it is put back."""
+    folder, elsewhere, aside = (site.root() / name for name in (end, "elsewhere", "aside"))
+    with run_daemon(site.config) as daemon:
+        folder.rename(elsewhere)
+        drop()
+        daemon.wait_event("daemon.degraded")
+        (name,) = site.listed("work")
+        os.rename(site.root() / "work" / name, aside)
+        elsewhere.rename(folder)
+        daemon.wait_event("file.lost")
+        assert daemon.stop() == 0
+    os.rename(aside, site.root() / "work" / name)
+
+
 @fault(
     "Disks", "a file taken out of work/ and put back", how="after its outcome was recorded",
     shows="LOST; then it is delivered, and not run again",
 )  # fmt: skip
 def test_what_was_decided_is_not_run_again(site: Site) -> None:
-    processed, elsewhere, aside = (site.root() / name for name in ("processed", "elsewhere", "aside"))
-    with run_daemon(site.config) as daemon:
-        processed.rename(elsewhere)
-        site.drop("ok-a.dat", b"a")
-        daemon.wait_event("daemon.degraded")
-        (name,) = site.listed("work")
-        os.rename(site.root() / "work" / name, aside)
-        elsewhere.rename(processed)
-        daemon.wait_event("file.lost")
-        assert daemon.stop() == 0
-    os.rename(aside, site.root() / "work" / name)
+    _lost_when_decided(site, "processed", lambda: site.drop("ok-a.dat", b"a"))
     with run_daemon(site.config) as daemon:
         assert daemon.events("file.found", file="ok-a.dat")
         wait_finished(site, 1)
@@ -83,18 +89,8 @@ def test_what_was_decided_is_not_run_again(site: Site) -> None:
 
 
 def test_what_was_quarantined_is_still_nothing_that_a_handler_has_seen(site: Site) -> None:
-    quarantine, elsewhere, aside = (site.root() / name for name in ("quarantine", "elsewhere", "aside"))
     site.write(rescan="1s")
-    with run_daemon(site.config) as daemon:
-        quarantine.rename(elsewhere)
-        os.symlink("/etc/hostname", site.root() / "inbound" / "a-link")
-        daemon.wait_event("daemon.degraded")
-        (name,) = site.listed("work")
-        os.rename(site.root() / "work" / name, aside)
-        elsewhere.rename(quarantine)
-        daemon.wait_event("file.lost")
-        assert daemon.stop() == 0
-    os.rename(aside, site.root() / "work" / name)
+    _lost_when_decided(site, "quarantine", lambda: os.symlink("/etc/hostname", site.root() / "inbound" / "a-link"))
     with run_daemon(site.config) as daemon:
         wait_until(lambda: site.listed("quarantine"), "its end")
         wait_until(lambda: inboxd_json(site.config, "files", "--state", "done")["files"], "its row")

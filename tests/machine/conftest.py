@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.machine import CACHE, Machine, base_root
+from support.needs import unmet
 from support.service import CONFIG, HANDLERS, INBOUND, UNIT
 
 BUILD = CACHE.parent / "build"
@@ -32,7 +33,7 @@ def _missing() -> str:
 def machine() -> Iterator[Machine]:
     """One machine for all tests; skipped where none can be had, but not in CI."""
     if reason := _missing():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+        unmet(reason)
     with Machine(base_root(), CACHE / "machines" / f"run-{os.getpid()}") as booted:
         yield booted
 

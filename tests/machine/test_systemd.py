@@ -13,6 +13,7 @@ import pytest
 
 from support.faults import fault
 from support.machine import Machine
+from support.needs import unmet
 from support.service import CONFIG, UNIT, count, drop, events, override, wait_count
 from support.wait import wait_until
 
@@ -246,7 +247,7 @@ def test_a_handler_gives_a_file_of_its_own_to_another_group(service: Machine) ->
 def test_a_handler_may_have_a_sandbox_by_the_example(service: Machine) -> None:
     """What bubblewrap calls, by its lines."""
     if service.run("unshare", "--map-root-user", "true", user="alice", check=False).returncode:
-        pytest.skip("this kernel lets no user make namespaces")
+        unmet("this kernel lets no user make namespaces")
     example = service.run("cat", "/usr/share/doc/inboxd/examples/handlers.conf").stdout
     (lines,) = re.findall(r"^# Sandboxes.*\n((?:#\w.*\n)+)", example, re.MULTILINE)
     drop(service, "sandbox-1")
