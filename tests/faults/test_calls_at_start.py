@@ -102,7 +102,8 @@ def test_a_sync_of_a_start_hangs(site: Site) -> None:
         wait_until(lambda: shim.struck, "the sync that hangs")
         asked = daemon.notifications.lines.count(_MORE)
         wait_until(lambda: daemon.notifications.lines.count(_MORE) >= asked + 2, "more time, twice")
-        assert daemon.status().startswith(f"starting: the disk of {work} has not synced for ")
+        told = f"starting: the disk of {work} has not synced for "
+        wait_until(lambda: daemon.status().startswith(told), "the status, which is told behind that")
         assert not daemon.notified("READY=1")
         shim.lift()
         daemon.wait_ready()
