@@ -100,7 +100,7 @@ def refuse_moved(config: Config, history: History) -> None:
     known, held = _known(config.state), history.holding()
     for name, inbox in config.inboxes.items():
         old, new = known.get(name), inbox.folder("work")
-        if name in held and old is not None and old != new and any(not found.is_dir() for found in old.rglob("*")):
+        if name in held and old is not None and old != new and _holds_files(name, old):
             raise PreconditionError(
                 f"inbox {name}: files are held in {old}, and the configuration says {new}",
                 hint=f"let them be finished under the old setting; or stop inboxd and move what is in {old} there",
@@ -132,11 +132,18 @@ def _ids_in(work: Path) -> set[str]:
 
 
 def _known(state: Path) -> dict[str, Path]:
-    try:
-        found = json.loads((state / _WORK_FOLDERS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+    found = json.loads(disk.read_noted(state / _WORK_FOLDERS) or "{}")
     return {name: Path(path) for name, path in found.items()}
+
+
+def _holds_files(name: str, work: Path) -> bool:
+    """Raises DiskError. Path.rglob says nothing of a folder that it can't read, since Python 3.13."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise DiskError.of(f"inbox {name}: its files can't be looked for where they were", error) from error
+
+    return any(files for _folder, _folders, files in os.walk(work, onerror=fail))
 
 
 def _problems(config: Config) -> Iterator[str]:

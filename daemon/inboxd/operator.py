@@ -336,7 +336,7 @@ class Operator(Records):
         problems: list[str] = []
         for lane in list(self._pipeline.lanes.values()):
             for which in FOLDERS:
-                if not lane.rules.folder(which).is_dir():
+                if not os.path.isdir(lane.rules.folder(which)):
                     problems.append(f"inbox {lane.name}: {lane.rules.folder(which)} ({which}) is missing")
             if trouble := lane.trouble():
                 problems.append(f"inbox {lane.name}: {trouble}")

@@ -7,9 +7,9 @@ return, inside the pipeline's transactions.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from inboxd.batching import together
@@ -220,8 +220,8 @@ def _unblamed(destination: Destination, send: Send, report: Report) -> Report:
     gone, unreadable = report.ending is Ending.REJECTED, report.error_class == _OURS
     if not (gone or unreadable):
         return report
-    path = Path(destination.ordered(send).path)
-    is_back = gone and path.is_file() and not path.is_symlink()
+    path = destination.ordered(send).path
+    is_back = gone and os.path.isfile(path) and not os.path.islink(path)
     if destination.lane.claims.work.is_home() and not is_back:
         return report
     return report._replace(ending=Ending.RELEASED, message="its disk went away while it was sent")

@@ -34,4 +34,4 @@ class Pauses:
                 lane.pause("an operator said so earlier")
 
     def _noted(self) -> list[str]:
-        return self._path.read_text(encoding="utf-8").split() if self._path.exists() else []
+        return disk.read_noted(self._path).split()

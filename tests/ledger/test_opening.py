@@ -228,6 +228,17 @@ def test_another_ledger_in_its_place_is_refused(url: str, tmp_path: Path) -> Non
         _open(url, known=known)
 
 
+def test_an_identity_that_can_not_be_read(url: str, tmp_path: Path) -> None:
+    """It is one, of a ledger that may have gone: nothing empty is made in its place."""
+    known = tmp_path / "ledger.id"
+    known.symlink_to(known.name)
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        _open(url, known=known)
+    engine = create_engine(url)
+    assert not inspect(engine).get_table_names()
+    engine.dispose()
+
+
 def test_a_ledger_without_its_identity_is_damaged(url: str, tmp_path: Path) -> None:
     """The daemon would end in a fault of its own, and be started again for ever."""
     _open(url, known=tmp_path / "ledger.id").close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inboxd import folders
 from inboxd.config.models import Config
-from inboxd.errors import PreconditionError
+from inboxd.errors import DiskError, PreconditionError
 from inboxd.intake import mounts
 from support.settings import loaded
 
@@ -55,6 +56,30 @@ def test_a_folder_is_kept_where_a_link_leads(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     _made(tmp_path, "")
     assert sorted(synced) == [str(tmp_path), str(tmp_path / "disk"), str(tmp_path / "disk" / "work")]
+
+
+def test_files_may_be_where_nobody_can_look(tmp_path: Path) -> None:
+    """A start that took it for empty would look for them elsewhere, and call them lost."""
+    folders.remember(_made(tmp_path, ""))
+    config = loaded(tmp_path, "state: state\ninboxes: {a: {root: b, handler: {command: ['true']}}}\n")
+    ledger: Any = _Holding()
+    work = tmp_path / "a" / "work"
+    folders.refuse_moved(config, ledger)
+    (work / "x").touch()
+    with pytest.raises(PreconditionError, match=f"inbox a: files are held in {work}"):
+        folders.refuse_moved(config, ledger)
+    work.rename(tmp_path / "aside")
+    folders.refuse_moved(config, ledger)
+    work.symlink_to("work")
+    with pytest.raises(DiskError, match=f"inbox a: .* {work}: Too many levels of symbolic links"):
+        folders.refuse_moved(config, ledger)
+
+
+class _Holding:
+    """A ledger with files of the inbox in progress."""
+
+    def holding(self) -> set[str]:
+        return {"a"}
 
 
 _TWO = """\

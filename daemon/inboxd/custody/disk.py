@@ -122,6 +122,14 @@ def write_over(path: Path, content: str) -> None:
         os.close(folder)
 
 
+def read_noted(path: Path) -> str:
+    """What `write_over` has written; "" when that was never. Raises OSError: a file that can't be read is there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 

@@ -34,7 +34,7 @@ class Opening:
         self.place = place_of(url)
         self._path = sqlite_path(url)
         self._known = known or (Path(self._path + ".id") if self._path else None)
-        self._identity = self._known.read_text().strip() if self._known and self._known.exists() else ""
+        self._identity = disk.read_noted(self._known).strip() if self._known else ""
 
     def prepare(self) -> None:
         """A SQLite file that is ours alone from its first byte on. Raises LedgerRefused, LedgerUnavailable."""

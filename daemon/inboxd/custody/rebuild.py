@@ -25,6 +25,7 @@ from typing import Any
 from sqlalchemy import BigInteger, cast, func, select
 
 from inboxd.clock import Clock
+from inboxd.custody import disk
 from inboxd.custody.deliver import is_as_delivered, is_what_we_delivered
 from inboxd.custody.engine import make_reader, place_of, sqlite_path, translated
 from inboxd.custody.failpoints import failpoint
@@ -127,7 +128,7 @@ class Rebuild:
             )
 
     def _identity(self) -> str:
-        return self._known.read_text().strip() if self._known.exists() else ""
+        return disk.read_noted(self._known).strip()
 
     def _fill(self, url: str, wreck: Wreck | None) -> None:
         provisional = self._known.with_name("ledger.id.rebuilt")
