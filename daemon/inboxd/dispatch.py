@@ -311,7 +311,6 @@ class Dispatcher:
             lane.run_is_over(one.file)
         if one.verb == "decide":
             lane.decided.append(one.file)
-            lane.rested()
             if report.results or report.ending is not Ending.PROCESSED:  # a run that died may have left some
                 lane.with_results.add(one.file.id)
         elif one.verb == "wait":
@@ -323,12 +322,14 @@ class Dispatcher:
             emit(events.HANDLER_BROKEN, inbox=lane.name, message=report.message)
             remedy = "mend that, then `inboxd reload`"
             lane.pause(f"its handler can't be run: {report.message}; {remedy}", broken=True)
+        elif report.ending is not Ending.UNAVAILABLE and report.begun:
+            lane.rested()
         else:
             self._rest_if_away(lane, report)
 
     def _rest_if_away(self, lane: Lane, report: Report) -> None:
         if report.ending is Ending.UNAVAILABLE and lane.may_run(self._clock.monotonic()):
-            lane.rest(self._clock.monotonic())
+            lane.rest(self._clock.monotonic(), report.message)
 
 
 def _tell_halved(lane: Lane, batch: str, files: Sequence[InboxFile], why: Report) -> None:

@@ -83,6 +83,7 @@ class Lane:
         self.retiring = False  # takes nothing new: the configuration has changed
         self.must_be_empty = False  # before it ends: its successor has another work/
         self.space = space
+        self.lacks = ""  # what its handler needs and was away when it was last tried, in words
         self._rest_until = 0.0
         self._rest = 0.0
         self._work_length = len(str(self.work))
@@ -100,7 +101,11 @@ class Lane:
         """Why it takes nothing, where an operator has not said so: in words, with what to look at; "" when it does."""
         if self.condition.startswith("away"):
             return self.condition
-        return f"nothing is claimed: {self.space.low}" if self.space.low is not None else ""
+        if self.space.low is not None:
+            return f"nothing is claimed: {self.space.low}"
+        if self.paused and self.broken:
+            return self.paused
+        return f"little is run: {self.lacks}" if self.lacks else ""
 
     def keeper(self) -> Keeper:
         """What recovery needs of this inbox."""
@@ -263,8 +268,9 @@ class Lane:
             moments += [max(self.view.next_wake() or math.inf, self.space.look_again), self.space.next_look]
         return min(moments)
 
-    def rest(self, now: float) -> float:
+    def rest(self, now: float, lacks: str = "") -> float:
         """What the handler needs is away: wait, longer each time; returns the span in seconds."""
+        self.lacks = lacks
         self._rest = min(max(_REST_FIRST, self._rest * 2), _REST_LONGEST)
         self._rest_until = now + self._rest
         return self._rest
@@ -276,7 +282,7 @@ class Lane:
 
     def rested(self) -> None:
         """A run has come through: forget earlier outages."""
-        self._rest = 0.0
+        self._rest, self.lacks = 0.0, ""
 
     def pause(self, reason: str, *, broken: bool = False) -> None:
         """Take and run nothing until `resume`, or, where the handler is `broken`, until a reload."""
@@ -290,10 +296,12 @@ class Lane:
         emit(events.INBOX_RESUMED, inbox=self.name)
 
     def batches_allowed(self, room: int) -> int:
-        """How many more batches this inbox may have under way, given room for so many in the pool."""
-        if self.rules.parallel is None:
-            return room
-        return max(0, min(room, self.rules.parallel - self.running))
+        """How many more batches this inbox may have under way, given room for so many in the pool.
+
+        One, while nothing has come through since what it needs was away: no more workers wait for that.
+        """
+        most = 1 if self._rest else self.rules.parallel
+        return room if most is None else max(0, min(room, most - self.running))
 
     def wants_hash(self, file: InboxFile) -> bool:
         """The duplicates policy needs the content's hash first; empty files are nobody's duplicate."""

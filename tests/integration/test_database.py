@@ -97,6 +97,22 @@ def test_away_is_told_after_the_timeout_and_blames_no_file(handlers, url, named)
     assert "s3cret" not in report.message + told["message"]
 
 
+def test_an_order_finds_a_database_away_once(handlers, server):
+    """A host that swallows what it is sent would hold up the worker for each file of the batch."""
+    url = server.url(server.create())
+    server.stop()
+    handlers.database("lake", url, connect_timeout=0.3)
+    opened = handlers.python(LOAD, database="lake")
+    first, second = handlers.file(), handlers.file()
+    reports = [opened.run("main", first)]
+    server.start()
+    reports.append(opened.run("main", second))
+    assert [(report.ending, report.begun) for report in reports] == [(Ending.UNAVAILABLE, False)] * 2
+    assert len(handlers.told("database.away")) == 1
+    opened.tidy()
+    assert [handlers.run(opened, file).ending for file in (first, second)] == [Ending.PROCESSED] * 2
+
+
 def test_a_refused_password_is_not_told(handlers, server):
     with (server.folder / "data" / "pg_hba.conf").open("w") as rules:
         rules.write("local all all scram-sha-256\n")

@@ -69,7 +69,10 @@ class HandlerRig:
         return file._replace(attempt=2)
 
     def run(self, handlers: Handlers, file: OrderedFile | None = None) -> Report:
-        return handlers.run("main", file or self.file())
+        """An order of one file."""
+        report = handlers.run("main", file or self.file())
+        handlers.tidy()
+        return report
 
     def run_python(self, source: str, file: OrderedFile | None = None) -> Report:
         """One file through the function `handle` of this module."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from support.daemon import run_daemon
+from support.daemon import inboxd, inboxd_json, run_daemon
 from support.faults import fault
 from support.invariants import Evidence, violations
 from support.load import files
@@ -75,6 +76,26 @@ def test_exit_codes(site: Site, code: int, where: str, reason: str | None, attem
         assert story["reason"] == reason
         assert "to-err" in story["detail"]
         assert story["retry"].endswith(f"inboxd retry {story['id']} -c {site.config}")
+    assert_sound(site, finished=True)
+
+
+def test_a_program_that_goes_while_the_daemon_runs(site: Site) -> None:
+    """No file is blamed, and the daemon says that it does not do all of its work."""
+    _command(site, "exit 0")
+    program = site.base / "program.sh"
+    with run_daemon(site.config) as daemon:
+        program.rename(site.base / "aside")
+        site.drop("x.dat", b"x")
+        daemon.wait_event("handler.broken")
+        state = inboxd_json(site.config, "status")
+        assert state["state"] == "DEGRADED"
+        assert state["degraded"][0].startswith("main: its handler can't be run: ")
+        (site.base / "aside").rename(program)
+        assert inboxd(site.config, "reload").returncode == 0
+        wait_finished(site, 1)
+        assert inboxd_json(site.config, "status")["state"] == "RUNNING"
+        assert daemon.stop() == 0
+    assert site.listed("processed") == ["x.dat"]
     assert_sound(site, finished=True)
 
 
@@ -248,6 +269,33 @@ def test_a_transaction_has_its_effect_once(site: Site) -> None:
     db.close()
     assert rows == (10, 10)
     assert daemon.events("database.opened")
+    assert violations(site.config, Evidence(manifest=site.manifest, finished=True)) == []
+
+
+def test_a_database_that_is_away_holds_up_nobody_else(site: Site) -> None:
+    """Its inbox says so, and waits with one worker at most; the workers are for the others."""
+    (site.base / "loading.py").write_text(TRANSACTION)
+    warehouse = site.base / "later" / "warehouse.db"
+    site.write(databases={"warehouse": {"url": f"sqlite:///{warehouse}"}})
+    site.inbox("main", handler={"python": "loading:handle", "database": "warehouse"})
+    site.inbox("other")
+    with run_daemon(site.config) as daemon:
+        site.drop_all((f"ok-{number}.dat".encode(), b"%d" % number) for number in range(8))
+        daemon.wait_event("database.away")
+        site.drop_all(((f"other-{number}.dat".encode(), b"x") for number in range(50)), inbox="other")
+        wait_finished(site, 50, "other", timeout=60)
+        assert "database warehouse is away" in str(
+            wait_until(lambda: inboxd_json(site.config, "status")["degraded"], "its trouble")
+        )
+        assert inboxd_json(site.config, "status")["state"] == "DEGRADED"
+        assert 1 <= len(daemon.events("database.away")) <= len(daemon.workers())
+        warehouse.parent.mkdir()
+        with contextlib.closing(sqlite3.connect(warehouse)) as db, db:
+            db.execute("CREATE TABLE seen (file TEXT)")
+        wait_finished(site, 8, timeout=90)
+        wait_until(lambda: inboxd_json(site.config, "status")["state"] == "RUNNING", "the end of it")
+        assert daemon.stop() == 0
+    assert len(site.listed("processed")) == 8
     assert violations(site.config, Evidence(manifest=site.manifest, finished=True)) == []
 
 

@@ -73,7 +73,8 @@ class Database(Section):
     """An SQLAlchemy URL, such as `sqlite:///var/data.db` (relative to this file) or `postgresql+psycopg://user@host/name`.
     One with a password belongs in `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`."""
     connect_timeout: Interval = 300.0
-    """The longest a worker tries to reach it; then the file is given back, without blame, and tried later."""
+    """The longest a handler that asks for a connection waits for it; then the file is given back, without blame, and tried
+    later. Before a run, it is tried for 5 s at most: other inboxes need the worker, too."""
 
 
 class Quiet(Section):

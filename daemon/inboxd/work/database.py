@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _TRY = 10.0  # seconds for one attempt to connect, within connect_timeout
+_BEFORE_A_RUN = (
+    5.0  # seconds for all attempts, where nothing is lost by giving up: files of others wait for this worker
+)
 _FRESH = 5.0  # seconds for which a test holds
 _PAUSE = (0.1, 5.0)  # seconds between attempts: at first, at most
 
@@ -37,6 +41,12 @@ class Databases:
         self._note = note
         self._engines: dict[str, Engine] = {}
         self._tested: dict[str, float] = {}
+        self._away: set[str] = set()  # those of which that was told
+        self._refused: dict[str, str] = {}  # those that a test in this order has found away, and how
+
+    def tidy(self) -> None:
+        """An order is done."""
+        self._refused.clear()
 
     def close(self) -> None:
         """Close every connection."""
@@ -53,19 +63,33 @@ class Databases:
         return self._engines[name]
 
     def test(self, name: str) -> None:
-        """It answers, as of a few seconds ago. Raises DatabaseAway after its connect_timeout, DatabaseUnusable."""
-        if time.monotonic() - self._tested.get(name, -_FRESH) >= _FRESH:
-            self.connect(name).close()
+        """It answers, as of a few seconds ago. Raises DatabaseAway when it does not soon, DatabaseUnusable.
 
-    def connect(self, name: str) -> Connection:
-        """A tested connection; tries again and again until connect_timeout is used up. Raises as test() does."""
+        The first test that fails speaks for the rest of its order.
+        """
+        if time.monotonic() - self._tested.get(name, -_FRESH) < _FRESH:
+            return
+        if name in self._refused:
+            raise DatabaseAway(self._refused[name])
+        try:
+            self.connect(name, 0.0 if name in self._away else _BEFORE_A_RUN).close()
+        except DatabaseAway as error:
+            self._refused[name] = str(error)
+            raise
+
+    def connect(self, name: str, patience: float = math.inf) -> Connection:
+        """A tested connection; tries again and again until connect_timeout, or our patience, is used up (seconds).
+
+        Raises DatabaseAway, DatabaseUnusable.
+        """
         engine = self.prepare(name)
+        patience = min(patience, self._specs[name].connect_timeout)
         began, pause = time.monotonic(), _PAUSE[0]
         while True:
             try:
                 return self._try(name, engine, began)
             except sqlalchemy().exc.DBAPIError as error:
-                left = began + self._specs[name].connect_timeout - time.monotonic()
+                left = began + patience - time.monotonic()
                 if left <= 0:
                     raise self.away(name, error) from error
                 time.sleep(min(left, pause * _jitter()))
@@ -84,15 +108,18 @@ class Databases:
             connection.close()
             raise
         self._tested[name] = time.monotonic()
+        self._away.discard(name)
         seconds = self._tested[name] - began
         self._note(Note("database.opened", {"database": name, "seconds": seconds, "pid": os.getpid()}))
         return connection
 
     def away(self, name: str, error: Any) -> DatabaseAway:
-        """Say that it is away, and what to raise. `error` is SQLAlchemy's."""
+        """Say so, once until it is back, and what to raise. `error` is SQLAlchemy's."""
         self._tested.pop(name, None)
         why = self.why(name, error)
-        self._note(Note("database.away", {"database": name, "message": why, "pid": os.getpid()}))
+        if name not in self._away:
+            self._away.add(name)
+            self._note(Note("database.away", {"database": name, "message": why, "pid": os.getpid()}))
         return DatabaseAway(f"database {name} is away: {why}")
 
     def lost(self, name: str, error: Any) -> DatabaseLost:

@@ -64,6 +64,7 @@ class Handlers:
     def tidy(self) -> None:
         """An order is done."""
         self._folders.tidy()
+        self._databases.tidy()
 
     def close(self) -> None:
         """Close what is open."""
