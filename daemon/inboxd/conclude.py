@@ -6,7 +6,7 @@ from random import Random, random
 from typing import Any
 
 from inboxd.custody.deliver import destination
-from inboxd.lifecycle import Decision, Limits, decide
+from inboxd.lifecycle import Decision, Limits, as_lost, decide
 from inboxd.model import Concluded, Ending, Failure, InboxFile, Outcome, Report, State
 
 
@@ -26,6 +26,8 @@ def conclude(
         )  # fmt: skip
         return Concluded(decided, "decide", failure)
     counted = file._replace(attempts=decision.attempts, failures=decision.failures)
+    if decision.verb == "lose":
+        return Concluded(as_lost(counted, now), "lose")
     if decision.verb == "release":
         return Concluded(counted._replace(state=State.CLAIMED), "release", failure)
     waiting = counted._replace(

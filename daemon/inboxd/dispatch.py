@@ -18,6 +18,7 @@ from inboxd.custody.ledger import Ledger
 from inboxd.custody.outcomes import Outcomes, Run
 from inboxd.events import emit
 from inboxd.lane import Lane
+from inboxd.lifecycle import as_lost
 from inboxd.model import Concluded, Ending, InboxFile, Outcome, Report, Sighting, State, called_twin, new_id
 
 _MOST_NAMED = 400  # files in one line of the log, as in story.py
@@ -78,12 +79,13 @@ class Conclusions:
 
     def write(self, ledger: Ledger) -> None:
         """In the open transaction."""
-        by_verb: dict[str, list[InboxFile]] = {"decide": [], "wait": [], "release": []}
+        by_verb: dict[str, list[InboxFile]] = {"decide": [], "wait": [], "release": [], "lose": []}
         for _lane, _report, one in self.concluded:
             by_verb[one.verb].append(one.file)
         ledger.decide(by_verb["decide"])
         ledger.wait(by_verb["wait"])
         ledger.release(by_verb["release"])
+        ledger.lose(by_verb["lose"])
         ledger.failed([one.failure for _lane, _report, one in self.concluded if one.failure])
 
 
@@ -124,7 +126,7 @@ class Dispatcher:
         ended = [
             (Run.of(self._running[batch].files[report.file_id]), report)
             for batch, report in self.reported[self._kept :]
-            if self._running[batch].purpose == "run"
+            if self._running[batch].purpose == "run" and report.ending is not Ending.MISSING
         ]
         self._sync_results(self.reported[self._kept :])
         trouble = self._outcomes.keep(ended)
@@ -227,7 +229,12 @@ class Dispatcher:
                 file = running.files[report.file_id]
                 one = running.lane.judge(file, report, now)
                 conclusions.concluded.append((running.lane, report, one))
-            elif running.purpose != "verify" and (why := _why_unreadable(running, report)):
+            elif running.purpose == "verify":
+                continue
+            elif report.ending is Ending.MISSING:
+                one = Concluded(as_lost(running.files[report.file_id], now), "lose")
+                conclusions.concluded.append((running.lane, report, one))
+            elif why := _why_unreadable(running, report):
                 one = _unreadable(running, report._replace(message=why), now)
                 conclusions.concluded.append((running.lane, report, one))
         for lane, file in self._hashed:
@@ -300,7 +307,8 @@ class Dispatcher:
     def _unblamed(self, batch: str, report: Report) -> Report:
         """A worker blames a file that is not there any more, or can't be read; but it may be the disk that has gone."""
         running = self._running[batch]
-        blames = report.ending is Ending.INPUT_CHANGED or (report.ending is Ending.FAILED and running.purpose != "run")
+        blames = report.ending in (Ending.INPUT_CHANGED, Ending.MISSING)
+        blames = blames or (report.ending is Ending.FAILED and running.purpose != "run")
         if not blames or running.lane.claims.work.is_home():
             return report
         return report._replace(ending=Ending.UNAVAILABLE, message="its disk went away while it ran")
@@ -316,7 +324,7 @@ class Dispatcher:
         elif one.verb == "wait":
             lane.retrying += 1
             lane.next_waiting = min(lane.next_waiting, one.file.not_before)
-        elif not report.bisect:
+        elif one.verb == "release" and not report.bisect:
             lane.held.append(one.file)
         if report.ending is Ending.BROKEN and lane.paused is None:
             emit(events.HANDLER_BROKEN, inbox=lane.name, message=report.message)

@@ -17,7 +17,7 @@ from inboxd.model import Ending, InboxFile, Outcome, Report, State
 #: CLAIMED    In work/, ours, accepted: from here on the file is never lost. Taken by dispatch, or decided without
 #:            a run.
 #: RUNNING    A worker has it, or a dead worker had it. The attempt is counted already. Taken by its report, which
-#:            decides, or lets it wait, or gives it back; by recovery, likewise.
+#:            decides, or lets it wait, or gives it back, or misses it; by recovery, likewise.
 #: WAITING    In work/, to be run again, not before `not_before`. Taken by dispatch, or decided without a run.
 #: DECIDED    Outcome and destination are recorded, the file may still be in work/. Taken by deliver.
 #: DONE       At its destination. Final.
@@ -35,6 +35,7 @@ TRANSITIONS: dict[tuple[State, str], State] = {
     (State.RUNNING, "decide"): State.DECIDED,
     (State.RUNNING, "wait"): State.WAITING,
     (State.RUNNING, "release"): State.CLAIMED,
+    (State.RUNNING, "lose"): State.LOST,  # it was gone before its handler was begun
     (State.WAITING, "dispatch"): State.RUNNING,
     (State.WAITING, "decide"): State.DECIDED,
     (State.WAITING, "lose"): State.LOST,
@@ -62,9 +63,9 @@ class Limits:
 
 
 class Decision(NamedTuple):
-    """What follows from a report: exactly one of an outcome, a wait or a release."""
+    """What follows from a report: exactly one of an outcome, a wait, a release or a loss."""
 
-    verb: str  # "decide", "wait" or "release"
+    verb: str  # "decide", "wait", "release" or "lose"
     attempts: int
     failures: int
     outcome: Outcome | None = None
@@ -82,6 +83,8 @@ def decide(file: InboxFile, report: Report, limits: Limits, jitter: Callable[[],
     A file that never began costs nothing. A run cut off by a stop costs an attempt but no failure; when attempts
     run out the file goes to errors/, so that no file can run for ever.
     """
+    if report.ending is Ending.MISSING:
+        return Decision("lose", max(file.attempts - 1, 0), file.failures)
     if report.ending in (Ending.UNAVAILABLE, Ending.BROKEN) or not report.begun:
         return Decision("release", max(file.attempts - 1, 0), file.failures)
     if report.ending is Ending.PROCESSED:
@@ -99,6 +102,11 @@ def decide(file: InboxFile, report: Report, limits: Limits, jitter: Callable[[],
         return Decision("decide", file.attempts, failures, Outcome.ERROR, reason, charged=True)
     delay = report.after if report.after is not None else backoff(failures, limits, jitter)
     return Decision("wait", file.attempts, failures, delay=delay, charged=True)
+
+
+def as_lost(file: InboxFile, now: float) -> InboxFile:
+    """The record of a file that somebody else has removed from work/. `now`: wall clock, seconds."""
+    return file._replace(state=State.LOST, reason="missing from work/", finished_at=now)
 
 
 def backoff(failures: int, limits: Limits, jitter: Callable[[], float] = random.random) -> float:

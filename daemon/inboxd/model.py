@@ -47,6 +47,7 @@ class Ending(StrEnum):
     FAILED = "failed"  # any other exception or exit code
     CRASHED = "crashed"  # its worker died in the middle of it
     TIMED_OUT = "timed out"  # it ran longer than workers.timeout and was killed
+    MISSING = "missing"  # it was not in work/ when a worker came to it, so somebody else has removed it
     INPUT_CHANGED = "input changed"  # the handler removed or replaced its input
     RELEASED = "released"  # never begun, cut off by a stop, or of a batch that is halved: given back without blame
     UNAVAILABLE = "unavailable"  # what the run needs was away: a database, the disk, room, descriptors; nobody's fault
@@ -244,6 +245,6 @@ class Concluded(NamedTuple):
     """A file after its report: the new record, and the verb that writes it."""
 
     file: InboxFile
-    verb: str  # "decide", "wait" or "release"
+    verb: str  # "decide", "wait", "release" or "lose"
     failure: Failure | None = None
     delay: float = 0.0  # seconds; for "wait"

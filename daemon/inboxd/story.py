@@ -48,6 +48,8 @@ class Story:
                     events.FILE_RELEASED, **_fields(one.file), attempt=one.file.attempts,
                     ending=failure.ending, message=failure.message,
                 )  # fmt: skip
+            elif one.verb == "lose":
+                emit(events.FILE_LOST, **_fields(one.file))
 
     def delivered(self, inbox: str, files: Sequence[InboxFile]) -> None:
         """Files lie at their destinations."""

@@ -152,6 +152,24 @@ def is_missed(site: Site, name: str) -> None:
     assert row["state"] == "LOST"
 
 
+def is_lost_before_its_run(site: Site) -> None:
+    """It waits in the batch of a worker that is at the file before it."""
+    site.workers(processes=1, batch_size=2)
+    site.inbox("main", order="name")
+    with run_daemon(site.config, {"INBOXD_FAILPOINT": "files.lose:kill"}) as daemon:
+        site.put([(b"sleep-2-x.dat", b"x"), (b"y.dat", b"y")])
+        wait_until(lambda: site.witnessed("start"), "the first one's run")
+        os.unlink(in_work(site, "y.dat"))
+        assert daemon.wait(timeout=30) == -signal.SIGKILL
+    with run_daemon(site.config) as daemon:
+        daemon.wait_event("file.lost", file="y.dat")
+        wait_until(lambda: _all_done(site), "the other's end")
+        assert daemon.stop() == 0
+    assert {row["name"]: row["state"] for row in inboxd_json(site.config, "files")["files"]} == {
+        "sleep-2-x.dat": "DONE", "y.dat": "LOST",
+    }  # fmt: skip
+
+
 def is_found_again(site: Site) -> None:
     ends(site, "claim.recorded:kill", drops(site, "ok-a.dat"))
     place, aside = in_work(site, "ok-a.dat"), site.root() / "aside"
@@ -196,6 +214,7 @@ FILES: dict[tuple[str, str], Callable[[Site], None]] = {
     ("RUNNING", "decide"): partial(plain, verb="decide"),
     ("RUNNING", "wait"): partial(plain, verb="wait", name="fail-1-x.dat"),
     ("RUNNING", "release"): is_given_back,
+    ("RUNNING", "lose"): is_lost_before_its_run,
     ("WAITING", "dispatch"): partial(plain, verb="dispatch", name="fail-1-x.dat", count=2),
     ("WAITING", "decide"): is_a_twin_while_it_waits,
     ("WAITING", "lose"): is_lost_while_it_waits,

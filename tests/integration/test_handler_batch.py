@@ -95,6 +95,20 @@ def test_a_removed_input_is_that_files_end_even_when_the_whole_failed(answer):
     assert (b.ending, b.begun, b.bisect) == (Ending.RELEASED, False, True)
 
 
+@pytest.mark.parametrize("missing", [{0}, {1}, {0, 1}, {0, 1, 2}])
+def test_the_others_run_where_some_are_gone(handlers, missing):
+    opened = handlers.python("def handle(files): return {file.id: {} for file in files}", batch=True)
+    files = [handlers.file() for _ in range(3)]
+    for number in missing:
+        os.unlink(files[number].path)
+    reports = {report.file_id: report for report in opened.run_batch("main", files, lambda _index: None)}
+    gone = {files[number].id for number in missing}
+    assert {file.id: reports[file.id].ending is Ending.MISSING for file in files} == {
+        file.id: file.id in gone for file in files
+    }
+    assert all(report.ending in (Ending.MISSING, Ending.PROCESSED) for report in reports.values())
+
+
 def test_results_per_file(handlers):
     opened = handlers.python(
         "def handle(files):\n    for file in files[:2]: (file.results / file.name).touch()\n    files[2].results",

@@ -279,6 +279,16 @@ def test_an_input_that_is_gone_or_replaced_ends_it(handlers, monkeypatch, deed, 
     assert (report.result, report.after) == (None, None)
 
 
+def test_an_input_that_is_gone_before_is_not_the_handlers_deed(handlers):
+    opened = handlers.python("def handle(file): open(f'{file.id}.run', 'w').close()")
+    file = handlers.file()
+    os.unlink(file.path)
+    report = handlers.run(opened, file)
+    assert (report.ending, report.begun) == (Ending.MISSING, False)
+    assert report.message == f"{file.path} is not there any more"
+    assert not os.path.exists(f"{file.id}.run")
+
+
 def test_an_input_changed_in_place_is_processed_with_a_remark(handlers):
     report = handlers.run_python("def handle(file): file.path.write_text('other, and longer')")
     assert report.ending is Ending.PROCESSED

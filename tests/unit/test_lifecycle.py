@@ -81,7 +81,8 @@ def test_a_fault_of_the_set_up_costs_nothing(ending: Ending, begun: bool) -> Non
 @pytest.mark.parametrize("ending", Ending)
 def test_a_file_that_never_began_costs_nothing(ending: Ending) -> None:
     file = running(attempts=LIMITS.max_attempts, failures=2)
-    assert after(ending, file, begun=False) == Decision("release", LIMITS.max_attempts - 1, 2)
+    verb = "lose" if ending is Ending.MISSING else "release"
+    assert after(ending, file, begun=False) == Decision(verb, LIMITS.max_attempts - 1, 2)
 
 
 def test_attempts_are_never_negative() -> None:
@@ -116,7 +117,7 @@ def test_a_handler_may_say_when(seconds: float) -> None:
 @given(attempts=st.integers(1, 12), failures=st.integers(0, 12), ending=st.sampled_from(Ending), begun=st.booleans())
 def test_a_decision_is_one_thing_and_legal(attempts: int, failures: int, ending: Ending, begun: bool) -> None:
     decision = after(ending, running(attempts, failures), begun=begun)
-    assert decision.verb in ("decide", "wait", "release")
+    assert decision.verb in ("decide", "wait", "release", "lose")
     assert (decision.outcome is not None) == (decision.verb == "decide") == bool(decision.reason)
     assert decision.delay == 0.0 or decision.verb == "wait"
     assert decision.failures == failures + decision.charged

@@ -25,7 +25,7 @@ from inboxd.custody.relics import Place, ended, likeness, relics
 from inboxd.custody.sends import Sends
 from inboxd.events import emit
 from inboxd.items import ItemState
-from inboxd.lifecycle import OPEN
+from inboxd.lifecycle import OPEN, as_lost
 from inboxd.model import BESIDES, RESULTS, InboxFile, Outcome, State, is_beside, new_id, results_name
 from inboxd.sends import OPEN_SENDS, Send
 from inboxd.syncing import sync
@@ -64,7 +64,7 @@ class Reconciliation:
                 if found is not None and (found.st_dev, found.st_ino) != (file.dev, file.ino):
                     copied.append(as_found(file, found))
             else:
-                missing.append(file._replace(reason="missing from work/", finished_at=self._clock.time()))
+                missing.append(as_lost(file, self._clock.time()))
         gone_on = self._at_their_ends(keeper, missing) if missing else {}
         missing = [file for file in missing if file.id not in gone_on]
         for file in missing:

@@ -20,6 +20,17 @@ _AT_ONCE = 64 << 20  # bytes of one system call
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def absence(file: OrderedFile) -> Report | None:
+    """What to report of a file that is not there any more; None when it is, or when nobody can say."""
+    try:
+        os.lstat(file.path)
+    except FileNotFoundError:
+        return Report(file.id, Ending.MISSING, message=f"{file.path} is not there any more", begun=False)
+    except OSError:
+        return None
+    return None
+
+
 def hash_file(file: OrderedFile, kind: str) -> Report:
     """The digest of a regular file's content, `kind` as hashlib has it; what goes wrong is in the report."""
     return _reported(file, lambda source: Report(file.id, Ending.HASHED, result={kind: _digest(source, kind)}))
@@ -64,6 +75,7 @@ def _reported(file: OrderedFile, act: Callable[[int], Report]) -> Report:
     except OSError as error:
         ending = Ending.UNAVAILABLE if error.errno in SHORTAGES else Ending.FAILED
         report = Report(file.id, ending, error_class=type(error).__name__, message=str(error))
+        report = absence(file) or report
     return report._replace(seconds=time.monotonic() - start, pid=os.getpid())
 
 

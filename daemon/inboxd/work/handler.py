@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from inboxd.beneath import SHORTAGES
 from inboxd.model import Ending, Report
 from inboxd.wire import HandlerSpec, Note, OrderedFile, Setup
+from inboxd.work.content import absence
 from inboxd.work.database import DatabaseAway, Databases, DatabaseUnusable
 from inboxd.work.file import File
 from inboxd.work.forks import ParentOnly
@@ -72,7 +73,7 @@ class Handlers:
 
     def run(self, inbox: str, file: OrderedFile) -> Report:
         """Run the inbox's handler on one file. Never raises for what the handler does."""
-        refusal = self._refusal(inbox, file)
+        refusal = self._refusal(inbox, file) or absence(file)
         if refusal is not None:
             return refusal
         self._receipts.new_run()
@@ -115,13 +116,17 @@ class Handlers:
         refusal = self._refusal(inbox, files[0])
         if refusal is not None:
             return [refusal._replace(file_id=file.id) for file in files]
+        gone = [report for report in map(absence, files) if report is not None]
+        files = [file for file in files if file.id not in {report.file_id for report in gone}] if gone else files
+        if not files:
+            return gone
         self._receipts.new_run()
         begin(0)
         began = time.monotonic()
         reports = self._run_together(inbox, files)
         seconds = time.monotonic() - began  # each file was at it for as long as the call lasted
         reports = [report._replace(seconds=seconds, pid=os.getpid()) for report in reports]
-        return [self._after(file, report) for file, report in zip(files, reports, strict=True)]
+        return gone + [self._after(file, report) for file, report in zip(files, reports, strict=True)]
 
     def _run_together(self, inbox: str, files: Sequence[OrderedFile]) -> list[Report]:
         try:
