@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from support.daemon import inboxd_json, run_daemon
@@ -40,7 +41,7 @@ def _missed(site: Site, aside: Path) -> None:
 def test_its_transaction_is_not_done_again(site: Site) -> None:
     (site.base / "paying.py").write_text(_PAYING)
     bank = site.base / "bank.sqlite"
-    with sqlite3.connect(bank) as connection:
+    with closing(sqlite3.connect(bank)) as connection, connection:
         connection.execute("CREATE TABLE paid (id TEXT)")
     site.write(databases={"bank": {"url": f"sqlite:///{bank}"}})
     site.inbox("main", handler={"python": "paying:handle", "database": "bank"})
@@ -53,7 +54,7 @@ def test_its_transaction_is_not_done_again(site: Site) -> None:
         wait_finished(site, 1)
         assert daemon.stop() == 0
     (row,) = inboxd_json(site.config, "files")["files"]
-    with sqlite3.connect(bank) as connection:
+    with closing(sqlite3.connect(bank)) as connection, connection:
         assert connection.execute("SELECT id FROM paid").fetchall() == [(row["id"],)]
     assert site.listed("processed") == ["x.csv"]
     assert_sound(site, finished=True)

@@ -198,8 +198,8 @@ def test_what_is_dispatched_after_a_reload_no_old_worker_runs(tmp_path):
     with rig(tmp_path, processes=3) as pool:
         for _ in range(10):
             pool.dispatch("noop", "before")
-            pool.pool.renew(pool.setup())
             old = set(pool.pids())
+            pool.pool.renew(pool.setup())
             after = [pool.dispatch("tell", "after") for _ in range(3)]
             assert not old & {report.pid for order in after for report in pool.outcome(order)}
         assert "child.died" not in pool.names()
