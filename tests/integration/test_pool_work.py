@@ -288,7 +288,7 @@ def test_hash_orders_read_and_run_nothing(tmp_path, kind):
         pool.pool.dispatch(order)
         good, gone, fifo = pool.outcome(order)
         assert good.result == {kind: hashlib.new(kind, b"kill").hexdigest()}
-        assert (gone.ending, gone.error_class) == (Ending.FAILED, "FileNotFoundError")
+        assert gone.ending is Ending.MISSING
         assert (fifo.ending, "no regular file" in fifo.message) == (Ending.FAILED, True)
 
 
@@ -298,6 +298,15 @@ def test_output_is_told_with_its_file(tmp_path):
         wait_until(lambda: len(pool.texts("handler.output")) == 2, "two lines")
         lines = [fields["line"] for name, fields in pool.told if name == "handler.output"]
         assert lines == ["out of name.csv", "\x1b[31merr\x00 of name.csv"]
+
+
+def test_a_line_that_no_newline_ends_is_told_when_its_order_is_done(tmp_path):
+    """Not only when the worker prints something else, which may be tomorrow."""
+    with rig(tmp_path) as pool:
+        pool.run("mutter", "a", "b")
+        wait_until(lambda: len(pool.texts("handler.output")) == 2, "two lines")
+        told = [fields for name, fields in pool.told if name == "handler.output"]
+        assert [(fields["file"], fields["line"]) for fields in told] == [("a", "about a"), ("b", "about b")]
 
 
 def test_output_of_quick_files_is_told_with_the_file_that_printed_it(tmp_path):

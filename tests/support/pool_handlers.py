@@ -186,6 +186,10 @@ def fork(file):
     return None
 
 
+def mutter(file):
+    print(f"about {file.name}", end="")
+
+
 def miss_sigterm(file):
     """The next one is lost, as is one that Python has no time to see before it reads; the one after it is not."""
     libc = ctypes.CDLL(None)

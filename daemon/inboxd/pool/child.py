@@ -112,7 +112,7 @@ class Child:
         return _read(self.output_fd)
 
     def read_all_output(self) -> bytes:
-        """What a dead child has printed and nobody has read."""
+        """What it has printed and nobody has read, if that is no flood."""
         parts: list[bytes] = []
         while sum(map(len, parts)) < _MOST_LEFTOVER and (data := _read(self.output_fd)):
             parts.append(data)

@@ -36,8 +36,7 @@ class Output:
 
     def close(self, now: float) -> list[str | int]:
         """The unfinished line, and how many were left out."""
-        lines = self._finish(now) if self._line else []
-        return lines + self._left_out()
+        return self.pause(now) + self._left_out()
 
     def tail(self) -> str:
         """The last of the output."""
@@ -46,6 +45,10 @@ class Output:
     def turn(self, now: float) -> list[str | int]:
         """What comes now is of another file: forget the tail; the unfinished line is none of its."""
         self._tail.clear()
+        return self.pause(now)
+
+    def pause(self, now: float) -> list[str | int]:
+        """Nothing more is to be expected of it for now: the unfinished line, as it is."""
         return self._finish(now) if self._line else []
 
     def _append(self, part: bytes) -> None:

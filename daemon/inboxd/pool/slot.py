@@ -190,6 +190,8 @@ class Slot:
         self._recycle()
 
     def _finish(self) -> None:
+        if self._transcript is not None:
+            self._transcript.pause(self.assignment, self._now())
         self.assignment = None
         self._ground.sweep_within(_SWEEP)
         if self._killed:

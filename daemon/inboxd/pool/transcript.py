@@ -34,6 +34,14 @@ class Transcript:
             self._hear(data, mark, assignment, now)
         return data != b""
 
+    def pause(self, assignment: Assignment | None, now: float) -> None:
+        """An order is done: what it printed last is a line, also where no newline ends it."""
+        mark = self._child.mark()
+        data = self._child.read_all_output()
+        if data:
+            self._hear(data, mark, assignment, now)
+        self._say(self._output.pause(now))
+
     def finish(self, assignment: Assignment | None, now: float) -> str:
         """The child is dead: take in what is left; returns the tail."""
         self._hear(self._child.read_all_output(), self._child.mark(), assignment, now)
