@@ -325,8 +325,11 @@ class App:
         self.pool.drain(self.config.stop_grace)
         self.pool.wakeup()
 
-    def reload(self) -> list[str]:
-        """Read the configuration again: all or nothing. Returns what changes; raises ConfigError."""
+    def reload(self) -> tuple[list[str], list[str]]:
+        """Read the configuration again: all or nothing. Raises ConfigError.
+
+        Returns what changes, and which inboxes must come to rest before it does.
+        """
         return self._reload.run()
 
     def remember_pauses(self) -> None:

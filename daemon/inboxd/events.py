@@ -59,6 +59,12 @@ RELOADED = Event(
     "daemon.reloaded", "INFO", "configuration reloaded: {changes}",
     "The new configuration is in force; files that were under way ended under the old one.",
 )  # fmt: skip
+RELOAD_WAITS = Event(
+    "daemon.reload-waits", "INFO",
+    "the new configuration is accepted; it is in force when these inboxes have finished what they have: {inboxes}",
+    "Inboxes that change take nothing new, and finish what they have under their old rules. Then all takes effect.",
+    "If it takes too long, look at what their workers do: `inboxd status`.",
+)  # fmt: skip
 RELOAD_REFUSED = Event(
     "daemon.reload-refused", "ERROR", "configuration refused, the old one keeps running: {message}",
     "A reload was asked for, and the file is wrong. Nothing has changed.",

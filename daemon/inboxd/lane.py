@@ -95,7 +95,9 @@ class Lane:
     @property
     def condition(self) -> str:
         """How inbound/ is looked at; or that the inbox is away, and why."""
-        return f"away: {self.work}: {self.away}" if self.away else self.view.condition
+        if self.away:
+            return f"away: {self.work}: {self.away}"
+        return "drains for a reload" if self.retiring else self.view.condition
 
     def trouble(self) -> str:
         """Why it takes nothing, where an operator has not said so: in words, with what to look at; "" when it does."""
@@ -277,6 +279,8 @@ class Lane:
 
     def resting(self, now: float) -> str:
         """Why it rests, in words; "" when it does not."""
+        if self.retiring:
+            return "a reload changes it when it has finished what it has"
         left = self._rest_until - now
         return f"what it needs was away; it goes on in {left:.1f} s" if left > 0 else ""
 

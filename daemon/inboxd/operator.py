@@ -52,7 +52,7 @@ class Daemon(Protocol):
     def drain(self, cause: str) -> None:
         """Begin to stop."""
 
-    def reload(self) -> list[str]:
+    def reload(self) -> tuple[list[str], list[str]]:
         """Read the configuration again; what changes, in words. Raises ConfigError."""
 
     def is_service(self) -> bool:
@@ -299,7 +299,7 @@ class Operator(Records):
 
     def reload(self) -> Row:
         """Read config.yaml again, all or nothing."""
-        return {"changes": self._daemon.reload()}
+        return dict(zip(("changes", "waits_for"), self._daemon.reload(), strict=True))
 
     def prune(self, dry_run: bool = False) -> Row:
         """Remove what is older than the retention of its inbox."""

@@ -64,13 +64,16 @@ class Reload:
             except Exception as error:  # noqa: BLE001 - this thread outlives a fault of ours, which is told here
                 emit(events.RELOAD_REFUSED, message=f"a fault of inboxd: {error!r}", detail=traceback.format_exc())
 
-    def run(self) -> list[str]:
-        """Read the configuration again: all or nothing. Returns what changes; raises InboxdError."""
+    def run(self) -> tuple[list[str], list[str]]:
+        """Read the configuration again: all or nothing. Raises InboxdError.
+
+        Returns what changes, and which inboxes must come to rest before it does.
+        """
         with self._one_at_a_time, ExitStack() as work:
             new = self._read_anew(work)
             changes = [*describe(self._app.config, new), "workers load their handlers anew"]
-            self._app.pipeline.ask(lambda: self._change_to(new, changes, work.pop_all())).result()
-        return changes
+            waits = self._app.pipeline.ask(lambda: self._change_to(new, changes, work.pop_all())).result()
+        return changes, waits
 
     def _read_anew(self, work: ExitStack) -> Config:
         """The configuration as it is now; `work` holds its work folders from here on."""
@@ -102,7 +105,7 @@ class Reload:
         except OSError as error:
             raise DiskError.of("it can't be tried", error) from error
 
-    def _change_to(self, new: Config, changes: list[str], work: ExitStack) -> None:
+    def _change_to(self, new: Config, changes: list[str], work: ExitStack) -> list[str]:
         """In the pipeline's thread: changed inboxes drain, then all changes take effect at once."""
         app = self._app
         self._work.close()  # an earlier change that has not taken effect is given up for this one
@@ -118,6 +121,10 @@ class Reload:
                 lane.must_be_empty = folders.user_of(lane.work, new, but=name) is not None
         app.partners.retire(app.config, changed)
         app.pipeline.retire(changed, lambda: self._swap(new, changes))
+        waits = sorted(name for name, lane in app.pipeline.lanes.items() if lane.retiring)
+        if waits:
+            emit(events.RELOAD_WAITS, inboxes=", ".join(waits))
+        return waits
 
     def _swap(self, new: Config, changes: list[str]) -> None:
         app = self._app

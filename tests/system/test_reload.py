@@ -233,6 +233,29 @@ def test_a_new_inbox_where_a_link_leads(site: Site) -> None:
         wait_finished(site, 1, "second")
 
 
+def test_what_a_reload_waits_for_is_told(site: Site) -> None:
+    """Until then nothing of it is in force, and nobody has to guess why."""
+    site.inbox("other")
+    with run_daemon(site.config) as daemon:
+        site.drop("sleep-4-a.dat", b"a")
+        wait_until(lambda: site.witnessed("start"), "its run")
+        site.inbox("main", order="name")
+        site.inbox("fresh")
+        answer = inboxd(site.config, "reload")
+        assert "in force when these inboxes have finished what they have: main" in answer.stdout
+        assert daemon.wait_event("daemon.reload-waits")["inboxes"] == "main"
+        rows = {row["inbox"]: row["condition"] for row in inboxd_json(site.config, "status")["inboxes"]}
+        assert rows == {"main": "drains for a reload", "other": "events"}
+        late = site.drop("late.dat", b"b")
+        why = inboxd_json(site.config, "explain", str(site.root() / "inbound" / os.fsdecode(late.name)))["why"]
+        assert any("a reload changes it when it has finished what it has" in reason for reason in why), why
+        daemon.wait_event("daemon.reloaded")
+        assert inboxd_json(site.config, "reload")["waits_for"] == []
+        wait_finished(site, 2)
+        assert daemon.stop() == 0
+    assert_sound(site, calm=True, finished=True)
+
+
 def test_a_fault_of_a_disk_refuses_a_reload(site: Site) -> None:
     """In words, also where nobody waits for an answer; and the next one is heard."""
     with run_daemon(site.config) as daemon:

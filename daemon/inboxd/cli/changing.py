@@ -91,7 +91,10 @@ def _started_again(answer: dict[str, Any]) -> Page:
 def reload(options: Namespace) -> None:
     """All or nothing."""
     answer = ask(options, "reload", LONG)
-    give(options, answer, [Text(change) for change in answer["changes"]] or [Text("nothing has changed")])
+    page: Page = [Text(change) for change in answer["changes"]]
+    if waits := answer.get("waits_for"):
+        page.append(Text(f"in force when these inboxes have finished what they have: {', '.join(waits)}", "warn"))
+    give(options, answer, page)
 
 
 def prune(options: Namespace) -> int:
