@@ -199,6 +199,32 @@ def handle(file):
     assert lake("SELECT file_id FROM inboxd_receipts") == [file.id]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "connection.exec_driver_sql('ROLLBACK')",
+        "raw.rollback()",
+        "raw.rollback(); raw.execute('BEGIN')",
+        "raw.rollback(); raw.execute('BEGIN'); raw.execute('SAVEPOINT one')",
+    ],
+)
+def test_what_follows_a_rollback_is_not_kept(handlers, lake, body):
+    """It is in another transaction, without the receipt; or, on SQLite, in none."""
+    code = f"""
+def handle(file):
+    with file.transaction("lake") as connection:
+        raw = connection.connection.driver_connection
+        connection.exec_driver_sql("INSERT INTO work (file_id) VALUES ('1')")
+        {body}
+        connection.exec_driver_sql("INSERT INTO work (file_id) VALUES ('2')")
+"""
+    loaded, file = handlers.loaded(python=f"{handlers.module(code)}:handle"), handlers.file()
+    for run in (file, handlers.repeated(file)):
+        report = handlers.run(loaded, run)
+        assert (report.ending, report.error_class) == (Ending.FAILED, "Undone"), report.message
+    assert lake("SELECT file_id FROM work") == lake("SELECT file_id FROM inboxd_receipts") == []
+
+
 @pytest.mark.parametrize("set_up", ["CREATE SCHEMA other", "CREATE ROLE loader_of_receipts"])
 def test_a_handler_that_sees_no_receipts_in_its_block(handlers, lake, set_up):
     """PostgreSQL: it has taken another path, or another role, for its transaction."""

@@ -32,12 +32,13 @@ class AlreadyDone(BaseException):
 
 
 class Undone(Exception):
-    """The database has undone the transaction inside its block, and the handler has gone on."""
+    """The database, or the handler itself, has undone the transaction inside its block, and the handler has gone on."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the database undid the transaction when a statement failed in it, and the handler went on: nothing is "
-            "kept; let the error pass, or put what may fail into `with connection.begin_nested():`"
+            "the transaction was undone, by the database when a statement failed in it or by a rollback, and the "
+            "handler went on: nothing is kept; let the error pass, or put what may fail into "
+            "`with connection.begin_nested():`"
         )
 
 
@@ -67,10 +68,12 @@ class Receipts:
                 # A process that is forked in here must not roll back for us
                 with transaction, ParentOnly(), _nothing_outside(connection, file_id):
                     yield connection
-                    is_the_same = transaction.is_active and mark is not None and _mark(connection) == mark
-                if not is_the_same:  # perhaps the handler has committed it
-                    with self._databases.connect(name) as another:
-                        _see_receipt(another, file_id)
+                    # In here, so that what has come after a rollback goes as well
+                    if transaction.is_active and mark is None:
+                        _see_receipt(connection, file_id)
+                    elif not transaction.is_active or _mark(connection) != mark:  # perhaps the handler has committed it
+                        with self._databases.connect(name) as another:
+                            _see_receipt(another, file_id)
             except (Reject, Retry):
                 raise
             except Exception as error:  # what the driver raised, or what the handler made of it
@@ -119,12 +122,11 @@ def _leave_receipt(connection: Connection, file_id: str, inbox: str) -> None:
 
 
 def _mark(connection: Connection) -> object:
-    """What is another when the transaction is; None when there is none, or when nobody knows. Raises Undone.
+    """What is another when the transaction is; None where it is asked for the receipt itself. Raises Undone.
 
-    PostgreSQL says nothing when it rolls back in place of a COMMIT; but until then it refuses to be asked.
+    On PostgreSQL the handler may have taken a path or a role that sees no receipts. And PostgreSQL says nothing when it
+    rolls back in place of a COMMIT; but until then it refuses to be asked.
     """
-    if connection.dialect.name == "sqlite":
-        return _raw(connection).in_transaction or None
     if connection.dialect.name != "postgresql":
         return None
     try:
@@ -140,10 +142,6 @@ def _see_receipt(connection: Connection, file_id: str) -> None:
     sql: Any = sqlalchemy().text(f"SELECT 1 FROM {TABLE} WHERE file_id = :id")
     if connection.execute(sql, {"id": file_id}).scalar() is None:
         raise Undone
-
-
-def _raw(connection: Connection) -> Any:
-    return connection.connection.driver_connection
 
 
 @contextlib.contextmanager
