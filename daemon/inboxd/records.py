@@ -106,13 +106,15 @@ class Records:
     def _tell(self, file: InboxFile) -> str:
         """What the ledger says of a file, in a sentence."""
         why = ": ".join(filter(None, (file.reason, file.message)))
+        end = f"{file.outcome}{'' if why == file.outcome else f' ({why})'}"
         if file.state is State.DONE:
-            ended = f"it ended as {file.outcome}{'' if why == file.outcome else f' ({why})'}"
             path = self._path(file)
-            return f"{ended}; it lies at {path}" if path else f"{ended}; it is there no more"
+            return f"it ended as {end}; it lies at {path}" if path else f"it ended as {end}; it is there no more"
         if file.state is State.WAITING:
             due = show_span(max(0.0, file.not_before - self._clock.time()))
             return f"attempt {file.attempts} ended ({why}); it runs again in {due}"
+        if file.state is State.LOST and file.outcome is not None:
+            return f"it is LOST: missing from work/, when it was to end as {end}"
         return f"it is {file.state}: {why or _UNDER_WAY.get(file.state, 'in progress')}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from support.daemon import inboxd_json, run_daemon
+from support.daemon import inboxd, inboxd_json, run_daemon
 from support.faults import fault
 from support.site import Site
 from support.sound import assert_sound, wait_finished
@@ -85,6 +86,22 @@ def test_what_was_decided_is_not_run_again(site: Site) -> None:
         assert daemon.events("file.found", file="ok-a.dat")
         wait_finished(site, 1)
         assert daemon.stop() == 0
+    assert len(site.witnessed("start")) == 1
+    assert_sound(site, finished=True)
+
+
+def test_an_error_keeps_its_reason(site: Site) -> None:
+    site.inbox("main", retry={"max_failures": 1})
+    _lost_when_decided(site, "errors", lambda: site.drop("fail-9-a.dat", b"a"))
+    (lost,) = inboxd_json(site.config, "files")["files"]
+    assert (lost["state"], lost["reason"]) == ("LOST", "too many failures")
+    assert "lost: too many failures" in inboxd(site.config, "show", lost["id"]).stdout
+    with run_daemon(site.config) as daemon:
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    (row,) = inboxd_json(site.config, "files")["files"]
+    told = json.loads((site.root() / "errors" / "fail-9-a.dat.error.json").read_text())
+    assert row["reason"] == told["reason"] == "too many failures"
     assert len(site.witnessed("start")) == 1
     assert_sound(site, finished=True)
 

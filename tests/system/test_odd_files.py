@@ -275,6 +275,8 @@ def test_a_file_taken_out_of_work_is_an_alarm(site: Site) -> None:
         daemon.wait_event("file.lost", timeout=40)
         (row,) = wait_until(lambda: inboxd_json(site.config, "files", "--state", "lost")["files"], "its row")
         assert row["name"] == "ok-1.dat"
+        (why,) = inboxd_json(site.config, "explain", str(site.root() / "inbound" / "ok-1.dat"))["why"]
+        assert why == "it is LOST: missing from work/, when it was to end as processed"
         assert inboxd_json(site.config, "status")["inboxes"][0]["processed"] == 0
     assert site.listed("processed") == []
 

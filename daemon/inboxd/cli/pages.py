@@ -157,6 +157,8 @@ def _failure(failure: Row) -> list[Text]:
 
 
 def _end(answer: Row) -> Text:
+    if answer["state"] == "LOST":
+        return _state(answer)
     word = answer["outcome"] or answer["state"].lower()
     where = f", as {answer['destination']}" if answer["destination"] else ""
     reason = f": {answer['reason']}" if answer["reason"] and answer["reason"] != word else ""

@@ -142,7 +142,7 @@ class Deliveries:
             moved.delivered.append(file)
         else:
             emit(events.FILE_LOST, **about)
-            moved.lost.append(file._replace(reason="missing from work/"))
+            moved.lost.append(file)
 
     def _is_there(self, file: InboxFile, target_fd: int, name: str) -> bool:
         """An earlier try, cut off, has moved it already."""

@@ -108,7 +108,13 @@ class Reconciliation:
         if not (lost or undone):
             return set()
         disk.sync_all(work_fd)
-        held = [file._replace(state=State.CLAIMED, attempts=_attempts_of(file), reason="found again") for file in lost]
+        held = [
+            file._replace(
+                state=State.CLAIMED, attempts=_attempts_of(file),
+                reason=file.reason if file.outcome is not None else "found again",
+            )
+            for file in lost
+        ]  # fmt: skip
         decided = [file._replace(state=State.DECIDED) for file in held if file.outcome is not None]
         undone = [file._replace(state=State.DECIDED) for file in undone]
         with self._ledger.transaction():
