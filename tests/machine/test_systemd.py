@@ -105,7 +105,7 @@ def test_a_handler_cannot_speak_for_the_daemon(service: Machine) -> None:
     assert "forged" not in service.run("systemctl", "show", "-P", "StatusText", UNIT).stdout
 
 
-@pytest.fixture(params=["/data/exchange", "/srv/inboxd"])
+@pytest.fixture(params=["/data/exchange", "/data/bank-exchange", "/srv/inboxd"])
 def disk(service: Machine, request: pytest.FixtureRequest) -> Iterator[str]:
     """Where it is mounted, by systemd. It lies in /data/disk, and has the folders of an inbox."""
     point = str(request.param)
@@ -114,7 +114,7 @@ def disk(service: Machine, request: pytest.FixtureRequest) -> Iterator[str]:
         f"echo '/data/disk {point} none bind,nofail 0 0' >>/etc/fstab; systemctl daemon-reload; mount {point}"
     )
     service.write("/etc/inboxd/config.yaml", CONFIG.replace("/srv/inboxd/example", f"{point}/orders"))
-    override(service, _another_mount(service) if point.startswith("/data") else "[Service]\n")
+    override(service, _another_mount(service, point) if point.startswith("/data") else "[Service]\n")
     yield point
     service.shell(
         f"systemctl stop {UNIT}; umount --lazy {point}; rm -rf /data/disk; sed -i /bind,nofail/d /etc/fstab;"
@@ -123,8 +123,11 @@ def disk(service: Machine, request: pytest.FixtureRequest) -> Iterator[str]:
     )
 
 
-def _another_mount(machine: Machine) -> str:
-    return machine.run("cat", "/usr/share/doc/inboxd/examples/more-inboxes.conf").stdout
+def _another_mount(machine: Machine, point: str = "/data/exchange") -> str:
+    """The example, changed for another place as it says."""
+    example = machine.run("cat", "/usr/share/doc/inboxd/examples/more-inboxes.conf").stdout
+    unit = machine.run("systemd-escape", "--path", "--suffix=mount", point).stdout.strip()
+    return example.replace("/data/exchange", point).replace("data-exchange.mount", unit)
 
 
 def _upload(machine: Machine, disk: str, name: str) -> None:
@@ -146,6 +149,20 @@ def test_a_disk_that_goes_and_comes_back(service: Machine, disk: str) -> None:
     service.shell("rm /data/disk; mv /data/gone /data/disk")
     wait_until(lambda: service.active(UNIT), "the service", 40, 0.1)
     _upload(service, disk, "ok-3")
+
+
+def test_an_instance_waits_for_a_mount_of_its_own(service: Machine) -> None:
+    """Also where its name is escaped."""
+    instance = r"inboxd@bank\x2dexchange.service"
+    service.write("/etc/systemd/system/mnt-gone.mount", "[Mount]\nWhat=tmpfs\nWhere=/mnt/gone\nOptions=none-such\n")
+    service.write(f"/etc/systemd/system/{instance}.d/test.conf", "[Unit]\nAfter=mnt-gone.mount\nWants=mnt-gone.mount\n")
+    service.run("systemctl", "daemon-reload")
+    assert service.run("systemctl", "start", instance, check=False).returncode
+    told = [line["MESSAGE"] for line in service.journal(f"--unit={instance}")]
+    service.shell(
+        f"systemctl stop '{instance}'; rm -r '/etc/systemd/system/{instance}.d' /etc/systemd/system/mnt-gone.mount"
+    )
+    assert "mnt-gone.mount is not mounted" in told
 
 
 def test_an_inbox_on_another_mount(service: Machine) -> None:
