@@ -345,8 +345,10 @@ def test_an_upgrade_starts_what_ran_and_nothing_else(service: Machine) -> None:
 
 
 def test_what_is_not_enabled_is_not_started_after_a_removal(service: Machine) -> None:
+    """Nor does what the prerm of an older version has left there stand for what is enabled."""
     _start_second(service)
     service.run("dpkg", "--remove", "inboxd")
+    service.write("/run/inboxd-instances", f"{_SECOND}\n")
     service.run("dpkg", "--install", "/root/inboxd.deb", timeout=120)
     assert service.active(UNIT)
     assert not service.active(_SECOND)
