@@ -9,8 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from inboxd.config.models import TEMPORARY_NAMES
 from support.machine import Machine
+from support.service import CONFIG, UNIT
 
-_BUILD = Path(__file__).parents[2] / "packaging" / "deb" / "build"
+_HERE = Path(__file__).parents[2]
+_BUILD = _HERE / "packaging" / "deb" / "build"
 _DOC = "/usr/share/doc/inboxd"
 
 
@@ -29,6 +31,29 @@ def test_the_man_page_has_the_temporary_names_as_they_are(installed: Machine) ->
     (line,) = (line for line in page.splitlines() if line.startswith("What ") and "leaves alone" in line)
     shown = re.sub(r"\\f\w", "", line.replace(r"\(ti", "~"))
     assert shown == f"What ignore_temporary leaves alone: {', '.join(TEMPORARY_NAMES)}."
+
+
+def test_the_units_by_hand(service: Machine) -> None:
+    """By the lines of the README, and once more: what is configured stays. The package stands for what pip installs."""
+    (block,) = re.findall(r"^```sh\n(install .*?)^```", (_HERE / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    for name in ("systemd", "packaging/deb"):
+        service.push(_HERE / name, f"/root/inboxd/{name}")
+    service.shell("ln -s /usr/lib/inboxd /opt/inboxd; rm /etc/inboxd/config.yaml")
+    try:
+        service.shell(f"cd /root/inboxd\n{block}")
+        service.write("/etc/inboxd/config.yaml", CONFIG)
+        service.shell(f"cd /root/inboxd\n{block}")
+        assert service.run("cat", "/etc/inboxd/config.yaml").stdout == CONFIG
+        assert service.run("/usr/local/bin/inboxd", "check").stdout
+        for unit in (UNIT, "inboxd@two.service"):
+            assert "/opt/inboxd/bin/inboxd run" in service.run("systemctl", "cat", unit).stdout
+        assert service.run("test", "-e", "/usr/local/lib/systemd/catalog/inboxd.catalog")
+    finally:
+        service.shell(
+            "rm -r /etc/systemd/system/inboxd*.service /etc/sysusers.d/inboxd.conf /etc/tmpfiles.d/inboxd.conf /opt/inboxd"
+            " /usr/local/bin/inboxd /usr/local/lib/systemd/catalog/inboxd.catalog; journalctl --update-catalog;"
+            f"systemctl daemon-reload; systemctl reenable {UNIT}; systemctl restart {UNIT}"
+        )
 
 
 def test_a_path_with_a_space_is_refused_before_all_else(tmp_path: Path) -> None:
