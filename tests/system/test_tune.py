@@ -181,6 +181,38 @@ def test_a_handler_that_kills_its_workers_is_told(site: Site, tmp_path: Path) ->
     assert not _left(site)
 
 
+_WITH_TWO_IT_DIES = """
+import os, signal, psutil
+
+def handle(file):
+    trial = psutil.Process(os.getppid()).cmdline()
+    if "2" in trial:  # so many processes
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_present_setting_that_kills_its_workers_is_told(site: Site, samples: Path, works: bool) -> None:
+    """As for want of memory. What is recommended is the best of those that work."""
+    handler = _WITH_TWO_IT_DIES if works else _WITH_TWO_IT_DIES + "    raise ValueError\n"
+    (site.base / "dying.py").write_text(handler)
+    site.inbox("main", handler={"python": "dying:handle"})
+    words = ("--files", "12", "--processes", "1", "--batch-sizes", "5", "--rounds", "1")
+    done = inboxd(site.config, "tune", str(samples), *words)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 trials, 12 files each" in done.stdout
+    assert "trial 2 of 2: processes 2, batch_size 20, durability process: given up" in done.stderr
+    if works:
+        assert "with what the configuration says workers are killed" in done.stdout
+        assert "recommended:\ndurability: process\nworkers:\n  processes: 1\n  batch_size: 5\n" in done.stdout
+    else:
+        assert "nothing is recommended: workers are killed, " in done.stdout and "or all files ended" in done.stdout
+    answer = inboxd_json(site.config, "tune", str(samples), *words)
+    assert answer["gain"] is None
+    assert (answer["recommended"] or {}).get("processes") == (1 if works else None)
+    assert [one["rate"] for one in answer["tried"] if one["processes"] == 2] == [0.0]
+
+
 def test_what_a_killed_one_has_left_the_next_one_removes(site: Site, samples: Path) -> None:
     many = ("--files", "5000", *_QUICK[2:])
     words = [sys.executable, "-m", "inboxd", "tune", "-c", str(site.config), str(samples), *many]

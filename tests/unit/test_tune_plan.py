@@ -40,6 +40,10 @@ def test_figures_are_the_median_and_the_worst() -> None:
     assert Figures.of(runs) == Figures(11.0, 7, 2)
 
 
+def test_a_setting_with_a_trial_that_was_given_up_has_no_rate() -> None:
+    assert Figures.of([Run(10.0, 5, 0), Run(0.0, 0, 9)]) == Figures(0.0, 5, 9)
+
+
 def test_the_cheapest_of_the_fastest_is_best() -> None:
     figures = {
         Setting(1, 100, "full"): Figures(50.0, 1, 0), Setting(2, 100, "full"): Figures(97.0, 1, 0),
@@ -49,12 +53,15 @@ def test_the_cheapest_of_the_fastest_is_best() -> None:
     assert best(figures, "full") == Setting(2, 100, "full")
     assert best(figures, "full", Setting(8, 100, "full")) == Setting(8, 100, "full")
     assert best(figures, "full", Setting(1, 100, "full")) == Setting(2, 100, "full")
-    assert lines(best(figures, "process"))[0] == "durability: process"
+    assert best(figures, "process") == Setting(1, 100, "process")
+    assert lines(Setting(1, 100, "process"))[0] == "durability: process"
+    assert best({}, "full", NOW) is None
 
 
 @given(st.dictionaries(st.integers(1, 9), st.floats(1.0, 1e6), min_size=1))
 def test_what_is_recommended_is_nearly_the_fastest(rates: dict[int, float]) -> None:
     figures = {Setting(number, 1, "full"): Figures(rate, 0, 0) for number, rate in rates.items()}
     chosen = best(figures, "full")
+    assert chosen is not None
     assert rates[chosen.processes] >= 0.9 * max(rates.values())
     assert all(number >= chosen.processes for number, rate in rates.items() if rate >= rates[chosen.processes] / 0.9)

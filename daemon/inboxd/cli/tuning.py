@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 
@@ -46,22 +46,22 @@ def tune(options: Namespace) -> None:
                 _tell(f"trial {count} of {len(runs) * options.rounds}", setting, runs[setting][-1])
         show(_page(runs, present, options))
     figures = {setting: Figures.of(some) for setting, some in runs.items()}
-    refused = all(found.errors >= options.files for found in figures.values())
-    chosen = None if refused else best(figures, present.durability, present)
+    working = {setting: found for setting, found in figures.items() if found.errors < options.files}
+    chosen = best(working, present.durability, present)
     answer = {
         "inbox": inbox, "files": options.files, "present": asdict(present),
         "recommended": asdict(chosen) if chosen else None,
-        "gain": figures[chosen].rate / figures[present].rate if chosen else None,
+        "gain": figures[chosen].rate / figures[present].rate if chosen and present in working else None,
         "tried": [{**asdict(setting), **asdict(found)} for setting, found in figures.items()],
     }  # fmt: skip
     told = [] if _is_drawn(options) else _page(runs, present, options)
-    give(options, answer, [*told, *_advice(figures, present, chosen, options.files)])
+    give(options, answer, [*told, *_advice(figures, working, present, chosen, options.files)])
 
 
 def _tell(which: str, setting: Setting, run: Run) -> None:
     """A line for each trial, where nobody sees the table grow."""
     tried = f"processes {setting.processes}, batch_size {setting.batch_size}, durability {setting.durability}"
-    remark(f"{which}: {tried}: {run.rate:,.0f} files/s")
+    remark(f"{which}: {tried}: " + (f"{run.rate:,.0f} files/s" if run.rate else "given up, it kills its workers"))
 
 
 def _inbox(config: Config, name: str | None) -> str:
@@ -124,29 +124,48 @@ def _cells(figures: Figures | None, most: float) -> tuple[Text | Bar, ...]:
     return (Text(f"{figures.rate:,.0f}"), bar, Text(amount(figures.memory)), errors)
 
 
-def _advice(figures: Mapping[Setting, Figures], present: Setting, chosen: Setting | None, files: int) -> Page:
+def _advice(
+    figures: Mapping[Setting, Figures],
+    working: Mapping[Setting, Figures],
+    present: Setting,
+    chosen: Setting | None,
+    files: int,
+) -> Page:
+    """`working`: those with which not all files ended in errors/."""
     if chosen is None:
-        return [Text("nothing is recommended: all files ended in errors/; try `inboxd run` with one of them", "bad")]
-    gain = figures[chosen].rate / figures[present].rate
+        return [Text(f"nothing is recommended: {_fault(figures.values())}; try `inboxd run` with one of them", "bad")]
     if chosen == present:
         told: Page = [Text("nothing that was tried is better than what the configuration says", "good")]
+    elif present in working:
+        gain = figures[chosen].rate / figures[present].rate
+        told = [Text(f"recommended, at {gain:.2f} times the present rate:", "good"), *map(Text, lines(chosen))]
     else:
-        told = [
-            Text(f"recommended, at {gain:.2f} times the present rate:", "good"),
-            *map(Text, lines(chosen)),
-        ]
+        now = f"with what the configuration says {_fault([figures[present]])}"
+        told = [Text(now, "bad"), Text("recommended:", "good"), *map(Text, lines(chosen))]
     for durability in sorted({setting.durability for setting in figures} - {present.durability}):
-        other = best(figures, durability)
-        more = figures[other].rate / figures[chosen].rate
-        told.append(
-            Text(f"with durability {durability} it would be {more:.2f} times that (processes {other.processes}, "
-                 f"batch_size {other.batch_size}); docs/guarantees.md says what it gives up or gains")
-        )  # fmt: skip
+        if other := best(working, durability):
+            more = figures[other].rate / figures[chosen].rate
+            told.append(
+                Text(f"with durability {durability} it would be {more:.2f} times that (processes {other.processes}, "
+                     f"batch_size {other.batch_size}); docs/guarantees.md says what it gives up or gains")
+            )  # fmt: skip
     needed = max(map(needs, figures))
     if needed > files:
         told.append(Text(f"too few files to compare all of these by: say --files {needed}", "warn"))
-    if any(found.errors for found in figures.values()):
+    if any(not found.rate for setting, found in figures.items() if setting != present):
+        told.append(Text("a setting with 0 files/s kills its workers, as for want of memory", "warn"))
+    if any(found.errors for found in figures.values() if found.rate):
         told.append(
             Text("some files ended in errors/: what is measured is your handler on files that it refuses", "warn")
         )
     return told
+
+
+def _fault(figures: Collection[Figures]) -> str:
+    """Why none of these works."""
+    killing = [found for found in figures if not found.rate]
+    if not killing:
+        return "all files ended in errors/"
+    return "workers are killed, as for want of memory" + (
+        ", or all files ended in errors/" if len(killing) < len(figures) else ""
+    )

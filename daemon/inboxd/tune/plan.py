@@ -24,14 +24,14 @@ class Setting:
 class Run:
     """What came of one setting, once."""
 
-    rate: float  # files per second
+    rate: float  # files per second; 0: given up, since it kills its workers
     memory: int  # bytes, at the peak: daemon and workers
     errors: int  # files that ended in errors/
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of all runs of one setting: the median of the rates, and the worst of the rest."""
+    """Of all runs of one setting: the median of the rates, 0 where one was given up, and the worst of the rest."""
 
     rate: float
     memory: int
@@ -41,7 +41,7 @@ class Figures:
     def of(cls, runs: Sequence[Run]) -> Figures:
         """At least one."""
         return cls(
-            statistics.median(run.rate for run in runs),
+            statistics.median(run.rate for run in runs) if all(run.rate for run in runs) else 0.0,
             max(run.memory for run in runs),
             max(run.errors for run in runs),
         )
@@ -77,9 +77,11 @@ def rounds(settings: Sequence[Setting], count: int) -> Iterable[Setting]:
         yield from settings if number % 2 == 0 else reversed(settings)
 
 
-def best(figures: Mapping[Setting, Figures], durability: str, present: Setting | None = None) -> Setting:
+def best(working: Mapping[Setting, Figures], durability: str, present: Setting | None = None) -> Setting | None:
     """Of those with this durability the cheapest that is as fast as the fastest, within noise; or `present`."""
-    mine = {setting: found for setting, found in figures.items() if setting.durability == durability}
+    mine = {setting: found for setting, found in working.items() if setting.durability == durability}
+    if not mine:
+        return None
     enough = max(found.rate for found in mine.values()) * (1 - _NOISE)
     fast = [setting for setting, found in mine.items() if found.rate >= enough]
     return present if present in fast else min(fast)
