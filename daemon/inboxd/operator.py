@@ -340,7 +340,7 @@ class Operator(Records):
                     problems.append(f"inbox {lane.name}: {lane.rules.folder(which)} ({which}) is missing")
             if trouble := lane.trouble():
                 problems.append(f"inbox {lane.name}: {trouble}")
-            if lane.paused:
+            if lane.paused and not lane.broken:  # which is its trouble
                 problems.append(f"inbox {lane.name} is paused: {lane.paused}")
         problems += [f"degraded: {reason}" for reason in self._pipeline.outages.reasons()]
         try:

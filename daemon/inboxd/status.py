@@ -113,7 +113,8 @@ class Bulletin:
                 texts.append(f"{lane.name} {text}")
             if figures != self._told.get(lane.name, (0, 0)):
                 self._told[lane.name] = figures
-                emit(events.PROGRESS, inbox=lane.name, summary=text)
+                if any(figures):  # else a reload has made it anew
+                    emit(events.PROGRESS, inbox=lane.name, summary=text)
         resting = [f"source {one.name} {condition(one)}" for one in self._sources() if rests(one)]
         destinations = list(self._app.pipeline.outbox.destinations.values())
         resting += [f"destination {one.name} {sendview.condition(one)}" for one in destinations if sendview.rests(one)]
