@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,29 @@ def test_a_checksum(site: Site, kind: str) -> None:
         assert site.listed("inbound") == []
         assert daemon.stop() == 0
     assert_sound(site, calm=True, finished=True)
+
+
+def test_checksums_as_tools_make_them(site: Site, tmp_path: Path) -> None:
+    """Called with a path, with --tag, and with a byte order mark before what they have written."""
+    site.inbox("main", settle={"checksum": "sha256"})
+    made = tmp_path / "made/sub"
+    made.mkdir(parents=True)
+    for name in ("path", "below", "tag", "mark", "other"):
+        (made / name).write_bytes(b"ok")
+    calls = {
+        "path": [str(made / "path")], "below": ["sub/below"], "tag": ["--tag", "sub/tag"], "mark": ["sub/mark"],
+        "other": ["sub/path", "sub/tag"],
+    }  # fmt: skip
+    with run_daemon(site.config) as daemon:
+        for name, arguments in calls.items():
+            text = subprocess.run(["sha256sum", *arguments], cwd=made.parent, stdout=subprocess.PIPE, check=True).stdout
+            site.drop(f"{name}.sha256", codecs.BOM_UTF8 + text if name == "mark" else text)
+            site.drop(name, b"ok")
+        wait_finished(site, 4)
+        assert site.listed("processed") == ["below", "mark", "path", "tag"]
+        words = "other.sha256 has no line for other, only for sub/path, sub/tag"
+        wait_until(lambda: words in _why(site, site.root() / "inbound/other"), "the explanation", every=0.2)
+        assert daemon.stop() == 0
 
 
 def test_what_a_checksum_speaks_for_may_become_readable(site: Site) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from inboxd.intake.settle import Settling, read_digest
+from inboxd.intake.settle import Settling
 from inboxd.intake.strange import Strangers
 from inboxd.intake.stuck import Stuck
 from inboxd.model import Sighting
@@ -364,35 +362,3 @@ def test_what_is_stuck_is_bounded_and_what_has_gone_is_forgotten() -> None:
     stuck.note(seen("x"), "it can't be moved", 4000.0)
     assert len(stuck._kept) == 1
     assert not stuck.holds(seen("y"), 4001.0)
-
-
-# Checksum files
-
-_SHA = hashlib.sha256(b"x").hexdigest()
-_MD5 = hashlib.md5(b"x").hexdigest()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [_SHA, f"{_SHA}\n", f"  {_SHA.upper()}  \n", f"{_SHA}  x.csv\n", f"{_SHA} *x.csv\n", f"{_SHA}  ./x.csv\n",
-     f"{'0' * 64}  other.csv\n{_SHA}  x.csv\n", f"# made by hand\n{_SHA}  x.csv\r\n"],
-)  # fmt: skip
-def test_a_digest_is_found(text: str) -> None:
-    assert read_digest(text, "sha256", "x.csv") == _SHA
-
-
-@pytest.mark.parametrize(
-    "text", ["", "\n", "nonsense", _SHA[:-1], _SHA + "0", f"{_SHA}  y.csv", "g" * 64, _MD5, f"x.csv  {_SHA}"]
-)
-def test_no_digest_is_found(text: str) -> None:
-    assert read_digest(text, "sha256", "x.csv") is None
-
-
-def test_the_other_kind() -> None:
-    assert read_digest(f"{_MD5}  x.csv\n", "md5", "x.csv") == _MD5
-
-
-@given(st.text(max_size=300), st.sampled_from(["sha256", "md5"]))
-def test_any_text_is_read(text: str, kind: str) -> None:
-    found = read_digest(text, kind, "x")
-    assert found is None or len(found) in (32, 64)

@@ -92,7 +92,12 @@ class Marker(Section):
 
 
 class Checksum(Section):
-    """Ready when a file `NAME.sha256` (or `.md5`) lies beside it and its digest matches the content."""
+    """Ready when a file `NAME.sha256` (or `.md5`) lies beside it and its digest matches the content.
+
+    That file, of which 4 KiB are read, holds the digest alone, or lines as `sha256sum` (also with `-b` or `--tag`) and
+    `openssl dgst` write them. Of the name in a line the last part counts, so it does not matter in which folder it was
+    made. Lines for other names are passed over; a byte order mark, upper case and CR LF make no difference.
+    """
 
     checksum: Literal["sha256", "md5"]
     """The kind of digest, which is the ending of the file that holds it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inboxd.beneath import look, opened
 from inboxd.config.models import Checksum, Inbox, Marker
-from inboxd.intake.settle import read_digest
+from inboxd.intake.digests import digest_of, read_lines, why_wrong
 from inboxd.model import Sighting
 
 _LARGEST = 4096  # bytes of a checksum file
@@ -103,7 +103,7 @@ class Companions:
         try:
             with opened(self._root, sighting.folder) as fd:
                 found = look(fd, sighting.companions[0])
-                wanted = self._read(fd, sighting)
+                wanted = digest_of(sighting.name, read_lines(_text(fd, sighting.companions[0]), self._digest))
         except OSError:
             return None
         if found is not None and digest and digest == wanted:
@@ -113,15 +113,6 @@ class Companions:
             self._wrong[sighting.key] = _Checked(sighting, _version(found), readable=bool(digest))
         return None
 
-    def _read(self, folder_fd: int, sighting: Sighting) -> str | None:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(sighting.companions[0], flags, dir_fd=folder_fd)
-        with os.fdopen(fd, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return None
-            text = stream.read(_LARGEST).decode("utf-8", "surrogateescape")
-        return read_digest(text, self._digest, sighting.name)
-
     def explain(self, folder: str, name: str) -> str:
         """What a file with this policy waits for."""
         companion = self.subject(name) + self._ending
@@ -130,12 +121,28 @@ class Companions:
         if (folder, name) in self._wrong:
             if not self._wrong[folder, name].readable:
                 return "its content can't be read; it is tried again whenever the inbox is looked through"
-            return f"its content does not match {companion}; it waits until one of the two changes"
+            return self._explain_wrong(folder, name, companion)
         if (folder, name) in self._hashing or (folder, name) in self._to_hash:
             return "its content is being compared with its checksum"
         if not os.path.lexists(self._root / folder / companion):
             return f"it waits for {companion}"
         return f"{companion} is there, but is no regular file of the same owner, or has not been seen yet"
+
+    def _explain_wrong(self, folder: str, name: str, companion: str) -> str:
+        try:
+            with opened(self._root, folder) as fd:
+                text = _text(fd, companion)
+        except OSError as error:
+            return f"{companion} can't be read: {error.strerror}"
+        return why_wrong(name, companion, read_lines(text, self._digest), self._digest)
+
+
+def _text(folder_fd: int, name: str) -> str:
+    """What stands in a checksum file; "" of what is none. Raises OSError."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+    with os.fdopen(fd, "rb") as stream:
+        text = stream.read(_LARGEST) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    return text.decode("utf-8", "surrogateescape")
 
 
 def _pair(file: os.stat_result, companion: os.stat_result) -> bool:

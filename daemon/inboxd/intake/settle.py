@@ -202,14 +202,3 @@ class Settling:
     def forget(self, key: Key) -> None:
         """It is gone."""
         self._waiting.pop(key, None)
-
-
-def read_digest(text: str, kind: str, name: str) -> str | None:
-    """The digest in a checksum file: bare, or in a line of sha256sum(1) that names the file. None: there is none."""
-    length = {"sha256": 64, "md5": 32}[kind]
-    for line in text.splitlines():
-        digest, _, rest = line.strip().partition(" ")
-        is_digest = len(digest) == length and all(character in "0123456789abcdefABCDEF" for character in digest)
-        if is_digest and (not rest.strip() or rest.strip().lstrip("*").removeprefix("./") == name):
-            return digest.lower()
-    return None
