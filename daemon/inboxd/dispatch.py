@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from inboxd import events, wire
+from inboxd.batching import shares
 from inboxd.clock import Clock
 from inboxd.conclude import ended
 from inboxd.custody.failpoints import failpoint
@@ -204,15 +206,14 @@ class Dispatcher:
     def verify(self, lane: Lane) -> None:
         """Have contents read that a checksum speaks for; the files still lie in inbound/, and are not ours."""
         sightings = lane.view.to_hash() if self._pool.free() > 0 else []
-        if not sightings:
-            return
-        batch, now = new_id(), self._clock.time()
-        named = {new_id(now): sighting for sighting in sightings}
-        files = tuple(_to_verify(lane, file_id, sighting) for file_id, sighting in named.items())
-        self._running[batch] = Running(lane, {}, "verify", sightings=named)
-        lane.running += 1
-        lane.served = self._turn
-        self._pool.dispatch(wire.Order(batch, lane.name, files, hash=lane.digest))
+        for some in shares(sightings, partial(_size_to_verify, lane), len(sightings), wire.LARGEST_FILES):
+            batch, now = new_id(), self._clock.time()
+            named = {new_id(now): sighting for sighting in some}
+            files = tuple(_to_verify(lane, file_id, sighting) for file_id, sighting in named.items())
+            self._running[batch] = Running(lane, {}, "verify", sightings=named)
+            lane.running += 1
+            lane.served = self._turn
+            self._pool.dispatch(wire.Order(batch, lane.name, files, hash=lane.digest))
 
     # What reports change
 
@@ -362,6 +363,12 @@ def _to_verify(lane: Lane, file_id: str, sighting: Sighting) -> wire.OrderedFile
         id=file_id, path=str(path), name=sighting.name, size=sighting.size, attempt=0,
         dev=sighting.dev, ino=sighting.ino, mtime_ns=sighting.mtime_ns,
     )  # fmt: skip
+
+
+def _size_to_verify(lane: Lane, sighting: Sighting) -> int:
+    """Bytes in an order, at most: its path, and its name once more."""
+    inbound = len(str(lane.rules.folder("inbound")))
+    return wire.size_at_most(inbound + len(sighting.folder) + 2 * len(sighting.name))
 
 
 def _digest(lane: Lane, report: Report) -> str | None:

@@ -169,6 +169,26 @@ def test_a_checksum(site: Site, kind: str) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["at the start", "moved in at once"])
+def test_checksums_by_the_hundred_wait_for_no_rescan(site: Site, tmp_path: Path, there: bool) -> None:
+    site.inbox("main", settle={"checksum": "sha256"}, recursive=True)
+    site.write(rescan="1h")
+    site.workers(processes=2, batch_size=100)
+    folder, inbound = tmp_path / "made", site.root() / "inbound"
+    folder.mkdir()
+    inbound.mkdir(parents=True)
+    for number in range(1500):
+        (folder / f"ok-{number}").write_bytes(b"x")
+        (folder / f"ok-{number}.sha256").write_text(hashlib.sha256(b"x").hexdigest())
+    if there:
+        folder.rename(inbound / "made")
+    with run_daemon(site.config) as daemon:
+        if not there:
+            folder.rename(inbound / "made")
+        wait_finished(site, 1500)
+        assert daemon.stop() == 0
+
+
 def test_checksums_as_tools_make_them(site: Site, tmp_path: Path) -> None:
     """Called with a path, with --tag, and with a byte order mark before what they have written."""
     site.inbox("main", settle={"checksum": "sha256"})

@@ -7,39 +7,25 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from inboxd.beneath import look, opened
 from inboxd.config.models import Checksum, Inbox, Marker
+from inboxd.intake.asking import Asking
 from inboxd.intake.digests import digest_of, read_lines, why_wrong
 from inboxd.model import Sighting
 
 _LARGEST = 4096  # bytes of a checksum file
-_MOST = 500  # files whose content is being verified at a time: with the longest paths, 60 of the 64 MiB of wire.LARGEST
-
-Key = tuple[str, str]
-
-
-@dataclass(slots=True)
-class _Checked:
-    """A file and its checksum file as they were when the two did not match."""
-
-    file: Sighting
-    companion: tuple[int, int, int]  # inode, size, mtime_ns
-    readable: bool  # what can't be read changes in neither size nor time when it can be again
 
 
 class Companions:
     """Of one inbox. `digest` is the kind of checksum, or "" for plain markers."""
 
-    def __init__(self, root: Path, ending: str, digest: str) -> None:
+    def __init__(self, root: Path, ending: str, digest: str, asking: Asking) -> None:
         self._root = root
         self._ending = ending
         self._digest = digest
-        self._to_hash: dict[Key, Sighting] = {}
-        self._hashing: set[Key] = set()
-        self._wrong: dict[Key, _Checked] = {}
+        self._asking = asking
 
     def subject(self, name: str) -> str:
         """The file that this name speaks for, or the name itself."""
@@ -66,7 +52,7 @@ class Companions:
         )  # fmt: skip
         if not self._digest or found.links > 1:
             return found
-        self._ask(found, companion)
+        self._asking.ask(found, _state(found, companion))
         return None
 
     def beside(self, sighting: Sighting, found: os.stat_result, fd: int) -> tuple[str, ...]:
@@ -75,31 +61,15 @@ class Companions:
         companion = look(fd, name) if self.subject(sighting.name) == sighting.name else None
         return (name,) if companion is not None and _speaks_for(companion, found) else ()
 
-    def _ask(self, found: Sighting, companion: os.stat_result) -> None:
-        """Have its content read, unless that is under way or has just been done."""
-        wrong = self._wrong.get(found.key)
-        same = wrong is not None and wrong.file.same_content(found) and wrong.companion == _version(companion)
-        if same and wrong is not None and wrong.readable:
-            return
-        if found.key not in self._hashing and len(self._to_hash) < _MOST:
-            self._to_hash[found.key] = found
-
-    def to_hash(self) -> list[Sighting]:
-        """Files whose content must be read; each is given out once."""
-        asked = list(self._to_hash.values())
-        self._hashing.update(self._to_hash)
-        self._to_hash.clear()
-        return asked
-
     def hashed(self, sighting: Sighting, digest: str | None) -> Sighting | None:
         """The file's digest; the complete file's sighting if the checksum file says the same.
 
         "" when it can't be read; None when nobody has read it to its end, and it is to be asked for again.
         """
-        self._hashing.discard(sighting.key)
         if digest is None:
-            self._to_hash[sighting.key] = sighting
+            self._asking.put_back(sighting)
             return None
+        self._asking.was_read(sighting.key)
         try:
             with opened(self._root, sighting.folder) as fd:
                 found = look(fd, sighting.companions[0])
@@ -107,10 +77,9 @@ class Companions:
         except OSError:
             return None
         if found is not None and digest and digest == wanted:
-            self._wrong.pop(sighting.key, None)
             return sighting._replace(sha256=digest if self._digest == "sha256" else None)
-        if found is not None and len(self._wrong) < _MOST:
-            self._wrong[sighting.key] = _Checked(sighting, _version(found), readable=bool(digest))
+        if found is not None:
+            self._asking.note_wrong(sighting.key, _state(sighting, found) if digest else None)
         return None
 
     def explain(self, folder: str, name: str) -> str:
@@ -118,11 +87,11 @@ class Companions:
         companion = self.subject(name) + self._ending
         if name == companion:
             return f"it speaks for {self.subject(name)}, and goes when that is claimed"
-        if (folder, name) in self._wrong:
-            if not self._wrong[folder, name].readable:
-                return "its content can't be read; it is tried again whenever the inbox is looked through"
+        if self._asking.is_unreadable((folder, name)):
+            return "its content can't be read; it is tried again whenever the inbox is looked through"
+        if self._asking.is_wrong((folder, name)):
             return self._explain_wrong(folder, name, companion)
-        if (folder, name) in self._hashing or (folder, name) in self._to_hash:
+        if (folder, name) in self._asking:
             return "its content is being compared with its checksum"
         if not os.path.lexists(self._root / folder / companion):
             return f"it waits for {companion}"
@@ -154,15 +123,17 @@ def _speaks_for(companion: os.stat_result, entry: os.stat_result) -> bool:
     return stat.S_ISREG(companion.st_mode) and companion.st_uid == entry.st_uid
 
 
-def _version(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _state(file: Sighting, companion: os.stat_result) -> int:
+    """A number for how the two are now."""
+    beside = (companion.st_ino, companion.st_size, companion.st_mtime_ns)
+    return hash((file.ino, file.size, file.mtime_ns, *beside))
 
 
-def companions_of(rules: Inbox) -> Companions | None:
-    """Those of an inbox whose settle policy has any."""
+def companions_of(rules: Inbox, asking: Asking) -> Companions | None:
+    """Those of an inbox whose settle policy has any. `asking` hears of files whose content must be read for it."""
     root: Path = rules.folder("inbound")
     if isinstance(rules.settle, Marker):
-        return Companions(root, rules.settle.marker, "")
+        return Companions(root, rules.settle.marker, "", asking)
     if isinstance(rules.settle, Checksum):
-        return Companions(root, "." + rules.settle.checksum, rules.settle.checksum)
+        return Companions(root, "." + rules.settle.checksum, rules.settle.checksum, asking)
     return None

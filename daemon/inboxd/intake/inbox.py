@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from inboxd import events
 from inboxd.beneath import look, opened
 from inboxd.clock import Clock
-from inboxd.config.models import Inbox, Quiet
+from inboxd.config.models import Checksum, Inbox, Quiet
 from inboxd.config.units import show_duration
 from inboxd.errors import PreconditionError
 from inboxd.events import emit
+from inboxd.intake.asking import Asking
 from inboxd.intake.companions import companions_of
 from inboxd.intake.hints import Hints
 from inboxd.intake.match import Matcher
@@ -50,7 +52,9 @@ class InboxView:
         self._settling = Settling(self._span, rules.order, window, LATER)
         self._strangers = Strangers()
         self._stuck = Stuck()
-        self._companions = companions_of(rules)
+        self._asking = Asking(lambda: self._settling.room)
+        self._companions = companions_of(rules, self._asking)
+        self._waits = rules.order == "none" or isinstance(rules.settle, Checksum)  # passes do, for room
         self._hints = Hints(self._takes)
         self._root = Root(name, rules, rescan, self._hints, wake, self.rescan)
         self._path = self._root.path
@@ -70,7 +74,8 @@ class InboxView:
     @property
     def has_looked(self) -> bool:
         """Everything has been looked at once, or as much as can be kept; or it is away."""
-        return self._passed or self._root.is_away or self._settling.is_crowded
+        crowded = self._settling.is_crowded or (self._scan is not None and self._room() <= 0)
+        return self._passed or self._root.is_away or crowded
 
     def start(self) -> None:
         """Watch first, then look. Raises PreconditionError when inbound/ can't be used."""
@@ -113,7 +118,7 @@ class InboxView:
             return
         if self._root.is_away:
             return
-        if due or (self._settling.left_out and self._settling.nearly_empty and self._scan is None):
+        if due or (self._scan is None and self._may_take_left()):
             self.rescan()
         self._again |= heard.folders
         self._look_at(heard.names, now)
@@ -161,10 +166,8 @@ class InboxView:
             if not self._again:
                 return
             self._scan = self._begin(now)
-        if self._rules.order == "none":  # the pass waits where it is until there is room for what it finds
-            budget = min(budget, self._settling.room)
         try:
-            for folder, name, found in self._scan.advance(budget):
+            for folder, name, found in self._scan.advance(min(budget, self._room())):
                 self._seen += self._consider(folder, name, found, now, None) and self._whole
         except OSError:
             self._give_up()
@@ -175,6 +178,17 @@ class InboxView:
         if self._scan.finished:
             self._finish()
 
+    def _room(self) -> int:
+        """Entries that a pass may look at; at 0 it waits where it is, unless what settles waits for its end."""
+        if not self._waits or self._settling.holds:
+            return sys.maxsize
+        return self._asking.room
+
+    def _may_take_left(self) -> bool:
+        """Files were left out, and there is room for them now."""
+        left_out = self._settling.left_out or self._asking.left_out
+        return left_out and self._settling.nearly_empty and self._asking.nearly_empty
+
     def _begin(self, now: float) -> Scan:
         self._whole = "" in self._again
         folders = [""] if self._whole else sorted(self._again)
@@ -183,6 +197,7 @@ class InboxView:
             self._next_scan = now + self._root.every
             self._seen = 0
             self._settling.begin_pass()
+            self._asking.begin_pass()
         return Scan(self._path, folders, self._rules.recursive, self._root.cover)
 
     def _finish(self) -> None:
@@ -297,12 +312,11 @@ class InboxView:
 
     def to_hash(self) -> list[Sighting]:
         """Files whose content must be read by a worker before they are complete."""
-        return self._companions.to_hash() if self._companions is not None else []
+        return self._asking.take()
 
     def hashed(self, sighting: Sighting, digest: str | None) -> None:
         """A worker has read it: "" when that can't be done, None when it was cut off."""
-        complete = self._companions.hashed(sighting, digest) if self._companions is not None else None
-        if complete is not None:
+        if self._companions is not None and (complete := self._companions.hashed(sighting, digest)):
             self._settling.note(complete, self._clock.monotonic())
 
     def next_wake(self) -> float | None:
@@ -310,16 +324,11 @@ class InboxView:
         if self._root.is_away:
             return self._next_scan
         moments = [self._next_scan, self._strangers.next_due(), self._settling.next_due()]
-        if self._may_advance() or self._settling.may_recall:
+        may_advance = self._room() > 0 if self._scan is not None else bool(self._again) or self._may_take_left()
+        if may_advance or self._settling.may_recall:
             moments.append(0.0)
         soonest = min(moment for moment in moments if moment is not None)
         return max(soonest, self._clock.monotonic())
-
-    def _may_advance(self) -> bool:
-        """A pass is under way, or is to begin, and what it finds can be kept."""
-        if self._scan is None:
-            return bool(self._again) or (self._settling.left_out and self._settling.nearly_empty)
-        return self._rules.order != "none" or self._settling.room > 0
 
     # In words
 

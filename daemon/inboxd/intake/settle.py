@@ -69,6 +69,11 @@ class Settling:
         """So few are left that a new pass is worth its while, if files were left out."""
         return not self._later and len(self._waiting) <= self._window // 4
 
+    @property
+    def holds(self) -> bool:
+        """What is complete may have to stay until the pass under way ends."""
+        return self._hold is not None
+
     def begin_pass(self) -> None:
         """Everything will be noted from now on. What may be behind an unseen file is held until the end."""
         if self._hold is None:
