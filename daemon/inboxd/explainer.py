@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _PATIENCE = 60.0  # seconds that a question may wait for the pipeline
 _ENDS = frozenset(OUTCOME_FOLDERS.values())
+_MOST_CALLED = 100  # files whose path ends alike, of which one may be that which lies there
 _HELD = OPEN - {State.RUNNING}
 
 
@@ -57,27 +58,37 @@ class Explainer(Records):
             return {"path": path, "sends": [], **told}
         if word and self._place_of(path) is None:
             path = self._named(word) or path
+        if self._place_of(path) is None and (left := self._left_at(path)):
+            return {"path": path, **self._told(left, [])}
         lane, folder, name, where = self._place(path, name)
         if where == "incoming" and (told := self._desk.explain_incoming(name)):
             return {"path": path, "sends": [], **told}
         file = self._file_at(lane, path, folder, name, where)
-        item = self._history.item_of_file(file.id) if file is not None and file.source is not None else None
-        sends = self._history.sends_of(file.id) if file is not None else []
         if file is not None:
-            why = [
-                self._tell(file),
-                *(self._desk.tell(item, file) if item else ()),
-                *(tell_send(send, self._clock.time()) for send in sends),
+            more = [
                 *(self._ask(lambda: self._holds(self._lane(lane.name))) if file.state in _HELD else ()),
                 *(self._queue(lane, file) if file.state is State.RUNNING else ()),
             ]
-        elif where == "inbound":
+            return {"path": path, **self._told(file, more)}
+        if where == "inbound":
             why = self._ask(lambda: self._reasons(self._lane(lane.name), folder, name))
         else:
             why = _unknown(path, where)
+        return {"path": path, "inbox": lane.name, "why": why, "file": None, "items": [], "sends": []}
+
+    def _told(self, file: InboxFile, more: list[str]) -> Row:
+        """What became of a file, with its item and its sends."""
+        item = self._history.item_of_file(file.id) if file.source is not None else None
+        sends = self._history.sends_of(file.id)
+        why = [
+            self._tell(file),
+            *(self._desk.tell(item, file) if item else ()),
+            *(tell_send(send, self._clock.time()) for send in sends),
+            *more,
+        ]
         return {
-            "path": path, "inbox": lane.name, "why": why, "file": row(file) if file else None,
-            "items": [item_row(item)] if item else [], "sends": [send_row(send) for send in sends],
+            "inbox": file.inbox, "why": why, "file": row(file), "items": [item_row(item)] if item else [],
+            "sends": [send_row(send) for send in sends],
         }  # fmt: skip
 
     def _named(self, name: str) -> str:
@@ -91,6 +102,16 @@ class Explainer(Records):
             (file.id, place) for inbox, place in places for file in self._history.by_name(inbox, folder, last, 1)
         ]  # fmt: skip
         return max(gone)[1] if gone else ""
+
+    def _left_at(self, path: str) -> InboxFile | None:
+        """The newest file of an inbox that has left the configuration, where its name or place may be this path."""
+        gone = {*self._history.totals(), *self._history.counts()}.difference(self._pipeline.lanes)
+        found = self._history.ending_in(sorted(gone), path, _MOST_CALLED) if gone else []
+        try:
+            there = os.lstat(path)
+        except OSError:
+            return next(iter(found), None)
+        return next((file for file in found if _may_be(file, there)), None)
 
     def _place(self, path: str, name: str | None = None) -> tuple[Lane, str, str, str]:
         """(inbox, folder, name, which of its folders) of what lies, or would lie, there. Raises UsageError."""
@@ -174,6 +195,11 @@ class Explainer(Records):
                 f"the daemon did not get to it within {_PATIENCE:.0f} s",
                 hint="look at `inboxd status` and the journal",
             ) from None
+
+
+def _may_be(file: InboxFile, found: os.stat_result) -> bool:
+    """What lies there is the file itself, or a copy that has kept its time."""
+    return found.st_ino == file.ino or (found.st_size, found.st_mtime_ns) == (file.size, file.mtime_ns)
 
 
 def _below(root: Path, path: Path) -> Path | None:

@@ -13,7 +13,7 @@ from inboxd.custody.history import History
 from inboxd.errors import UsageError
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.progress import show_span
-from inboxd.sendview import send_row
+from inboxd.sendview import UNKNOWN, send_row
 from inboxd.sourceview import item_row, tell_item
 
 T = TypeVar("T")
@@ -108,6 +108,9 @@ class Records:
         why = ": ".join(filter(None, (file.reason, file.message)))
         end = f"{file.outcome}{'' if why == file.outcome else f' ({why})'}"
         if file.state is State.DONE:
+            if file.inbox not in self._inboxes() and file.outcome is not None:
+                place = f"{OUTCOME_FOLDERS[file.outcome]}/{file.destination}"
+                return f"it ended as {end}; it went to {place} of inbox {file.inbox}, which {UNKNOWN}"
             path = self._path(file)
             return f"it ended as {end}; it lies at {path}" if path else f"it ended as {end}; it is there no more"
         if file.state is State.WAITING:

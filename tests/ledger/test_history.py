@@ -84,6 +84,20 @@ def test_find(rows: dict[str, InboxFile], history: History, question: dict[str, 
     assert history.find(**question) == [rows[word] for word in expected]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/in/deep/er/x", ["x", "deep/er/x"]), ("/deep/er/x", ["x", "deep/er/x"]), ("/in/er/../x", ["x"]),
+        ("/in/er/x", ["x"]), ("/x", ["x"]), ("/out/2026/y", ["x"]), ("/out/y", []), ("/in/\udcff", []),
+    ],
+)  # fmt: skip
+def test_ends_of_paths(ledger: Ledger, history: History, path: str, found: list[str]) -> None:
+    walk(ledger, State.DONE, new_file(name="x", folder="deep/er"), destination="elsewhere")
+    walk(ledger, State.DONE, new_file(name="x"), destination="2026/y")
+    assert [file.below for file in history.ending_in(["main", "'"], path, 5)] == found
+    assert not history.ending_in(["other"], path, 5)
+
+
 def test_find_goes_on_where_it_ended(rows: dict[str, InboxFile], history: History) -> None:
     first = history.find(limit=3)
     assert [file.name for file in history.find(limit=3, before_id=first[-1].id)] == ["error", "waiting"]

@@ -32,6 +32,29 @@ def test_a_new_inbox(site: Site) -> None:
     assert_sound(site, calm=True, finished=True)
 
 
+def test_files_of_an_inbox_that_has_left_are_explained(site: Site) -> None:
+    site.inbox("left", layout="%Y", recursive=True)
+    with run_daemon(site.config) as daemon:
+        site.drop("ok-1.dat", b"1", inbox="left")
+        site.drop("ok-2.dat", b"2", inbox="left", folder="deep")
+        wait_finished(site, 2, "left")
+        places = {path.name: path for path in (site.root("left") / "processed").rglob("*.dat")}
+        del site.settings["inboxes"]["left"]
+        site.write()
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_event("daemon.reloaded")
+        inbound = site.root("left") / "inbound"
+        words = ["ok-1.dat", "deep/ok-2.dat", *map(str, places.values()), str(inbound / "ok-1.dat")]
+        for word in words:
+            answer = inboxd(site.config, "explain", "--json", word)
+            told = json.loads(answer.stdout) if not answer.returncode else {"why": [answer.stderr], "file": None}
+            assert "inbox left, which is not in the configuration any more" in told["why"][0], word
+            assert told["file"]["name"] == os.path.basename(word)
+        stranger = site.base / "ok-1.dat"
+        stranger.write_bytes(b"another")
+        assert "is no file of an inbox" in inboxd(site.config, "explain", str(stranger)).stderr
+
+
 def test_one_during_the_start_is_done_after_it(site: Site) -> None:
     site.state.mkdir()
     with (site.state / "generation.lock").open("w") as lock:

@@ -111,6 +111,21 @@ class History:
         )
         return [file_of(row) for row in self._rows(query.order_by(files.c.id.desc()).limit(limit))]
 
+    def ending_in(self, inboxes: Sequence[str], path: str, limit: int) -> list[InboxFile]:
+        """The newest rows of these inboxes whose name below inbound/, or place below where they ended, may be the end
+        of this path. Rows are read backwards, as by `by_name`.
+        """
+        folder, name = os.path.split(os.path.normpath(path))
+        folders = [os.fsencode(end) for end in _ends(folder)]
+        query = select(files).where(
+            files.c.inbox.in_(list(map(harmless, inboxes))),
+            or_(
+                and_(files.c.name == os.fsencode(name), files.c.folder.in_(folders)),
+                files.c.destination.in_([os.path.join(end, os.fsencode(name)) for end in folders]),
+            ),
+        )
+        return [file_of(row) for row in self._rows(query.order_by(files.c.id.desc()).limit(limit))]
+
     def totals(self) -> dict[str, dict[Outcome, tuple[int, int]]]:
         """By inbox and outcome: files and bytes."""
         result: dict[str, dict[Outcome, tuple[int, int]]] = {}
@@ -261,6 +276,12 @@ _ID = re.compile("[0-9a-f]{8,32}")
 _LONGEST_WAY = (
     7 * 86400.0
 )  # seconds from the discovery of an item to the claim of its file; what takes longer is no arrival
+
+
+def _ends(folder: str) -> list[str]:
+    """What it may be below another one, the root included: "b" and "a/b" of "/a/b", and ""."""
+    parts = [part for part in folder.split("/") if part]
+    return ["/".join(parts[first:]) for first in range(len(parts), -1, -1)]
 
 
 def _ended_as(outcome: Outcome) -> list[ColumnElement[bool] | TextClause]:
