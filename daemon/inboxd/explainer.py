@@ -72,6 +72,8 @@ class Explainer(Records):
             return {"path": path, **self._told(file, more)}
         if where == "inbound":
             why = self._ask(lambda: self._reasons(self._lane(lane.name), folder, name))
+        elif where == "outbound" and os.path.lexists(path):
+            return {"path": path, **self._tell_result(lane, os.path.join(folder, name))}
         else:
             why = _unknown(path, where)
         return {"path": path, "inbox": lane.name, "why": why, "file": None, "items": [], "sends": []}
@@ -88,6 +90,21 @@ class Explainer(Records):
         ]
         return {
             "inbox": file.inbox, "why": why, "file": row(file), "items": [item_row(item)] if item else [],
+            "sends": [send_row(send) for send in sends],
+        }  # fmt: skip
+
+    def _tell_result(self, lane: Lane, name: str) -> Row:
+        """Whose result lies in outbound/. Only where results of this name were to be sent, there are rows of them."""
+        last = self._history.last_send(lane.name, name)
+        file = self._history.get(last.file_id) if last else None
+        if file is None:
+            why = "the ledger does not tell whose it is: results are not kept in it once they are in outbound/"
+            return {"inbox": lane.name, "why": [why], "file": None, "items": [], "sends": []}
+        sends = [send for send in self._history.sends_of(file.id) if send.name == name]
+        why = f"a result of this name was left by the handler of {file.below}, {file.id}"
+        told = [tell_send(send, self._clock.time()) for send in sends]
+        return {
+            "inbox": lane.name, "why": [why, *told], "file": row(file), "items": [],
             "sends": [send_row(send) for send in sends],
         }  # fmt: skip
 

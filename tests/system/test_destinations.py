@@ -49,6 +49,26 @@ def test_results_are_sent(site: Site, customer: Customer, sent: str, kept: int, 
     assert_sound_to(site, customer, calm=True, finished=True)
 
 
+def test_results_in_outbound_are_explained(site: Site, customer: Customer) -> None:
+    """By the file whose handler left one, as far as its sends tell."""
+    send_to(site, customer)
+    site.inbox("plain")
+    with run_daemon(site.config) as daemon:
+        site.drop("results-a.dat", b"a")
+        site.drop("results-b.dat", b"b", inbox="plain")
+        wait_sends(site, SENT=2)
+        wait_until(lambda: site.count("outbound") == 2 and site.count("outbound", "plain") == 2, "all in outbound/")
+
+        def told(name: str, inbox: str) -> str:
+            return inboxd(site.config, "explain", str(site.root(inbox) / "outbound" / name)).stdout
+
+        sent = told("one-results-a.dat", "main")
+        assert "a result of this name was left by the handler of results-a.dat" in sent
+        assert f"was sent to {NAME}" in sent
+        assert "results are not kept in it once they are in outbound/" in told("one-results-b.dat", "plain")
+        assert daemon.stop() == 0
+
+
 def test_a_result_is_sent_once_more_under_the_same_key_when_its_answer_is_lost(site: Site, customer: Customer) -> None:
     send_to(site, customer)
     customer.answers["one-results-a.dat"] = [LOST, LOST]

@@ -180,6 +180,12 @@ class History:
         query = select(sends).where(sends.c.file_id == harmless(file_id)).order_by(sends.c.id)
         return [send_of(row) for row in self._rows(query)]
 
+    def last_send(self, inbox: str, name: str) -> Send | None:
+        """Of results of this name the newest, whatever became of it. No index knows names of those that were sent."""
+        query = select(sends).where(sends.c.inbox == harmless(inbox), sends.c.name == os.fsencode(name))
+        rows = self._rows(query.order_by(sends.c.id.desc()).limit(1))
+        return send_of(rows[0]) if rows else None
+
     def sends_called(self, word: str, limit: int) -> list[Send]:
         """Those that have not come to an end, by their name or the beginning of their id; the oldest first."""
         named = sends.c.name == os.fsencode(word)
