@@ -44,7 +44,7 @@ def test_an_answer_per_file(answer, form):
     assert endings([a, b, c, d, e]) == [
         Ending.PROCESSED, Ending.PROCESSED, Ending.REJECTED, Ending.RETRY, Ending.FAILED,
     ]  # fmt: skip
-    assert (b.result, c.message, d.after, e.message) == ({"x": 1}, "no", 2.0, "bad")
+    assert (b.result, c.message, d.after, e.message) == ({"x": 1}, "no", 2.0, "ValueError: bad")
 
 
 def test_answers_that_do_not_fit_the_files(answer):

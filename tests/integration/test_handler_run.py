@@ -52,7 +52,10 @@ def test_options_are_its_own(handlers):
         ("Retry('busy')", Ending.RETRY, "Retry", "busy"),
         ("ValueError('bad')", Ending.FAILED, "ValueError", "bad"),
         ("KeyError", Ending.FAILED, "KeyError", "KeyError"),
+        ("KeyError('amount')", Ending.FAILED, "KeyError", "KeyError: 'amount'"),
         ("SystemExit(0)", Ending.FAILED, "SystemExit", "0"),
+        ("SystemExit(3)", Ending.FAILED, "SystemExit", "the handler called sys.exit(3)"),
+        ("SystemExit", Ending.FAILED, "SystemExit", "the handler called sys.exit()"),
         ("KeyboardInterrupt", Ending.FAILED, "KeyboardInterrupt", "KeyboardInterrupt"),
         ("MemoryError", Ending.FAILED, "MemoryError", "MemoryError"),
         ("GeneratorExit", Ending.FAILED, "GeneratorExit", "GeneratorExit"),
@@ -99,7 +102,8 @@ def test_a_retry_of_its_own_kind(handlers):
 def test_an_exception_may_be_returned(handlers, answer):
     report = handlers.run_python(f"from inboxd import Reject, Retry\ndef handle(file): return {answer}")
     assert report.ending in (Ending.REJECTED, Ending.RETRY, Ending.FAILED)
-    assert report.message == answer.partition("'")[2].partition("'")[0]
+    said = answer.partition("'")[2].partition("'")[0]
+    assert report.message == (f"ValueError: {said}" if report.ending is Ending.FAILED else said)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,7 @@ def test_an_error_that_has_not_even_a_traceback(handlers):
             def __cause__(self): raise SystemExit
         def handle(file): raise Bad("text")
     """)
-    assert (report.ending, report.message) == (Ending.FAILED, "text")
+    assert (report.ending, report.message) == (Ending.FAILED, "Bad: text")
     assert report.detail == "no traceback: to make one raised SystemExit\n"
 
 

@@ -256,7 +256,7 @@ def test_an_error_tells_its_story(site: Site) -> None:
     assert story["inbox"] == "main"
     assert story["reason"] == "too many failures"
     assert story["error_class"] == "RuntimeError"
-    assert story["message"] == "told to fail in attempt 3"
+    assert story["message"] == "RuntimeError: told to fail in attempt 3"
     assert "_fail" in story["detail"]
     assert "Traceback" in story["detail"]
     assert [attempt["attempt"] for attempt in story["attempts"]] == [1, 2, 3]

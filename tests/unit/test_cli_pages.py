@@ -294,6 +294,15 @@ def test_a_story_says_where_an_operator_had_it_run_again(
     assert plain(told).count("as an operator asked") == retries
 
 
+def test_the_class_of_a_failure_is_told_once() -> None:
+    history = [
+        failure(1, error_class="KeyError", message=message) for message in ("KeyError: 'amount'", "", "'amount'")
+    ]
+    told = plain(pages.story({**row(attempts=1), "history": history, "path": "/", "item": None, "sends": []}))
+    ends = [line.partition(" s: ")[2] for line in told.splitlines() if " s: " in line]
+    assert ends == ["KeyError: 'amount'", "KeyError", "KeyError: 'amount'"]
+
+
 def test_what_cost_no_attempt_may_have_its_number_again() -> None:
     history = [failure(1, charged=False), failure(1, charged=False), failure(1)]
     told = pages.story({**row(attempts=1), "history": history, "path": "/", "item": None, "sends": []})

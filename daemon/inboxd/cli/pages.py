@@ -149,7 +149,8 @@ def _began_anew(failure: Row, following: Row | None, answer: Row) -> bool:
 
 
 def _failure(failure: Row) -> list[Text]:
-    what = ": ".join(part for part in (failure["error_class"], failure["message"]) if part)
+    name, what = failure["error_class"], failure["message"]
+    what = what if what.startswith(name) else ": ".join(filter(None, (name, what)))
     span_told = f" after {failure['seconds']:.3f} s" if failure["seconds"] else ""
     told = f"attempt {failure['attempt']} {failure['ending']}{span_told}"
     first = Text(f"{told}: {what}" if what else told, "bad")

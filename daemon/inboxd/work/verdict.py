@@ -73,7 +73,9 @@ def judge(file_id: str, error: BaseException) -> Report:
         return Report(file_id, Ending.REJECTED, error_class=type(error).__name__, message=message, detail=detail)
     if isinstance(error, Retry):
         return _retry(file_id, error, message)
-    return Report(file_id, Ending.FAILED, error_class=type(error).__name__, message=message, detail=_trace(error))
+    return Report(
+        file_id, Ending.FAILED, error_class=type(error).__name__, message=_named(error), detail=_trace(error)
+    )  # fmt: skip
 
 
 def _retry(file_id: str, error: Retry, message: str) -> Report:
@@ -112,6 +114,14 @@ def words(error: BaseException) -> str:
         return f"{type(error).__name__}, whose text raised {type(broken).__name__}"
 
 
+def _named(error: BaseException) -> str:
+    """What it says, behind its name: "'amount'" alone tells nobody that a key is missing."""
+    name, said = type(error).__name__, words(error)
+    if isinstance(error, SystemExit):
+        said = f"the handler called sys.exit({'' if said == name else said})"
+    return said if said.startswith(name) else f"{name}: {said}"[:_LARGEST_MESSAGE]
+
+
 def batch_succeeded(files: Sequence[OrderedFile], returned: Any) -> list[Report]:
     """The reports for what a batch handler returned: an answer per file, in order or by id, or one for all."""
     if isinstance(returned, list | tuple):
@@ -132,7 +142,7 @@ def batch_failed(files: Sequence[OrderedFile], error: BaseException) -> list[Rep
     if isinstance(error, AlreadyDone):
         message, detail = "another file of its batch was done by an earlier run", ""
     else:
-        message, detail = f"{type(error).__name__}: {words(error)}", _trace(error)
+        message, detail = _named(error), _trace(error)
     again = Report("", Ending.RELEASED, message=message, detail=detail, begun=False, bisect=True)
     done = error.file_id if isinstance(error, AlreadyDone) else ""
     return [judge(file.id, error) if file.id == done else again._replace(file_id=file.id) for file in files]
