@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from inboxd import events
 from inboxd.clock import Clock
@@ -14,6 +15,7 @@ from inboxd.progress import LineBudget
 
 #: Files in one line, each an id and perhaps a batch: journald takes 1024 fields (ENTRY_FIELD_COUNT_MAX).
 _MOST_TOLD = 400
+_NEVER_RUN = replace(events.FILE_ERROR, text=events.FILE_ERROR.text.replace(" in attempt {attempt}", ""))
 _GATHER = 0.25  # seconds that files wait for others to share their line with: a line costs a fifth of a file's way
 
 
@@ -57,8 +59,8 @@ class Story:
         for file in files:
             if file.outcome is Outcome.ERROR:
                 emit(
-                    events.FILE_ERROR, **_ended(file), reason=file.reason, attempt=file.attempts,
-                    message=file.message or file.reason,
+                    events.FILE_ERROR if file.attempts else _NEVER_RUN, **_ended(file), reason=file.reason,
+                    attempt=file.attempts, message=file.message or file.reason,
                 )  # fmt: skip
             elif file.outcome is Outcome.QUARANTINE:
                 emit(events.FILE_QUARANTINED, **_ended(file), reason=file.reason)

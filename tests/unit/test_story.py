@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inboxd import events
-from inboxd.logs import fields_of
+from inboxd.logs import fields_of, wording
 from inboxd.model import InboxFile, Outcome, State
 from inboxd.story import Story
 
@@ -100,6 +100,19 @@ def test_trouble_waits_for_nobody(told: list[tuple[str, dict[str, Any]]]) -> Non
     story = Story(_Stopped())
     story.delivered("main", [*_files(30), *(one._replace(outcome=Outcome.ERROR) for one in _files(2, 30))])
     assert _names(told) == ["file.error"] * 2
+
+
+@pytest.mark.usefixtures("told")
+def test_what_never_ran_ends_in_no_attempt() -> None:
+    """A duplicate, for one."""
+    lines: list[str] = []
+    events.send_to(lambda one, fields: lines.append(wording(one, fields)))
+    (file,) = _files(1)
+    file = file._replace(outcome=Outcome.ERROR, reason="duplicate", message="it is a.csv once more")
+    Story(_Stopped()).delivered("main", [file._replace(attempts=0), file._replace(attempts=2)])
+    never, failed = lines
+    assert never.endswith(" goes to errors/ (duplicate): it is a.csv once more")
+    assert failed.endswith(" goes to errors/ (duplicate) in attempt 2: it is a.csv once more")
 
 
 def test_files_that_share_a_line_are_all_found_by_their_ids(told: list[tuple[str, dict[str, Any]]]) -> None:
