@@ -52,6 +52,9 @@ def test_temporary_names_are_left(site: Site) -> None:
         wait_finished(site, 1)
         assert site.listed("inbound") == sorted(names)
         assert "*.part" in _why(site, site.root() / "inbound" / "x.part")
+        (site.root() / "inbound" / "folder").mkdir()
+        left = "it is a folder; inbox main is not recursive, so what lies in it is left alone"
+        assert _why(site, site.root() / "inbound" / "folder") == left
         assert daemon.stop() == 0
 
 

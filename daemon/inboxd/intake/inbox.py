@@ -258,9 +258,7 @@ class InboxView:
         self._seen = max(0, self._seen - len(taken))
         # Since it was seen, its folder may have been found to be closed.
         taken = [sighting for sighting in taken if not self._stuck.holds(sighting, now)]
-        if isinstance(self._rules.settle, Quiet):
-            return self._unchanged(taken, now)
-        return taken
+        return self._unchanged(taken, now) if isinstance(self._rules.settle, Quiet) else taken
 
     def _unchanged(self, taken: list[Sighting], now: float) -> list[Sighting]:
         """Those that are still as they were when they began to stand still; the others wait on."""
@@ -354,7 +352,8 @@ class InboxView:
 
     def _explain_found(self, folder: str, name: str, found: os.stat_result) -> str | None:
         if stat.S_ISDIR(found.st_mode):
-            return "it is a folder" + ("; files in it are taken" if self._rules.recursive else ", and not recursive")
+            alone = f"inbox {self._name} is not recursive, so what lies in it is left alone"
+            return f"it is a folder; {'files in it are taken' if self._rules.recursive else alone}"
         now = self._clock.monotonic()
         if not stat.S_ISREG(found.st_mode):
             return f"it is no regular file; it goes to quarantine/ {self._strange_in(folder, name, now)}"
