@@ -386,7 +386,8 @@ CHILD_READY = Event(
 CHILD_DIED = Event(
     "child.died", "ERROR", "{child} (pid {pid}) died: {reason}; it was at {file}",
     "A worker process ended in the middle of a file, or by itself.",
-    "The file is retried by policy. `signal 11`: a crash in native code. `signal 9`: often the kernel out of memory.",
+    "The file is retried by policy. `signal 11`: a crash in native code. `signal 9`: by the kernel when memory "
+    "runs out, which its log tells (`journalctl -k`), or by somebody.",
 )  # fmt: skip
 CHILD_KILLED = Event(
     "child.killed", "WARNING", "{child} (pid {pid}) killed: {reason}",

@@ -111,7 +111,7 @@ def test_the_deadline_follows_the_mark():
 
 def test_how_a_process_ended_in_words():
     assert how_it_ended(3) == "exit status 3"
-    assert how_it_ended(-9) == "killed by signal 9 (often: the kernel was out of memory)"
+    assert how_it_ended(-9) == "killed by signal 9 (SIGKILL: by the kernel when memory runs out, or by somebody)"
     assert how_it_ended(-15) == "killed by signal 15"
 
 

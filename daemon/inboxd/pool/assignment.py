@@ -118,7 +118,10 @@ def released(order: Order | Errand, message: str) -> list[Report]:
     return [Report(file.id, Ending.RELEASED, message=message, begun=False) for file in order.files]
 
 
-_HINTS = {signal.SIGKILL: " (often: the kernel was out of memory)", signal.SIGSEGV: " (a crash in native code)"}
+_HINTS = {
+    signal.SIGKILL: " (SIGKILL: by the kernel when memory runs out, or by somebody)",
+    signal.SIGSEGV: " (a crash in native code)",
+}
 
 
 def how_it_ended(returncode: int) -> str:
