@@ -58,6 +58,9 @@ def test_modules_beside_the_configuration_come_first(handlers):
     [
         (("/no/such/program",), "'/no/such/program' is not there"),
         (("no-such-program",), "not there, or not executable"),
+        (("/etc/passwd/program",), "'/etc/passwd/program' is not there"),
+        (("/etc",), "'/etc' is a folder"),
+        (("/etc/passwd",), "'/etc/passwd' is there, but not executable; run `chmod +x /etc/passwd`"),
         (("cat", "{paht}"), "{paht}"),
         (("cat", "{path"), "write {{ and }}"),
         (("cat", "{path:d}"), "{path}"),

@@ -7,7 +7,9 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
+import stat
 import string
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -145,12 +147,26 @@ def _listed(files: Sequence[OrderedFile]) -> Iterator[int]:
 
 def _check(words: tuple[str, ...], options: dict[str, str], *, batch: bool) -> None:
     if shutil.which(words[0]) is None:
-        raise CannotLoad(f"the program {words[0]!r} is not there, or not executable")
+        raise CannotLoad(f"the program {words[0]!r} {_why_not(words[0])}")
     for word in words:
         _check_places(word, batch=batch)
     for text in (*words, *options.values()):
         if "\0" in text:
             raise CannotLoad(f"{text!r} holds a NUL character, which no program can be given")
+
+
+def _why_not(program: str) -> str:
+    """Why it can't be run, and what to do."""
+    if "/" not in program:
+        return "is not there, or not executable, in any folder of PATH; write where it is: /folder/program"
+    try:
+        if stat.S_ISDIR(os.stat(program).st_mode):
+            return "is a folder; name a program"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is not there"
+    except OSError as error:
+        return f"can't be looked at: {error.strerror}"
+    return f"is there, but not executable; run `chmod +x {shlex.quote(program)}`"
 
 
 def _check_places(word: str, *, batch: bool) -> None:
