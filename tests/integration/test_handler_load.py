@@ -37,6 +37,43 @@ def test_no_function(handlers):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
+        ("def handle(): ...", "can't be called with one argument"),
+        ("def handle(*, file): ...", "can't be called with one argument"),
+        ("def handle(file, connection): ...", "can't be called with one argument"),
+        ("def handle(file):\n    yield", "is a generator"),
+        ("async def handle(file): ...", "is an `async def`"),
+        ("async def handle(file):\n    yield", "is a generator"),
+        ("class Handler:\n    def handle(self): ...\nhandle = Handler().handle", "can't be called with one argument"),
+    ],
+)
+def test_a_function_that_would_fail_for_every_file(handlers, source, words):
+    why = broken(handlers, python=handlers.module(source) + ":handle")
+    assert words in why
+    assert "a handler is a plain function of one file or, with `batch: true`, of one list of files" in why
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def handle(file, more=1, *, other=2): ...",
+        "def handle(*files, **options): ...",
+        "def handle(file, /): ...",
+        "class Handler:\n    def handle(self, file): ...\nhandle = Handler().handle",
+        "class Handler:\n    @classmethod\n    def handle(cls, file): ...\nhandle = Handler.handle",
+        "class Handler:\n    def __call__(self, file): ...\nhandle = Handler()",
+        "import functools\ndef of(what, file): ...\nhandle = functools.partial(of, 1)",
+        "import functools\n@functools.cache\ndef handle(file): ...",
+        "import types\ndef handle(): ...\nhandle = types.MethodType(lambda one, file: None, 1)",
+        "import types\nhandle = types.MethodType(print, 1)",
+    ],
+)
+def test_whatever_may_take_a_file_is_a_handler(handlers, source):
+    handlers.python(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
         ("def make():\n    raise RuntimeError('no licence')\nmake()", ("RuntimeError: no licence", ".py, line 2")),
         ("def handle(file:", ("SyntaxError", ".py, line 1")),
         ("import sys\nsys.exit('enough')", ("SystemExit: enough", ".py, line 2")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ class Rig:
         self._loop = threading.Thread(target=self._run, name="pool")
 
     def setup(self, **options: object) -> Setup:
-        """Each function of pool_handlers is the handler of an inbox of its name; `batch` takes lists."""
-        names = [line[4 : line.index("(")] for line in HANDLERS.read_text().splitlines() if line.startswith("def ")]
+        """Each public function of pool_handlers is the handler of an inbox of its name; `batch` takes lists."""
+        names = re.findall("^def ([a-z]\\w*)", HANDLERS.read_text(), re.MULTILINE)
         specs = {
             name: HandlerSpec(python=f"pool_handlers:{name}", batch=name.startswith("batch"), options=options)
             for name in names

@@ -102,6 +102,15 @@ def test_a_handler_that_breaks_when_imported(site: Site) -> None:
     assert "main" in answer.stderr
 
 
+def test_a_handler_that_would_fail_for_every_file(site: Site) -> None:
+    (site.base / "unfit.py").write_text("def handle():\n    ...\n")
+    site.inbox("main", handler={"python": "unfit:handle"})
+    for verb in ("check", "run"):
+        answer = inboxd(site.config, verb)
+        assert answer.returncode == 78, verb
+        assert "inboxes.main.handler: 'unfit:handle' can't be called with one argument" in answer.stderr
+
+
 def test_a_handler_that_looks_for_a_secret_in_the_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is told beforehand is what a start would say: workers see no secrets."""
     monkeypatch.setenv("LAKE", "sqlite:///lake.db")

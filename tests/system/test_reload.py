@@ -179,11 +179,13 @@ def test_an_inbox_that_a_dead_daemon_was_at_comes_back_by_a_restart(site: Site) 
 
 
 def test_a_broken_handler_is_refused(site: Site) -> None:
+    (site.base / "unfit.py").write_text("def handle(file):\n    yield\n")
     with run_daemon(site.config) as daemon:
-        site.inbox("second", handler={"python": "witness:not_there"})
-        answer = inboxd(site.config, "reload")
-        assert answer.returncode == 78
-        assert "not_there" in answer.stderr
+        for function, words in (("witness:not_there", "not_there"), ("unfit:handle", "is a generator")):
+            site.inbox("second", handler={"python": function})
+            answer = inboxd(site.config, "reload")
+            assert answer.returncode == 78
+            assert words in answer.stderr
         site.drop_all(files(20))
         wait_finished(site, 20)
         assert not (site.root("second") / "processed").exists() or site.count("processed", "second") == 0

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
 
 from inboxd.work.forks import ParentOnly
+
+_VARARGS, _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x04, 0x20, 0x80, 0x200  # as inspect names them, which is slow
 
 
 class CannotLoad(Exception):
@@ -26,7 +29,28 @@ def load_function(name: str) -> Callable[..., Any]:
         raise CannotLoad(f"module {module_name!r} ({_place(module)}) has no {function_name!r}{hint}")
     if not callable(function):
         raise CannotLoad(f"{name!r} can't be called: it is a {type(function).__name__}")
+    if unfit := _unfit(function):
+        what = "a handler is a plain function of one file or, with `batch: true`, of one list of files"
+        raise CannotLoad(f"{name!r} {unfit}; {what} (docs/handlers.md)")
     return function  # type: ignore[no-any-return]
+
+
+def _unfit(function: Callable[..., Any]) -> str:
+    """Why it would fail for every file; "" where it need not, or where nobody can tell before it is called."""
+    if not isinstance(function, FunctionType | MethodType):
+        return ""
+    plain = function.__func__ if isinstance(function, MethodType) else function
+    if not isinstance(plain, FunctionType):
+        return ""
+    code, given = plain.__code__, 1 + (plain is not function)
+    if code.co_flags & _COROUTINE:
+        return "is an `async def`, which does nothing until it is awaited"
+    if code.co_flags & (_GENERATOR | _ASYNC_GENERATOR):
+        return "is a generator, which does nothing until it is iterated over: it has a `yield`"
+    needed = code.co_argcount - len(plain.__defaults__ or ())
+    room = code.co_argcount >= given or code.co_flags & _VARARGS
+    by_name = code.co_kwonlyargcount > len(plain.__kwdefaults__ or ())
+    return "can't be called with one argument" if needed > given or by_name or not room else ""
 
 
 def _imported(name: str) -> Any:
