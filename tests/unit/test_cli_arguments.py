@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inboxd.cli import client, main
+from inboxd.cli import arguments, client, main
 from inboxd.cli.arguments import default_config, parse
 from support.answering import COMMANDS
 from support.daemon import AS_ANY_USER, inboxd_anywhere
@@ -83,6 +83,24 @@ def test_where_the_configuration_is_looked_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("INBOXD_CONFIG", "/srv/intake.yaml")
     assert default_config() == Path("/srv/intake.yaml")
     assert parse(["status", "-c", "mine.yaml"]).config == Path("mine.yaml")
+
+
+@pytest.mark.parametrize("line", ["status", "check", "tune ."])
+def test_where_none_is_it_is_told_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    everywhere = tmp_path / "none.yaml"
+    monkeypatch.setattr(arguments, "_CONFIGS", ("config.yaml", str(everywhere)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INBOXD_CONFIG", raising=False)
+    looked_for = "looked for at ./config.yaml and /etc/inboxd/config.yaml"
+    assert main(line.split()) == 78
+    assert looked_for in capsys.readouterr().err
+    assert main([*line.split(), "-c", str(everywhere)]) == 78
+    assert looked_for not in capsys.readouterr().err
+    monkeypatch.setenv("INBOXD_CONFIG", str(everywhere))
+    assert main(line.split()) == 78
+    assert looked_for not in capsys.readouterr().err
 
 
 def test_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from inboxd.errors import EXIT_USAGE
+from inboxd.errors import EXIT_USAGE, ConfigError
 from inboxd.escape import escape
 from inboxd.model import Outcome, State
 
 _CONFIGS = ("config.yaml", "/etc/inboxd/config.yaml")
+_LOOKED_AT = f"neither --config nor $INBOXD_CONFIG names one, so it was looked for at ./{' and '.join(_CONFIGS)}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,6 +68,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"name a verb: {', '.join(parser.verbs)}; `inboxd --help` tells what they do")
     if options.state_dir is not None and not options.asks:
         parser.error("--state-dir is for verbs that ask the daemon; this one takes `state` from the configuration")
+    options.unnamed = options.config is None and not os.environ.get("INBOXD_CONFIG")
     options.config = options.config or default_config()
     return options
 
@@ -108,7 +110,12 @@ def _add_places(parser: argparse.ArgumentParser, default: Any) -> None:
 
 def _later(module: str, function: str) -> Callable[[Any], int]:
     def act(options: Any) -> int:
-        return int(getattr(importlib.import_module(f"inboxd.cli.{module}"), function)(options) or 0)
+        try:
+            return int(getattr(importlib.import_module(f"inboxd.cli.{module}"), function)(options) or 0)
+        except ConfigError as error:
+            if options.unnamed and not os.path.exists(options.config):
+                raise ConfigError([*error.problems, _LOOKED_AT]) from error
+            raise
 
     return act
 
