@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,10 +268,9 @@ def test_drain_waits_until_the_process_has_ended(tmp_path: Path) -> None:
             assert draining.returncode == 0
 
 
-@pytest.mark.timeout(30)
-def test_drain_waits_for_no_daemon_that_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon that listens, and is stopped."""
     (tmp_path / "config.yaml").write_text("state: state\n")
     (tmp_path / "state").mkdir()
     program = (
@@ -283,13 +283,53 @@ def test_drain_waits_for_no_daemon_that_hangs(
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as daemon:
         try:
             os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)
-            monkeypatch.setattr(changing, "ask", lambda options, verb: client.ask(options, verb, timeout=0.2))
-            code = main(["drain", "-c", str(tmp_path / "config.yaml")])
+            yield daemon
         finally:
             daemon.kill()
+
+
+@pytest.mark.timeout(30)
+def test_drain_waits_for_no_daemon_that_hangs(
+    tmp_path: Path,
+    stopped: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(changing, "ask", lambda options, verb: client.ask(options, verb, timeout=0.2))
+    code = main(["drain", "-c", str(tmp_path / "config.yaml")])
     told = capsys.readouterr()
     assert (code, told.out) == (69, "")
     assert "does not answer within" in told.err
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("line", ["status", "files", "explain x", "reload"])
+def test_a_daemon_that_is_stopped_is_not_waited_for_long(
+    tmp_path: Path,
+    stopped: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+) -> None:
+    monkeypatch.setattr(client, "_MOMENT", 0.2)
+    assert main([*line.split(), "-c", str(tmp_path / "config.yaml")]) == 69
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "does not answer within 0 s (look at its log, and at `ps " in told.err
+    assert f" {stopped.pid}`; T means that a signal has stopped it)" in told.err
+
+
+def test_a_daemon_that_is_busy_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MOMENT", 0.2)
+
+    class Busy(Answering):
+        def status(self) -> dict[str, Any]:
+            time.sleep(0.5)
+            return super().status()
+
+    (tmp_path / "config.yaml").write_text("state: state\n")
+    with answering(tmp_path / "state", Busy()):
+        assert main(["status", "-c", str(tmp_path / "config.yaml")]) == 0
 
 
 def test_names_in_refusals_are_harmless(tmp_path: Path, daemon: Answering) -> None:

@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from inboxd.cli.output import remark
 from inboxd.control import SOCKET, address, credentials
@@ -20,7 +20,8 @@ from inboxd.errors import EXIT_NOT_RUNNING, ConfigError, InboxdError, NotRunning
 
 Fetch = Callable[..., Any]
 
-_PATIENCE = 120.0  # seconds for an answer
+_MOMENT = 15.0  # seconds for a sign of life; it waits 10 for a peer that says nothing
+_PATIENCE = 120.0  # seconds for an answer of a daemon that lives
 LONG = 3600.0  # seconds for what looks through every folder
 #: Where a package, or an administrator, puts the unit (systemd.unit(5)).
 _UNITS = tuple(
@@ -86,21 +87,31 @@ def _state(text: bytes) -> Any:
 
 
 def ask(options: Namespace, verb: str, timeout: float = _PATIENCE, **arguments: Any) -> Any:
-    """The daemon's result. Raises NotRunning, NoAnswer, Refused."""
-    request = json.dumps({"verb": verb, "args": arguments}).encode() + b"\n"
-    with connected(options, timeout) as connection:
-        connection.sendall(request)
-        line = connection.makefile("rb").readline()
-    if not line.endswith(b"\n"):
-        raise Ended
-    answer = json.loads(line)
+    """The daemon's result. Raises NotRunning, NoAnswer, Refused.
+
+    One that is stopped or hangs is not waited for as long as one that is busy: it does not even answer a ping.
+    """
+    with connected(options, min(timeout, _MOMENT)) as connection, connection.makefile("rb") as answers:
+        answer = _said(connection, answers, "ping", {})
+        if verb != "ping":
+            connection.settimeout(timeout)
+            answer = _said(connection, answers, verb, arguments)
     if not answer["ok"]:
         raise Refused(answer)
     return answer["result"]
 
 
+def _said(connection: socket.socket, answers: BinaryIO, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    connection.sendall(json.dumps({"verb": verb, "args": arguments}).encode() + b"\n")
+    line = answers.readline()
+    if not line.endswith(b"\n"):
+        raise Ended
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
 @contextlib.contextmanager
-def connected(options: Namespace, timeout: float = _PATIENCE) -> Iterator[socket.socket]:
+def connected(options: Namespace, timeout: float = _MOMENT) -> Iterator[socket.socket]:
     """A connection to the daemon. Raises NotRunning, NoAnswer, UsageError, also for what fails while it is used."""
     path = state_folder(options) / SOCKET
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -112,9 +123,7 @@ def connected(options: Namespace, timeout: float = _PATIENCE) -> Iterator[socket
         except (FileNotFoundError, ConnectionRefusedError):
             raise _not_running(path, options) from None
         except (TimeoutError, BlockingIOError):
-            raise NoAnswer(
-                f"the daemon at {path} does not answer within {timeout:.0f} s", hint="look at its log"
-            ) from None
+            raise _silent(path, connection) from None
         except (ConnectionResetError, BrokenPipeError):
             raise Ended from None
         except PermissionError:
@@ -123,6 +132,13 @@ def connected(options: Namespace, timeout: float = _PATIENCE) -> Iterator[socket
             ) from None
         except OSError as error:
             raise NoAnswer(f"{path}: {error.strerror or error}", hint="look at the daemon's log") from None
+
+
+def _silent(path: Path, connection: socket.socket) -> NoAnswer:
+    pid, _uid = credentials(connection)
+    look = f", and at `ps -o stat,wchan:30,args {pid}`; T means that a signal has stopped it" if pid else ""
+    waited = connection.gettimeout() or 0.0
+    return NoAnswer(f"the daemon at {path} does not answer within {waited:.0f} s", hint=f"look at its log{look}")
 
 
 def _not_running(path: Path, options: Namespace) -> NotRunning:
