@@ -16,8 +16,9 @@ _MANY = 1 << 31
 class Access:
     """Whether errands may go to one source or destination. Instants in monotonic seconds."""
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
-        self.breaker = Breaker(limits, clock)
+    def __init__(self, limits: Limits, clock: Clock, *, seldom: float = 0.0) -> None:
+        """`seldom`: the least seconds between two tries while it refuses us."""
+        self.breaker = Breaker(limits, clock, seldom=seldom)
         self._clock = clock
 
     def room(self) -> int:
@@ -52,7 +53,7 @@ class Agenda(Access):
     """Of one source: when it is polled, too."""
 
     def __init__(self, rules: Rules, clock: Clock) -> None:
-        super().__init__(rules.retry.limits, clock)
+        super().__init__(rules.retry.limits, clock, seldom=rules.every)
         self._limits: Limits = rules.retry.limits
         self._schedule = schedule(rules.every, rules.cron, rules.zone, clock)
         self._again = math.inf  # when a poll that failed is tried again

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inboxd.agenda import Agenda
+from inboxd.config.sources import Source
 from inboxd.errors import IllegalTransition
 from inboxd.intake.remote import LOOK_AHEAD, TRANSITIONS, Breaker, Cron, Every, Health, follow, next_moment, schedule
 from inboxd.lifecycle import Limits
+from inboxd.model import Ending, Report
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LIMITS = Limits(first=1.0, longest=300.0)
@@ -234,6 +237,49 @@ def test_a_refusal_opens_at_once_and_rests_long() -> None:
     guard.begin()
     assert guard.succeed() == 300.0
     assert not guard.is_refused
+
+
+@pytest.mark.parametrize(("longest", "rest"), [(2.0, 300.0), (300.0, 300.0), (1000.0, 500.0)])
+def test_who_is_refused_asks_no_sooner_than_usual(longest: float, rest: float) -> None:
+    clock = Hands()
+    guard = Breaker(Limits(first=0.5, longest=longest), clock, lambda: 0.0, seldom=300.0)
+    for _ in range(3):
+        guard.fail("status 401", refused=True)
+        assert guard.left() == rest
+        clock.go(rest)
+        guard.begin()
+    guard.fail("status 401", refused=True)
+    guard.hurry()
+    assert guard.lets_pass, "an operator has said so"
+
+
+def test_an_outage_is_not_asked_as_seldom_as_a_refusal() -> None:
+    clock = Hands()
+    guard = Breaker(LIMITS, clock, lambda: 1.0, seldom=300.0)
+    for _ in range(5):
+        guard.fail("away")
+    assert guard.left() == 1.0
+    assert guard.fail("status 401", refused=True), "of an errand that was under way"
+    assert guard.left() == 300.0
+
+
+def test_a_source_that_refuses_us_is_asked_after_its_interval() -> None:
+    place = {"list": "http://127.0.0.1/list"}
+    rules = Source.model_validate({"http": place, "every": "5m", "retry": {"first": "500ms", "longest": "2s"}})
+    clock = Hands()
+    agenda = Agenda(rules, clock)
+    asked = []
+    while clock.now < 900.0:
+        if agenda.room() and agenda.poll_is_due():
+            asked.append(clock.now)
+            agenda.began("poll")
+            agenda.failed(Report("", Ending.BROKEN, message="status 401"))
+            agenda.poll_failed()
+        clock.go(1.0)
+    assert asked == [100.0, 400.0, 700.0]
+    assert not agenda.room()
+    agenda.ask()
+    assert agenda.room() and agenda.poll_is_due()
 
 
 def test_an_outage_that_turns_out_to_be_a_refusal_is_told() -> None:

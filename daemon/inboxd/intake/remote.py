@@ -142,13 +142,15 @@ def follow(health: Health, event: str) -> Health:
 class Breaker:
     """Keeps errands from a source that is away or refuses us. Instants in monotonic seconds."""
 
-    def __init__(self, limits: Limits, clock: Clock, jitter: Jitter = random.random) -> None:
+    def __init__(self, limits: Limits, clock: Clock, jitter: Jitter = random.random, *, seldom: float = 0.0) -> None:
+        """`seldom`: the least seconds between two tries while it refuses us."""
         self.health = Health.CLOSED
         self.failures = 0  # in a row
         self.is_refused = False
         self._limits = limits
         self._clock = clock
         self._jitter = jitter
+        self._seldom = seldom
         self._rests = 0  # of this outage
         self._until = -math.inf
         self._since = 0.0  # when the first failure in a row was reported
@@ -195,7 +197,7 @@ class Breaker:
         self.health = follow(before, "trip" if trips else "fail")
         told = trips or (refused and not self.is_refused)
         self.is_refused = refused or (self.is_refused and before is Health.OPEN)
-        if self.health is Health.OPEN and before is not Health.OPEN:  # else it was under way, and tells nothing new
+        if self.health is Health.OPEN and (told or before is not Health.OPEN):  # else it was under way: nothing new
             self._rests += 1
             self._until = now + self._rest()
         if after is not None:
@@ -214,7 +216,7 @@ class Breaker:
     def _rest(self) -> float:
         """Who is refused asks seldom: a wrong password said often locks the account, or bans our address."""
         if self.is_refused:
-            return self._limits.longest * (0.5 + 0.5 * self._jitter())
+            return max(self._seldom, self._limits.longest * (0.5 + 0.5 * self._jitter()))
         return backoff(self._rests, self._limits, self._jitter)
 
     def text(self) -> str:
