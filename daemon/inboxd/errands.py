@@ -326,10 +326,11 @@ class Errands:
         weight = (quota.bytes or _MANY) - size - sum(map(source.most_of, flying))
         sizes = accumulate(map(source.most_of, due), initial=0)
         allowed = [item for item, before in zip(due[: max(0, left)], sizes, strict=False) if before < weight]
+        source.used_up = 0.0
         if not allowed:  # what is on its way looks again when it has come
             source.looks[ItemState.DISCOVERED] = now + _QUOTA_LOOK
             if count >= (quota.items or _MANY) or size >= (quota.bytes or _MANY):
-                source.full = "its quota is used up"
+                source.used_up = self.items.first_taken(source.name, now - quota.per, now) + quota.per
                 self._story.quota(source, count, size)
         return allowed
 

@@ -17,6 +17,7 @@ from inboxd.lane import Lane
 from inboxd.lifecycle import Limits
 from inboxd.listing import read_listing
 from inboxd.model import new_id
+from inboxd.progress import show_span
 from inboxd.wire import Listed, OrderedItem
 
 _SLICE = 500  # items of a listing taken in per turn
@@ -40,7 +41,9 @@ class Source:
         self.new = 0  # of them
         self.poll_seconds = 0.0
         self.polled_at: float | None = None  # wall clock seconds
-        self.full = ""  # why nothing is fetched although something is there
+        self.used_up = 0.0  # wall clock seconds: until then nothing is fetched, by its quota
+        self._clock = clock
+        self._full = ""  # why nothing could be fetched at the last look
         self._incoming = lane.rules.folder("incoming")
         self._matcher = Matcher(rules.match, rules.ignore, rules.ignore_temporary)
         self._twice = rules.sftp is not None or rules.ftp is not None  # an upload there may still grow
@@ -129,14 +132,22 @@ class Source:
         """The inbox and the disk would take more. `now`: monotonic seconds."""
         lane = self.lane
         if not lane.may_claim(now):
-            self.full = (lane.paused and f"inbox {lane.name} is paused") or f"inbox {lane.name} takes nothing now"
-        elif self.is_backlogged:
-            self.full = f"{lane.unfinished()} files wait in inbox {lane.name} (backlog: {self.rules.backlog})"
-        elif not lane.has_space(now):
-            self.full = lane.space.low or ""
+            self._full = f"inbox {lane.name} takes nothing now" if lane.paused is None else ""
+            return False
+        if self.is_backlogged:
+            self._full = f"{lane.unfinished()} files wait in inbox {lane.name} (backlog: {self.rules.backlog})"
         else:
-            self.full = ""
-        return not self.full
+            self._full = "" if lane.has_space(now) else lane.space.low or ""
+        return not self._full
+
+    @property
+    def full(self) -> str:
+        """Why nothing is fetched although something is there; "" where nothing keeps it. Any thread."""
+        if self.lane.paused is not None:
+            return f"inbox {self.lane.name} is paused"
+        left = self.used_up - self._clock.time()
+        used_up = f"its quota is used up, and no more comes for {show_span(left)}" if left > 0.0 else ""
+        return self._full or used_up
 
     @property
     def is_backlogged(self) -> bool:

@@ -85,10 +85,11 @@ class SourceDesk:
 
     def _state_of(self, source: Source) -> Iterator[str]:
         """In the pipeline's thread."""
-        yield f"source {source.name}: {condition(source)}"
         source.may_fetch(self._clock.monotonic())
-        if source.full and source.full not in condition(source).split("; "):
-            yield f"nothing is fetched now: {source.full}"
+        yield f"source {source.name}: {condition(source)}"
+        full = source.full
+        if full and not source.agenda.breaker.lets_pass:  # else that was told already
+            yield f"nothing is fetched now: {full}"
         if self._pipeline.draining:
             yield "the daemon is stopping"
         left = next_poll(source)

@@ -247,6 +247,8 @@ def test_what_was_taken_when(ledger: Ledger, items: Items) -> None:
     assert items.taken_between("partner", 60.0, 99.0) == (3, 3 * 4096)
     assert items.taken_between("partner", 60.5, 99.0) == (0, 0)
     assert items.taken_between("partner", 10.0, 59.5) == (0, 0)
+    assert items.first_taken("partner", 50.0, 99.0) == 60.25
+    assert items.first_taken("partner", 10.0, 59.5) == 10.0
 
 
 # A commit whose fate is unknown

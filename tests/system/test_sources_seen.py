@@ -76,6 +76,39 @@ def test_a_pause_keeps_items_where_they_are(site: Site, partner: Partner) -> Non
         assert row["fetching"] == 0
 
 
+def test_a_quota_that_is_used_up_is_told(site: Site, partner: Partner) -> None:
+    """By status, explain and poll, until when; and for as long as something waits for it."""
+    for number in range(3):
+        partner.add(f"ok-{number}.csv", b"1")
+    with_sources(site, {"acme": of_partner(partner, every="1h", parallel=1, quota={"items": 2, "per": "1h"})})
+    used_up = re.compile(r"its quota is used up, and no more comes for (59 min \d+ s|1 h 0 min)")
+    with run_daemon(site.config) as daemon:
+        daemon.wait_event("source.quota")
+        wait_until(lambda: len(partner.acked()) == 2, "what the quota allows")
+        assert used_up.search(explained(site, "acme"))
+        assert used_up.search(explained(site, "acme")), "to have asked changes nothing"
+        assert used_up.search(source(site)["condition"])
+        assert used_up.search(inboxd(site.config, "poll", "acme").stdout)
+        wait_until(lambda: len(partner.log("/api/outbox")) >= 2, "the poll")
+        wait_until(lambda: "polling" not in source(site)["condition"], "its end")
+        assert used_up.search(source(site)["condition"])
+        with_sources(site, {"acme": of_partner(partner, every="1h", quota={"items": 3, "per": "1h"})})
+        assert inboxd(site.config, "reload").returncode == 0
+        wait_until(lambda: len(partner.acked()) == 3, "the rest")
+        wait_until(lambda: source(site)["condition"] == "waits", "its end")
+
+
+def test_a_pause_is_told_at_once(site: Site, partner: Partner) -> None:
+    with_sources(site, {"acme": of_partner(partner, every="1h")})
+    with run_daemon(site.config):
+        wait_until(lambda: (row := source(site))["listed"] == 0 and row["condition"] == "waits", "a poll")
+        assert inboxd(site.config, "pause", "main").returncode == 0
+        assert explained(site, "acme").startswith("source acme: inbox main is paused")
+        assert source(site)["condition"] == "inbox main is paused"
+        assert inboxd(site.config, "resume", "main").returncode == 0
+        assert source(site)["condition"] == "waits"
+
+
 def explained(site: Site, word: str) -> str:
     return " ".join(inboxd_json(site.config, "explain", word)["why"])
 

@@ -40,6 +40,7 @@ class OneLane:
 
     name = "main"
     retiring = False
+    paused = None
 
     def __init__(self, root: Path) -> None:
         self.rules = Inbox.model_validate({"root": root, "handler": {"command": ["true", "{path}"]}})

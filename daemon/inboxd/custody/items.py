@@ -143,6 +143,12 @@ class Items:
         count, size = self._ledger.rows(query.where(items.c.fetched_at.between(begin, end)))[0]
         return int(count), int(size)
 
+    def first_taken(self, source: str, begin: float, end: float) -> float:
+        """When the first of them was; `begin` where none was."""
+        query = select(func.min(items.c.fetched_at)).where(items.c.source == source)
+        (first,) = self._ledger.rows(query.where(items.c.fetched_at.between(begin, end)))[0]
+        return begin if first is None else float(first)
+
     def _found(self, query: Any) -> list[Item]:
         return [item_of(row._mapping) for row in self._ledger.rows(query)]
 
