@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 import time
@@ -199,45 +198,6 @@ def test_watching_in_a_pipe_prints_again_and_again(tmp_path: Path, daemon: Answe
             assert json.loads(watching.stdout.readline())["pid"] == 4242
         watching.send_signal(2)
         assert watching.wait(20) == 130
-
-
-def test_on_a_terminal(tmp_path: Path, daemon: Answering) -> None:
-    """Colours and bars are ours; what a name holds stays harmless."""
-    for arguments in (["files", "--limit", "3"], ["show", ID], ["status", "--watch"]):
-        ours, theirs = pty.openpty()
-        shown = bytearray()
-        with subprocess.Popen(
-            [sys.executable, "-m", "inboxd", *arguments], stdout=theirs, stderr=theirs, cwd=tmp_path,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "160"},
-        ) as process:  # fmt: skip
-            os.close(theirs)
-            _read_until(ours, shown, b"orders")
-            if "--watch" in arguments:
-                wait_until(lambda: len(daemon.asked) >= 2, "another look")
-                process.send_signal(2)
-            while _more(ours, shown):
-                continue
-            assert process.wait(20) == (130 if "--watch" in arguments else 0), shown
-        os.close(ours)
-        assert b"\x1b[" in shown
-        assert b"\x1b]0;owned" not in shown
-        assert b"\xff" not in shown
-        daemon.asked.clear()
-    assert "━".encode() in shown
-
-
-def _read_until(fd: int, shown: bytearray, word: bytes) -> None:
-    while word not in shown:
-        assert _more(fd, shown), shown
-
-
-def _more(fd: int, shown: bytearray) -> bool:
-    try:
-        part = os.read(fd, 65536)
-    except OSError:  # EIO: the other side is closed
-        return False
-    shown += part
-    return bool(part)
 
 
 def test_drain_waits_until_the_process_has_ended(tmp_path: Path) -> None:

@@ -37,19 +37,37 @@ class Bar:
 
 
 Cell = str | int | Text | Bar
+NOTHING = ""
+CALM, BUSY, TROUBLED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns under heads; those in `right` hold numbers, those in `whole` are not broken where room is short."""
+    """Columns under heads; those in `right` hold numbers.
+
+    Where a terminal has little room, those in `spare` are left out, in this order (NOTHING: numbers that are all 0);
+    those in `whole` are not broken, those in `cut` shortened in the middle, all others folded. `worth`: of each row.
+    """
 
     heads: tuple[str, ...]
     rows: Sequence[Sequence[Cell]]
     right: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()
+    spare: tuple[str, ...] = ()
+    worth: Sequence[int] = ()
+
+    def worth_of(self, row: int) -> int:
+        """Of two rows, that of less worth is left out first."""
+        return self.worth[row] if self.worth else CALM
 
 
 Page = list[Text | Table]
+
+
+def worth(*, troubled: object, busy: object) -> int:
+    """Of the row of something."""
+    return TROUBLED if troubled else BUSY if busy else CALM
 
 
 def when(seconds: float | None) -> str:

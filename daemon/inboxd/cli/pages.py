@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from inboxd.cli import sendpages, sourcepages
-from inboxd.cli.page import Bar, Cell, Page, Table, Text, Tone, amount, span, when
+from inboxd.cli.page import NOTHING, Bar, Cell, Page, Table, Text, Tone, amount, span, when, worth
 
 Row = dict[str, Any]
 
@@ -44,7 +44,9 @@ def _progress(inboxes: Sequence[Row]) -> Table:
     rows = [
         (row["inbox"], _share(row), Bar(row["done"], row["total"]), f"{row['rate']:.1f}", _left(row)) for row in inboxes
     ]
-    return Table(heads, rows, frozenset({"files", "files/s", "time left"}), frozenset({"inbox"}))
+    numbers = frozenset({"files", "files/s", "time left"})
+    worths = [worth(troubled=False, busy=row["done"] < row["total"]) for row in inboxes]
+    return Table(heads, rows, numbers, cut=frozenset({"inbox"}), spare=(NOTHING, "files/s"), worth=worths)
 
 
 def _share(row: Row) -> str:
@@ -67,7 +69,16 @@ def _inboxes(inboxes: Sequence[Row]) -> Table:
         )
         for row in inboxes
     ]  # fmt: skip
-    return Table(("inbox", *numbers, "condition"), rows, frozenset(numbers), frozenset({"inbox"}))
+    return Table(
+        ("inbox", *numbers, "condition"), rows, frozenset(numbers), cut=frozenset({"inbox"}), spare=(NOTHING,),
+        worth=[_worth(row) for row in inboxes],
+    )  # fmt: skip
+
+
+def _worth(row: Row) -> int:
+    troubled = row["paused"] or row.get("space") or row["condition"].startswith("away")
+    busy = [row[key] for key in ("backlog", "claimed", "running", "waiting", "errors", "quarantined")]
+    return worth(troubled=troubled, busy=any(busy))
 
 
 def _condition(row: Row) -> Text:
@@ -91,7 +102,13 @@ def _workers(answer: Row) -> Page:
         )
         for row in answer["workers"]
     ]  # fmt: skip
-    return [Text(""), Table(heads, rows, frozenset({"pid", "for", "files", "memory", "CPU", "restarts"}))]
+    numbers = frozenset({"pid", "for", "files", "memory", "CPU", "restarts"})
+    spare = ("CPU", "memory", NOTHING, "files", "for", "pid")
+    worths = [
+        worth(troubled=row["state"] not in ("IDLE", "BUSY"), busy=row["state"] == "BUSY") for row in answer["workers"]
+    ]
+    cut = frozenset({"inbox", "file"})
+    return [Text(""), Table(heads, rows, numbers, frozenset({"worker", "state"}), cut, spare, worths)]
 
 
 def files(answer: Row) -> Page:
@@ -101,7 +118,8 @@ def files(answer: Row) -> Page:
         (row["id"], when(row["claimed_at"]), amount(row["size"]), _state(row), row["inbox"], row["file"])
         for row in answer["files"]
     ]
-    return [Table(heads, rows, frozenset({"size"}), frozenset({"id", "claimed"}))]
+    whole, cut = frozenset({"id", "claimed", "state"}), frozenset({"inbox", "file"})
+    return [Table(heads, rows, frozenset({"size"}), whole, cut, spare=("size", "claimed"))]
 
 
 def _state(row: Row) -> Text:

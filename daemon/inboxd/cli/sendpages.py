@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from inboxd.cli.page import Page, Table, Text, when
+from inboxd.cli.page import NOTHING, Page, Table, Text, when, worth
 
 Row = dict[str, Any]
 
@@ -26,7 +26,9 @@ def destinations(rows: Sequence[Row]) -> Page:
         for row in rows
     ]  # fmt: skip
     heads = ("destination", "inbox", "address", *numbers, "condition")
-    return [Text(""), Table(heads, cells, frozenset(numbers), frozenset({"destination", "inbox"}))]
+    worths = [worth(troubled=row["rests"] or row["abandoned"], busy=row["due"] or row["sending"]) for row in rows]
+    cut, spare = frozenset({"destination", "inbox", "address"}), ("address", NOTHING, "inbox")
+    return [Text(""), Table(heads, cells, frozenset(numbers), cut=cut, spare=spare, worth=worths)]
 
 
 def results(sends: Sequence[Row]) -> Page:

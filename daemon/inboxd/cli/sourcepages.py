@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from inboxd.cli.page import Bar, Page, Table, Text, amount, span, when
+from inboxd.cli.page import BUSY, NOTHING, Bar, Page, Table, Text, amount, span, when, worth
 
 Row = dict[str, Any]
 
@@ -24,7 +24,10 @@ def sources(rows: Sequence[Row]) -> Page:
         )
         for row in rows
     ]  # fmt: skip
-    return [Text(""), Table(heads, cells, frozenset({"next poll", *numbers}), frozenset({"source", "inbox"}))]
+    spare = ("address", "last poll", NOTHING, "next poll", "inbox")
+    worths = [worth(troubled=row["rests"] or row["abandoned"], busy=row["condition"] != "waits") for row in rows]
+    cut, whole = frozenset({"source", "inbox", "address"}), frozenset({"last poll"})
+    return [Text(""), Table(heads, cells, frozenset({"next poll", *numbers}), whole, cut, spare, worths)]
 
 
 def _next(row: Row) -> str:
@@ -53,7 +56,9 @@ def downloads(rows: Sequence[Row]) -> Page:
         for row in rows
     ]  # fmt: skip
     numbers = frozenset({"for", "here", "of", "per second", "time left"})
-    return [Text(""), Table(heads, cells, numbers, frozenset({"source"}))]
+    spare = ("for", "of", "per second", NOTHING)
+    cut = frozenset({"source", "file"})
+    return [Text(""), Table(heads, cells, numbers, cut=cut, spare=spare, worth=[BUSY] * len(rows))]
 
 
 def item(row: Row | None) -> Page:
