@@ -106,6 +106,33 @@ def test_an_error_keeps_its_reason(site: Site) -> None:
     assert_sound(site, finished=True)
 
 
+@fault(
+    "Disks", "an error taken out of work/ and put back", how="between a kill before its delivery and two starts",
+    shows="it counts as delivered and taken; then it is delivered, and not run again",
+)  # fmt: skip
+def test_an_error_that_counted_as_taken_is_not_run_again(site: Site) -> None:
+    with run_daemon(site.config) as daemon:
+        (site.root() / "errors").rename(site.root() / "elsewhere")
+        site.drop("reject-a.dat", b"a")
+        daemon.wait_event("daemon.degraded")
+        daemon.kill()
+    (name,) = site.listed("work")
+    os.rename(site.root() / "work" / name, site.base / "aside")
+    (site.root() / "elsewhere").rename(site.root() / "errors")
+    with run_daemon(site.config) as daemon:
+        assert daemon.events("file.taken", file="reject-a.dat")
+        assert daemon.stop() == 0
+    os.rename(site.base / "aside", site.root() / "work" / name)
+    with run_daemon(site.config) as daemon:
+        assert daemon.events("file.found", file="reject-a.dat")
+        wait_until(lambda: not site.listed("work"), "its delivery")
+        wait_finished(site, 1)
+        assert daemon.stop() == 0
+    assert (site.root() / "errors" / "reject-a.dat").read_bytes() == b"a"
+    assert len(site.witnessed("start")) == 1
+    assert_sound(site, finished=True)
+
+
 def test_what_was_quarantined_is_still_nothing_that_a_handler_has_seen(site: Site) -> None:
     site.write(rescan="1s")
     _lost_when_decided(site, "quarantine", lambda: os.symlink("/etc/hostname", site.root() / "inbound" / "a-link"))

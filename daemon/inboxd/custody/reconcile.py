@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from inboxd import events
 from inboxd.beneath import look, opened
 from inboxd.clock import Clock
-from inboxd.custody import disk
+from inboxd.custody import disk, sidecar
 from inboxd.custody.claim import as_found
 from inboxd.custody.items import Items
 from inboxd.custody.keeper import Keeper, is_success_of_a_source
@@ -31,6 +31,7 @@ from inboxd.sends import OPEN_SENDS, Send
 from inboxd.syncing import sync
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class Reconciliation:
@@ -104,7 +105,7 @@ class Reconciliation:
         known = [file for name in names if (file := self._known(name)) and file.work_name == name]
         ours = [file for file in known if file.inbox == keeper.inbox]
         lost = [_as_it_lies(work_fd, file) for file in ours if file.state is State.LOST]
-        undone = [_as_it_lies(work_fd, file) for file in ours if _was_delivered(file)]
+        undone = [_as_it_lies(work_fd, file) for file in ours if _was_delivered(keeper, file)]
         if not (lost or undone):
             return set()
         disk.sync_all(work_fd)
@@ -236,9 +237,14 @@ def _attempts_of(lost: InboxFile) -> int:
     return max(lost.attempts, 1 if lost.started_at else 0)
 
 
-def _was_delivered(file: InboxFile) -> bool:
-    """And is to be once more. An error may be here for a retry that was cut off."""
-    return file.state is State.DONE and file.outcome is not Outcome.ERROR
+def _was_delivered(keeper: Keeper, file: InboxFile) -> bool:
+    """And is to be once more. An error without its sidecar is here for a retry that was cut off."""
+    if file.state is not State.DONE or file.outcome is not Outcome.ERROR:
+        return file.state is State.DONE
+    folder, name = os.path.split(file.destination or "")
+    with contextlib.suppress(*_GONE), opened(keeper.deliveries.folders[Outcome.ERROR], folder) as errors_fd:
+        return sidecar.is_beside(errors_fd, name, file.id)
+    return False
 
 
 def _finish_sent(keeper: Keeper, file_id: str, sends: list[Send]) -> None:
@@ -251,8 +257,7 @@ def _finish_sent(keeper: Keeper, file_id: str, sends: list[Send]) -> None:
 def _drop_old_name(keeper: Keeper, file: InboxFile) -> None:
     """A power cut before the sync of a retry may leave both names of it, in work/ and in errors/."""
     folder, name = os.path.split(file.destination or "")
-    errors, gone = keeper.deliveries.folders[Outcome.ERROR], (FileNotFoundError, NotADirectoryError)
-    with contextlib.suppress(*gone), opened(errors, folder) as errors_fd:
+    with contextlib.suppress(*_GONE), opened(keeper.deliveries.folders[Outcome.ERROR], folder) as errors_fd:
         old = look(errors_fd, name)
         if old is not None and (old.st_dev, old.st_ino) == (file.dev, file.ino):
             os.unlink(name, dir_fd=errors_fd)

@@ -1,7 +1,8 @@
 """An operator's last words about a delivered error: it goes back into work/ under its own id, or is forgotten.
 
 In a retry the file is renamed first, and recorded by the turn in which that happens, or by the first one that finds
-the ledger back. Cut off in between, recovery finds it in work/ with a DONE row and finishes the retry.
+the ledger back. Cut off in between, recovery finds it in work/ with a DONE row and finishes the retry, if the sidecar
+has gone; else nobody has been told of one yet, and it is delivered once more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from inboxd.syncing import sync
 def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> InboxFile:
     """Move an error back. Returns it CLAIMED with no attempts, as it is to be recorded.
 
-    Raises UsageError where it can't be done, OSError where the disk does not do it; then nothing has been touched.
+    Raises UsageError where it can't be done, OSError where the disk does not do it; then it is where it was, and where
+    errors/ can't be synced without its sidecar.
     """
     _must_be_error(file, "retried", ledger)
     _must_not_be_held(file, work_fd)
@@ -41,9 +43,9 @@ def take_back(file: InboxFile, errors: Path, work_fd: int, ledger: Ledger) -> In
             disk.rename_new(errors_fd, name, work_fd, file.work_name)
             with _undone(work_fd, file.work_name, errors_fd, name):
                 sync(work_fd)
+                with contextlib.suppress(OSError):  # what has been put in its place stays there
+                    sidecar.remove(errors_fd, name, file.id)
                 sync(errors_fd)
-            with contextlib.suppress(OSError):  # what has been put in its place stays there
-                sidecar.remove(errors_fd, name, file.id)
     except FileNotFoundError:
         raise UsageError(
             f"{file.id}: {errors / (file.destination or '')} is not there any more",
