@@ -300,6 +300,20 @@ def test_output_is_told_with_its_file(tmp_path):
         assert lines == ["out of name.csv", "\x1b[31merr\x00 of name.csv"]
 
 
+def test_marks_that_can_not_be_read(tmp_path):
+    """Their disk has gone, or fails. It is the ledger's, which says so; the supervisor must not end for want of a name."""
+    with rig(tmp_path) as pool:
+        pool.run("speak", "a")
+        (slot,) = pool.pool._supervisor.crews[""].slots
+        marks, slot.child.mark_fd = slot.child.mark_fd, os.open(tmp_path, os.O_RDONLY)
+        try:
+            assert [r.ending for r in pool.run("speak", "b", "c")] == [Ending.PROCESSED] * 2
+            wait_until(lambda: "of c" in str(pool.texts("child.output")), "their lines, nobody knows of which file")
+        finally:
+            os.close(slot.child.mark_fd)
+            slot.child.mark_fd = marks
+
+
 def test_a_line_that_no_newline_ends_is_told_when_its_order_is_done(tmp_path):
     """Not only when the worker prints something else, which may be tomorrow."""
     with rig(tmp_path) as pool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ class Child:
         """Start it. Raises OSError when the machine has no process, memory or descriptor left."""
         self.token = f"{os.getpid()}.{name}.{next(_serial)}"
         self.eof = False
+        self._mark: Mark | None = None
         self._frames = Frames()
         self._outgoing = bytearray()
         with ExitStack() as undo:
@@ -118,9 +121,15 @@ class Child:
             parts.append(data)
         return b"".join(parts)
 
+    def has_output(self) -> bool:
+        """Something is there to be read."""
+        return any(fcntl.ioctl(self.output_fd, termios.FIONREAD, b"\0\0\0\0"))
+
     def mark(self) -> Mark | None:
-        """Which file it is at."""
-        return read_mark(self.mark_fd)
+        """Which file it is at; or was, when that could be read last."""
+        with suppress(OSError):  # the disk of the state folder: nobody but the ledger has to say so
+            self._mark = read_mark(self.mark_fd)
+        return self._mark
 
     def signal(self, number: signal.Signals) -> None:
         """To the process itself, never to another one with a recycled pid."""

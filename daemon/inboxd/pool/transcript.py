@@ -36,10 +36,9 @@ class Transcript:
 
     def pause(self, assignment: Assignment | None, now: float) -> None:
         """An order is done: what it printed last is a line, also where no newline ends it."""
-        mark = self._child.mark()
-        data = self._child.read_all_output()
-        if data:
-            self._hear(data, mark, assignment, now)
+        if self._child.has_output():
+            mark = self._child.mark()
+            self._hear(self._child.read_all_output(), mark, assignment, now)
         self._say(self._output.pause(now))
 
     def finish(self, assignment: Assignment | None, now: float) -> str:
