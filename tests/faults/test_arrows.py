@@ -156,8 +156,8 @@ def is_lost_before_its_run(site: Site) -> None:
     """It waits in the batch of a worker that is at the file before it."""
     site.workers(processes=1, batch_size=2)
     site.inbox("main", order="name")
+    site.put([(b"sleep-2-x.dat", b"x"), (b"y.dat", b"y")])
     with run_daemon(site.config, {"INBOXD_FAILPOINT": "files.lose:kill"}) as daemon:
-        site.put([(b"sleep-2-x.dat", b"x"), (b"y.dat", b"y")])
         wait_until(lambda: site.witnessed("start"), "the first one's run")
         os.unlink(in_work(site, "y.dat"))
         assert daemon.wait(timeout=30) == -signal.SIGKILL

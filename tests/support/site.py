@@ -105,13 +105,15 @@ class Site:
         return [self.drop(name, content, inbox=inbox) for name, content in items]
 
     def put(self, items: Iterable[Item], inbox: str = "main") -> list[Dropped]:
-        """Write them in place: for a backlog that is there before the daemon."""
+        """Upload many, one after the other: for a backlog. Renamed as well, since a daemon may run."""
         inbound = os.fsencode(self.root(inbox) / "inbound")
         os.makedirs(inbound, exist_ok=True)
+        temporary = os.path.join(inbound, _UNFINISHED + b"put.part")
         entries = []
         for name, content in items:
-            with open(os.path.join(inbound, name), "wb") as stream:
+            with open(temporary, "wb") as stream:
                 stream.write(content)
+            os.rename(temporary, os.path.join(inbound, name))
             entries.append(dropped(inbox, name, content))
         self.manifest += entries
         return entries
