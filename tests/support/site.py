@@ -105,16 +105,19 @@ class Site:
         return [self.drop(name, content, inbox=inbox) for name, content in items]
 
     def put(self, items: Iterable[Item], inbox: str = "main") -> list[Dropped]:
-        """Upload many, one after the other: for a backlog. Renamed as well, since a daemon may run."""
+        """Move in many that were written elsewhere: a backlog, also for a daemon that runs."""
         inbound = os.fsencode(self.root(inbox) / "inbound")
-        os.makedirs(inbound, exist_ok=True)
-        temporary = os.path.join(inbound, _UNFINISHED + b"put.part")
+        elsewhere = os.fsencode(self.root(inbox) / "to-be-moved-in")
+        for folder in (inbound, elsewhere):
+            os.makedirs(folder, exist_ok=True)
         entries = []
         for name, content in items:
-            with open(temporary, "wb") as stream:
+            with open(os.path.join(elsewhere, name), "wb") as stream:
                 stream.write(content)
-            os.rename(temporary, os.path.join(inbound, name))
             entries.append(dropped(inbox, name, content))
+        for name in os.listdir(elsewhere):
+            os.rename(os.path.join(elsewhere, name), os.path.join(inbound, name))
+        os.rmdir(elsewhere)
         self.manifest += entries
         return entries
 
