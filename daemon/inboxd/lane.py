@@ -97,7 +97,8 @@ class Lane:
         """How inbound/ is looked at; or that the inbox is away, and why."""
         if self.away:
             return f"away: {self.work}: {self.away}"
-        return "drains for a reload" if self.retiring else self.view.condition
+        looked_at = self.view.condition
+        return "drains for a reload" if self.retiring and not looked_at.startswith("away") else looked_at
 
     def trouble(self) -> str:
         """Why it takes nothing, where an operator has not said so: in words, with what to look at; "" when it does."""
@@ -107,7 +108,7 @@ class Lane:
             return f"nothing is claimed: {self.space.low}"
         if self.paused and self.broken:
             return self.paused
-        return f"little is run: {self.lacks}" if self.lacks else ""
+        return f"little is run: {self.lacks}" if self.lacks and self.unfinished() else ""
 
     def keeper(self) -> Keeper:
         """What recovery needs of this inbox."""

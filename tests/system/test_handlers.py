@@ -299,6 +299,25 @@ def test_a_database_that_is_away_holds_up_nobody_else(site: Site) -> None:
     assert violations(site.config, Evidence(manifest=site.manifest, finished=True)) == []
 
 
+def test_what_nothing_waits_for_any_more_is_no_trouble(site: Site) -> None:
+    """The only file for which its database was needed has been removed."""
+    (site.base / "loading.py").write_text(TRANSACTION)
+    site.write(databases={"warehouse": {"url": f"sqlite:///{site.base}/later/x.db", "connect_timeout": "100ms"}})
+    site.inbox("main", handler={"python": "loading:handle", "database": "warehouse"})
+    with run_daemon(site.config) as daemon:
+        site.drop("ok-x.dat", b"x")
+        wait_until(lambda: inboxd_json(site.config, "status")["degraded"], "its trouble")
+        (held,) = (site.root() / "work").glob("*.dat")
+        held.unlink()
+        warehouse = site.base / "later" / "x.db"
+        warehouse.parent.mkdir()
+        with contextlib.closing(sqlite3.connect(warehouse)) as db, db:
+            db.execute("CREATE TABLE seen (file TEXT)")
+        daemon.wait_event("file.lost", timeout=60)
+        wait_until(lambda: inboxd_json(site.config, "status")["state"] == "RUNNING", "the end of it")
+        assert daemon.stop() == 0
+
+
 _LATE = """
 import os, time, witness
 try:

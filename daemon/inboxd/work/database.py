@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _TRY = 10.0  # seconds for one attempt to connect, within connect_timeout
-_BEFORE_A_RUN = (
-    5.0  # seconds for all attempts, where nothing is lost by giving up: files of others wait for this worker
-)
+_BEFORE_A_RUN = 5.0  # seconds for all attempts, where nothing is lost by giving up: others wait for this worker
 _FRESH = 5.0  # seconds for which a test holds
 _PAUSE = (0.1, 5.0)  # seconds between attempts: at first, at most
 
